@@ -1,0 +1,147 @@
+//! How sessions reach the engine: a bounded inbox, and for each session a link with a budget of bytes.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, AtomicUsize, Ordering},
+};
+
+use smallvec::SmallVec;
+use tokio::sync::{Notify, mpsc};
+
+use super::outbox::Outbox;
+use crate::{
+    broker::Request,
+    types::{ConsumerNo, DeliveryTag, SessionId},
+};
+
+/// What one session may have sent and the engine not taken. Unit: bytes. One frame that is larger may pass alone.
+pub const SESSION_BUDGET_BYTES_MAX: usize = 16 << 20;
+
+/// How many messages from sessions may wait for the engine; a session that finds no room waits.
+pub(super) const INBOX_MAX: usize = 4_096;
+
+/// What reaches the engine from sessions.
+#[derive(Debug)]
+pub(super) enum Inbound {
+    /// A session begins.
+    Opened { session: SessionId, outbox: Arc<Outbox>, budget: Arc<Budget> },
+    /// What one read of the socket brought.
+    Requests { session: SessionId, requests: Vec<Request> },
+    /// What one write of the socket took.
+    Written { session: SessionId, written: Written },
+    /// The connection is gone.
+    Closed { session: SessionId },
+}
+
+/// What one write put into the kernel.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// The last delivery of each consumer that was in it.
+    pub last: SmallVec<[(ConsumerNo, DeliveryTag); 2]>,
+    /// The sum of `Message::size` over its deliveries. Unit: bytes.
+    pub bytes: usize,
+}
+
+/// The engine is gone: this term is over.
+#[derive(Debug, thiserror::Error)]
+#[error("the broker stops")]
+pub struct EngineGone;
+
+/// The door to one term's engine. Clones share it.
+#[derive(Clone, Debug)]
+pub struct EngineHandle {
+    inbox: mpsc::Sender<Inbound>,
+    next_session: Arc<AtomicU64>,
+}
+
+impl EngineHandle {
+    pub(super) fn new(inbox: mpsc::Sender<Inbound>) -> Self {
+        Self { inbox, next_session: Arc::new(AtomicU64::new(1)) }
+    }
+
+    /// Begins a session.
+    ///
+    /// # Errors
+    /// [`EngineGone`] when the term is over: close the connection.
+    pub async fn open_session(&self) -> Result<SessionLink, EngineGone> {
+        let id = SessionId(self.next_session.fetch_add(1, Ordering::Relaxed));
+        let (outbox, budget) = (Arc::new(Outbox::default()), Arc::new(Budget::default()));
+        let opened = Inbound::Opened { session: id, outbox: outbox.clone(), budget: budget.clone() };
+        self.inbox.send(opened).await.map_err(|_| EngineGone)?;
+        Ok(SessionLink { id, outbox, budget, inbox: self.inbox.clone() })
+    }
+}
+
+/// One session's way to the engine and back. Its reader and its writer each hold a clone.
+#[derive(Clone, Debug)]
+pub struct SessionLink {
+    id: SessionId,
+    outbox: Arc<Outbox>,
+    budget: Arc<Budget>,
+    inbox: mpsc::Sender<Inbound>,
+}
+
+impl SessionLink {
+    /// The session's number, unique within the term.
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// What the engine has for this session.
+    #[must_use]
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// Hands over what one read brought, in order; waits while the session's budget or the inbox is full.
+    ///
+    /// # Errors
+    /// [`EngineGone`] when the term is over: close the connection.
+    pub async fn submit(&self, requests: Vec<Request>) -> Result<(), EngineGone> {
+        self.budget.spend(requests.iter().map(|request| request.bytes).sum()).await;
+        self.inbox.send(Inbound::Requests { session: self.id, requests }).await.map_err(|_| EngineGone)
+    }
+
+    /// Tells what one write put into the kernel.
+    ///
+    /// # Errors
+    /// [`EngineGone`] when the term is over: close the connection.
+    pub async fn written(&self, written: Written) -> Result<(), EngineGone> {
+        self.inbox.send(Inbound::Written { session: self.id, written }).await.map_err(|_| EngineGone)
+    }
+
+    /// The connection is gone; nothing of it follows. Ignored if the engine went first.
+    pub async fn close(&self) {
+        if self.inbox.send(Inbound::Closed { session: self.id }).await.is_err() {
+            tracing::debug!(session = self.id.0, "the engine ended before the session");
+        }
+    }
+}
+
+/// A session's budget of bytes: the session spends, the engine gives back.
+#[derive(Debug, Default)]
+pub(super) struct Budget {
+    spent: AtomicUsize,
+    returned: Notify,
+}
+
+impl Budget {
+    /// Waits while the budget is used up; what is asked for may exceed it if nothing else is out.
+    async fn spend(&self, bytes: usize) {
+        loop {
+            let spent = self.spent.load(Ordering::Acquire);
+            if spent == 0 || spent.saturating_add(bytes) <= SESSION_BUDGET_BYTES_MAX {
+                break;
+            }
+            self.returned.notified().await;
+        }
+        self.spent.fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    /// Gives bytes back; one spender waits at most.
+    pub(super) fn give_back(&self, bytes: usize) {
+        self.spent.fetch_sub(bytes, Ordering::AcqRel);
+        self.returned.notify_one();
+    }
+}

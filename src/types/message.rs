@@ -1,0 +1,113 @@
+//! A message, as every protocol and every store sees it.
+
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+
+use super::{Destination, Priority, Properties, Text, Timestamp};
+
+/// What the body's bytes are; the broker never looks into them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum BodyKind {
+    /// No body at all.
+    None,
+    /// UTF-8 text: a STOMP SEND without `content-length`.
+    Text,
+    /// Bytes: a STOMP SEND with `content-length`.
+    #[default]
+    Bytes,
+    /// JMS' map message, marshalled by the client.
+    Map,
+    /// JMS' stream message, marshalled by the client.
+    Stream,
+    /// JMS' object message, serialised by the client.
+    Object,
+}
+
+/// What a message is made of, before it is frozen.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MessageDraft {
+    /// Given by the broker for STOMP; the same over redelivery, restart and dead-lettering.
+    pub id: Text,
+    /// Whether it must survive the broker.
+    pub persistent: bool,
+    /// 0 to 9, higher first.
+    pub priority: Priority,
+    /// When the client sent it, or when the broker took it.
+    pub timestamp: Timestamp,
+    /// After this it is not delivered any more. `None`: never.
+    pub expires: Option<Timestamp>,
+    /// Where an answer shall go, in its real name (a temporary destination's own name, not the client's).
+    pub reply_to: Option<Destination>,
+    /// JMSCorrelationID.
+    pub correlation_id: Option<Text>,
+    /// JMSType, STOMP's `type`.
+    pub message_type: Option<Text>,
+    /// Where it was sent first, if it lies somewhere else now (dead letters).
+    pub original_destination: Option<Destination>,
+    /// What the body's bytes are.
+    pub body_kind: BodyKind,
+    /// Everything that a client or the broker attached, raw until somebody asks.
+    pub properties: Properties,
+    /// The body, exactly its bytes: never a slice of a larger read buffer.
+    pub body: Bytes,
+}
+
+/// A message, immutable from here on; shared by all that hold it.
+#[derive(Debug)]
+pub struct Message {
+    draft: MessageDraft,
+    rendering: OnceLock<Rendering>,
+}
+
+/// What a protocol made of a message once, for many subscribers.
+#[derive(Clone, Debug)]
+pub struct Rendering {
+    /// Which protocol and version made it; another one has to render for itself.
+    pub dialect: u8,
+    /// The part of the frame that is the same for everybody.
+    pub bytes: Bytes,
+}
+
+impl Message {
+    /// Bytes of memory that a message takes beside its body, properties and texts.
+    const OVERHEAD: usize = 256;
+
+    /// Freezes a draft.
+    #[must_use]
+    pub fn new(draft: MessageDraft) -> Self {
+        Self { draft, rendering: OnceLock::new() }
+    }
+
+    /// A copy to change: for a dead letter.
+    #[must_use]
+    pub fn to_draft(&self) -> MessageDraft {
+        self.draft.clone()
+    }
+
+    /// What it counts in every limit of bytes: body, properties and a fixed overhead.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        Self::OVERHEAD + self.draft.body.len() + self.draft.properties.as_bytes().len()
+    }
+
+    /// The rendering that `dialect` made, made by `render` if nobody did yet; `None` if another dialect holds the place.
+    pub fn rendering(&self, dialect: u8, render: impl FnOnce() -> Bytes) -> Option<&Bytes> {
+        let rendering = self.rendering.get_or_init(|| Rendering { dialect, bytes: render() });
+        (rendering.dialect == dialect).then_some(&rendering.bytes)
+    }
+}
+
+impl std::ops::Deref for Message {
+    type Target = MessageDraft;
+
+    fn deref(&self) -> &MessageDraft {
+        &self.draft
+    }
+}
+
+impl PartialEq for Message {
+    fn eq(&self, other: &Self) -> bool {
+        self.draft == other.draft
+    }
+}

@@ -1,0 +1,23 @@
+//! The words that every layer shares: destinations, messages, ids, time, and the operations that a store keeps.
+//!
+//! Plain values without I/O. Everything else in the crate may import this module; it imports nothing of the crate.
+
+mod destination;
+mod ids;
+mod message;
+mod properties;
+mod record;
+mod text;
+mod time;
+
+pub use destination::{Destination, DestinationKind};
+pub use ids::{
+    BatchNumber, ConsumerNo, DeliveryTag, DestinationId, DurableId, FencingToken, Priority, Sequence, SessionId,
+    Tenure, Term,
+};
+pub use message::{BodyKind, Message, MessageDraft, Rendering};
+pub(crate) use properties::append_property;
+pub use properties::{Properties, PropertiesBuilder, PropertyValue};
+pub use record::{Batch, Catalog, Durable, Held, Holder, Op, Stored};
+pub use text::Text;
+pub use time::{Clock, Timestamp};
