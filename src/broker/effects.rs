@@ -63,7 +63,7 @@ pub enum Change {
         /// Whose frame asked for it and waits for it; `None`: nobody's.
         origin: Option<SessionId>,
         /// What to write.
-        ops: SmallVec<[Op; 2]>,
+        ops: SmallVec<[Op; 1]>,
         /// The transaction, for [`super::Core::committed`] or [`super::Core::commit_refused`]; `None`: a dead letter.
         transaction: Option<TransactionId>,
     },

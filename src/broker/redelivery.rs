@@ -14,7 +14,7 @@ use crate::types::{
 };
 
 /// Where dead letters go, as ActiveMQ names it.
-pub const DEAD_LETTER_QUEUE: &str = "ActiveMQ.DLQ";
+pub(super) const DEAD_LETTER_QUEUE: &str = "ActiveMQ.DLQ";
 
 /// Why a message is there, as ActiveMQ names it.
 const CAUSE: &str = "dlqDeliveryFailureCause";
@@ -103,7 +103,7 @@ impl Core {
         &mut self,
         now: Timestamp,
         acknowledged: &Acknowledged,
-        ops: &mut SmallVec<[Op; 2]>,
+        ops: &mut SmallVec<[Op; 1]>,
         hidden: &mut Vec<(QueueKey, Priority, Sequence)>,
         effects: &mut Effects,
     ) {
@@ -180,7 +180,7 @@ impl Core {
             effects.term_wanted = true;
             return self.keep_for_next_term(key, entry);
         };
-        let mut ops: SmallVec<[Op; 2]> = smallvec![];
+        let mut ops: SmallVec<[Op; 1]> = smallvec![];
         ops.extend(holder.map(|holder| Op::Settle { sequence: entry.sequence, holder }));
         ops.extend(route.stored.clone().map(Op::Insert));
         if !ops.is_empty() {

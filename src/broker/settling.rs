@@ -158,6 +158,13 @@ impl Core {
         Ok(transaction)
     }
 
+    /// Whether a COMMIT has something for the store to add: a full one still takes acknowledgements alone (R14).
+    #[must_use]
+    pub fn commit_stores(&self, session: SessionId, name: &TransactionName) -> bool {
+        let transaction = self.sessions.get(&session).and_then(|session| session.transactions.get(name));
+        transaction.is_some_and(|transaction| transaction.sends.iter().any(|(_, message)| message.persistent))
+    }
+
     /// Sends everything of a transaction on its way to the disk as one unit; visible and settled when it is durable (R5).
     pub(super) fn commit(
         &mut self,
@@ -191,7 +198,7 @@ impl Core {
     fn commit_unit(&mut self, now: Timestamp, session: SessionId, transaction: Transaction, effects: &mut Effects) {
         self.last_transaction += 1;
         let id = TransactionId(self.last_transaction);
-        let mut ops: SmallVec<[Op; 2]> = smallvec![];
+        let mut ops: SmallVec<[Op; 1]> = smallvec![];
         let mut hidden = Vec::new();
         for (destination, message) in &transaction.sends {
             let route = self.route(destination, message).expect("places and sequences were checked before");
