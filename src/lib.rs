@@ -12,4 +12,5 @@ pub mod persistence;
 pub mod server;
 pub mod session;
 pub mod tasks;
+pub mod telemetry;
 pub mod types;
