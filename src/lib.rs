@@ -8,6 +8,7 @@ pub mod codec;
 pub mod config;
 pub mod election;
 pub mod engine;
+pub mod node;
 pub mod persistence;
 pub mod server;
 pub mod session;

@@ -115,9 +115,11 @@ impl Check<'_> {
     fn stomp(&self, stomp: &StompOptions) -> Result<(), ConfigError> {
         self.duration("stomp.connect_timeout", stomp.connect_timeout)?;
         self.duration("stomp.heart_beat_min", stomp.heart_beat_min)?;
-        self.require(stomp.heart_beat_grace >= 1.0 && stomp.heart_beat_grace <= 100.0, "stomp.heart_beat_grace", || {
-            format!("{} is out of range; write 1.0 to 100.0", stomp.heart_beat_grace)
-        })?;
+        self.require(
+            stomp.heart_beat_grace >= 1.0 && stomp.heart_beat_grace <= 100.0,
+            "stomp.heart_beat_grace",
+            || format!("{} is out of range; write 1.0 to 100.0", stomp.heart_beat_grace),
+        )?;
         self.positive("stomp.command_bytes_max", stomp.command_bytes_max)?;
         self.positive("stomp.header_bytes_max", stomp.header_bytes_max)?;
         self.positive("stomp.headers_max", stomp.headers_max)?;

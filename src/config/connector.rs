@@ -98,7 +98,8 @@ impl ConnectorUri {
             }
         };
         let (authority, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (host, port) = parse_authority(authority).ok_or_else(|| format!("{text:?} has no host and port; {shape}"))?;
+        let (host, port) =
+            parse_authority(authority).ok_or_else(|| format!("{text:?} has no host and port; {shape}"))?;
         let options = ConnectorOptions::parse(query, scheme)?;
         Ok(Self { text: text.to_owned(), scheme, host, port, options })
     }
@@ -137,13 +138,19 @@ impl ConnectorOptions {
             "wireFormat.maxFrameSize" => self.frame_bytes_max = Some(parse_positive_size(value)?),
             "wireFormat.maxDataLength" => self.body_bytes_max = Some(parse_positive_size(value)?),
             "transport.connectAttemptTimeout" => self.connect_timeout = Some(parse_millis(value)?),
-            "needClientAuth" | "transport.needClientAuth" => self.set_client_cert(TlsClientCert::Need, value, scheme)?,
-            "wantClientAuth" | "transport.wantClientAuth" => self.set_client_cert(TlsClientCert::Want, value, scheme)?,
+            "needClientAuth" | "transport.needClientAuth" => {
+                self.set_client_cert(TlsClientCert::Need, value, scheme)?
+            }
+            "wantClientAuth" | "transport.wantClientAuth" => {
+                self.set_client_cert(TlsClientCert::Want, value, scheme)?
+            }
             _ => {
-                return Err("this option is not supported; supported are maximumConnections, wireFormat.maxFrameSize, \
+                return Err(
+                    "this option is not supported; supported are maximumConnections, wireFormat.maxFrameSize, \
                             wireFormat.maxDataLength, transport.connectAttemptTimeout, transport.needClientAuth and \
                             transport.wantClientAuth"
-                    .to_owned());
+                        .to_owned(),
+                );
             }
         }
         Ok(())
@@ -230,7 +237,8 @@ mod tests {
 
     #[test]
     fn client_certificates_are_wanted_or_needed() {
-        let asked = |query: &str| format!("stomp+ssl://h:1?{query}").parse::<ConnectorUri>().unwrap().options.client_cert;
+        let asked =
+            |query: &str| format!("stomp+ssl://h:1?{query}").parse::<ConnectorUri>().unwrap().options.client_cert;
         assert_eq!(asked("needClientAuth=true"), Some(TlsClientCert::Need));
         assert_eq!(asked("transport.wantClientAuth=true"), Some(TlsClientCert::Want));
         assert_eq!(asked("transport.needClientAuth=true&wantClientAuth=true"), Some(TlsClientCert::Need));

@@ -84,6 +84,17 @@ impl Setting {
         Self { origin: format!("flag {flag}"), option: option.to_owned(), value: value.into() }
     }
 
+    /// `--flag` was given a URI for each connector; each is named after its scheme, and its number from the second on.
+    #[must_use]
+    pub fn connectors(flag: &str, uris: &[String]) -> Self {
+        let connector = |(at, uri): (usize, &String)| {
+            let scheme = uri.split("://").next().unwrap_or_default();
+            let name = if at == 0 { scheme.to_owned() } else { format!("{scheme}-{}", at + 1) };
+            Dict::from([("name".to_owned(), Value::from(name)), ("uri".to_owned(), Value::from(uri.as_str()))])
+        };
+        Self::flag(flag, "connectors", uris.iter().enumerate().map(connector).collect::<Vec<_>>())
+    }
+
     /// An environment variable; `None` if it has not our prefix or is foreign.
     ///
     /// Its value is taken as the text it is, and becomes a number or a switch only where the option is one: `1.10` as
