@@ -59,7 +59,17 @@ impl Service {
     {
         // The session's entry point comes with the session layer.
         tracing::debug!(?peer, engine = ?self.engine, broker = self.config.broker_name, "connected");
-        stop.cancelled().await;
-        drop(stream);
+        let mut stream = stream;
+        let mut sink = [0; 1_024];
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                read = tokio::io::AsyncReadExt::read(&mut stream, &mut sink) => {
+                    if !matches!(read, Ok(1..)) {
+                        return;
+                    }
+                }
+            }
+        }
     }
 }
