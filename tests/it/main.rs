@@ -7,3 +7,6 @@
 mod cli;
 mod docs;
 mod layering;
+mod process;
+#[cfg(feature = "tls")]
+mod tls;
