@@ -17,13 +17,18 @@ use std::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
+    broker::CoreOptions,
     config::{Backend, Config, write_duration},
-    election::{LockError, Locker},
-    engine::EngineHandle,
-    persistence::{PersistenceAdapter, StoreError},
+    election::{FileLocker, LockError, Locker},
+    engine::{self, EngineHandle},
+    persistence::{
+        MemoryAdapter, PersistenceAdapter, StoreError,
+        journal::{JournalAdapter, JournalOptions},
+    },
     server::{Doors, OpenDoors, PublishedAddresses, ServerError, Service, raise_open_files_limit},
+    session::UserError,
     tasks::{StillRunning, Tasks},
-    types::Tenure,
+    types::{Catalog, Clock, Tenure},
 };
 
 /// How many threads run the sessions and the engine. One: a hop between two costs more than it brings at the rates
@@ -68,6 +73,9 @@ pub enum NodeError {
     /// The store can't be opened or recovered.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A user can't be known.
+    #[error(transparent)]
+    User(#[from] UserError),
     /// A port can't be opened.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -94,7 +102,7 @@ pub async fn run(config: Config, standby: Standby) -> Result<(), NodeError> {
     greet(&config);
     let doors = Doors::prepare(&config)?;
     prepare_data(&config.data)?;
-    let mut locker = pending::FileLocker::new(&config.data);
+    let mut locker = FileLocker::new(&config.data);
     if !become_master(&mut locker, &config, standby, &mut signals).await? {
         return Ok(());
     }
@@ -111,11 +119,15 @@ pub async fn run(config: Config, standby: Standby) -> Result<(), NodeError> {
 async fn serve_term(config: Arc<Config>, doors: Doors, signals: &mut Signals) -> Result<(), NodeError> {
     match config.store.backend {
         Backend::Journal => {
-            let adapter = pending::JournalAdapter::open(&config.data.join("journal"), config.store.segment_bytes)?;
+            let adapter = JournalAdapter::open(&config.data, journal_options(&config))?;
             run_term(adapter, config, doors, signals).await
         }
-        Backend::Memory => run_term(pending::MemoryAdapter, config, doors, signals).await,
+        Backend::Memory => run_term(MemoryAdapter::default(), config, doors, signals).await,
     }
+}
+
+fn journal_options(config: &Config) -> JournalOptions {
+    JournalOptions { segment_bytes: config.store.segment_bytes as u64, ..JournalOptions::default() }
 }
 
 /// A term as master: from the store's state to the last goodbye.
@@ -137,21 +149,48 @@ async fn run_term<A: PersistenceAdapter>(
     };
     tracing::info!(term = tenure.term.0, destinations = catalog.destinations.len(), "this broker is the master");
     let tasks = Tasks::new();
-    let engine = pending::start_engine(adapter, catalog, tenure, &config, &tasks)?;
+    let engine = start_engine(adapter, catalog, tenure, &config, &tasks).await?;
     let open = match doors.open().await {
         Ok(open) => open,
         Err(error) => {
-            pending::stop_engine(&engine, Instant::now() + config.stop_timeout).await;
+            tasks.stop(config.stop_timeout).await.map_err(NodeError::StopTimeout)?;
             return Err(error.into());
         }
     };
     Term::begin(config, engine, tasks, open)?.run(signals).await
 }
 
+/// The engine of a term and its way to the store, as tasks without which the term is worth nothing.
+async fn start_engine<A: PersistenceAdapter>(
+    adapter: A,
+    catalog: Catalog,
+    tenure: Tenure,
+    config: &Config,
+    tasks: &Tasks,
+) -> Result<EngineHandle, StoreError> {
+    let options = CoreOptions {
+        limits: config.limits.clone(),
+        redelivery: config.redelivery.iter().cloned().map(Arc::new).collect(),
+        message_bytes_max: adapter.limits().message_bytes_max,
+    };
+    let running = engine::start(adapter, options, catalog, tenure, Clock::start(), tasks.stop_token()).await?;
+    tasks.spawn_essential("engine", log_error(running.engine));
+    tasks.spawn_essential("store", log_error(running.store));
+    Ok(running.handle)
+}
+
+/// An essential task's error is logged where it ends.
+async fn log_error<E: std::error::Error>(task: impl Future<Output = Result<(), E>>) {
+    if let Err(error) = task.await {
+        let causes = std::iter::successors(error.source(), |cause| cause.source());
+        let causes: String = causes.map(|cause| format!(": {cause}")).collect();
+        tracing::error!("{error}{causes}");
+    }
+}
+
 /// What exists while this broker is the master and its doors are open.
 struct Term {
     config: Arc<Config>,
-    engine: EngineHandle,
     tasks: Tasks,
     listeners: Tasks,
     sessions: Tasks,
@@ -167,12 +206,12 @@ impl Term {
             path: config.data.clone(),
             source,
         })?;
-        open.serve(&Service::new(engine.clone(), config.clone()), &listeners, &sessions);
+        open.serve(&Service::new(engine, &config, Clock::start())?, &listeners, &sessions);
         for (name, uri) in addresses {
             tracing::info!("connector {name} listens on {uri}");
         }
         tracing::info!("ready; stop with Ctrl-C or SIGTERM");
-        Ok(Self { config, engine, tasks, listeners, sessions, published })
+        Ok(Self { config, tasks, listeners, sessions, published })
     }
 
     async fn run(self, signals: &mut Signals) -> Result<(), NodeError> {
@@ -209,7 +248,6 @@ impl Term {
             self.sessions.abort();
         }
         tracing::debug!(open, "connections are closed");
-        pending::stop_engine(&self.engine, deadline).await;
         self.tasks.stop(remaining()).await.map_err(NodeError::StopTimeout)
     }
 }
@@ -300,116 +338,4 @@ impl Signals {
             done = work => Some(done),
         }
     }
-}
-
-/// Stands in for the parts that colleagues write; goes when they are merged.
-mod pending {
-    use std::{
-        path::{Path, PathBuf},
-        sync::Arc,
-        time::{Duration, Instant},
-    };
-
-    use super::{Config, EngineHandle, LockError, Locker, PersistenceAdapter, StoreError, Tasks, Tenure};
-    use crate::{
-        persistence::{CommitError, Committed, MessageReader, StoreLimits, Window},
-        types::{Batch, Catalog, DestinationId, Priority, Sequence, Stored},
-    };
-
-    pub(super) struct FileLocker {
-        path: PathBuf,
-        held: Option<std::fs::File>,
-    }
-
-    impl FileLocker {
-        pub(super) fn new(data: &Path) -> Self {
-            Self { path: data.join("lock"), held: None }
-        }
-    }
-
-    impl Locker for FileLocker {
-        async fn acquire(&mut self, patience: Duration) -> Result<bool, LockError> {
-            let io = |source| LockError::Io { action: "lock", path: self.path.clone(), source };
-            let file = std::fs::File::options().create(true).append(true).open(&self.path).map_err(io)?;
-            let deadline = Instant::now() + patience;
-            loop {
-                match file.try_lock() {
-                    Ok(()) => {
-                        self.held = Some(file);
-                        return Ok(true);
-                    }
-                    Err(std::fs::TryLockError::Error(source)) => return Err(io(source)),
-                    Err(std::fs::TryLockError::WouldBlock) if Instant::now() >= deadline => return Ok(false),
-                    Err(std::fs::TryLockError::WouldBlock) => tokio::time::sleep(Duration::from_millis(50)).await,
-                }
-            }
-        }
-
-        async fn release(&mut self) -> Result<(), LockError> {
-            self.held = None;
-            Ok(())
-        }
-    }
-
-    #[derive(Clone, Default)]
-    pub(super) struct MemoryAdapter;
-
-    pub(super) struct JournalAdapter;
-
-    impl JournalAdapter {
-        pub(super) fn open(_directory: &Path, _segment_bytes: usize) -> Result<MemoryAdapter, StoreError> {
-            Ok(MemoryAdapter)
-        }
-    }
-
-    impl PersistenceAdapter for MemoryAdapter {
-        type Reader = Self;
-        async fn recover(&mut self) -> Result<Catalog, StoreError> {
-            Ok(Catalog::default())
-        }
-        async fn raise(&mut self, _to: Tenure) -> Result<(), StoreError> {
-            Ok(())
-        }
-        async fn try_commit(&mut self, _batch: &Arc<Batch>) -> Result<Committed, CommitError> {
-            Ok(Committed::default())
-        }
-        fn reader(&self) -> Self {
-            Self
-        }
-        fn limits(&self) -> StoreLimits {
-            StoreLimits { message_bytes_max: usize::MAX }
-        }
-        async fn close(self) -> Result<(), StoreError> {
-            Ok(())
-        }
-    }
-
-    impl MessageReader for MemoryAdapter {
-        async fn page(
-            &self,
-            _destination: DestinationId,
-            _priority: Priority,
-            _after: Sequence,
-            _window: Window,
-        ) -> Result<Vec<Stored>, StoreError> {
-            Ok(Vec::new())
-        }
-    }
-
-    pub(super) fn start_engine<A: PersistenceAdapter>(
-        adapter: A,
-        _catalog: Catalog,
-        _tenure: Tenure,
-        _config: &Config,
-        tasks: &Tasks,
-    ) -> Result<EngineHandle, StoreError> {
-        let stop = tasks.stop_token();
-        tasks.spawn_essential("engine", async move {
-            stop.cancelled().await;
-            drop(adapter);
-        });
-        Ok(EngineHandle::pending())
-    }
-
-    pub(super) async fn stop_engine(_engine: &EngineHandle, _deadline: Instant) {}
 }

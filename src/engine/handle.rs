@@ -59,12 +59,6 @@ impl EngineHandle {
         Self { inbox, next_session: Arc::new(AtomicU64::new(1)) }
     }
 
-    #[doc(hidden)]
-    #[must_use]
-    pub fn pending() -> Self {
-        Self::new(mpsc::channel(INBOX_MAX).0)
-    }
-
     /// Begins a session.
     ///
     /// # Errors
