@@ -2,6 +2,8 @@
 //! pass. Then what only the journal promises: what its files mean at the start, crashes at every I/O call, its space.
 
 mod cases;
+mod crash;
+mod faulty_disk;
 mod script;
 mod seed;
 

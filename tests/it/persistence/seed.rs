@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 
 /// A sequence of choices (SplitMix64, Steele, Lea and Flood 2014).
+#[derive(Debug)]
 pub(super) struct Rng {
     seed: u64,
     state: u64,
