@@ -16,7 +16,7 @@ use batonmq::{
         CommitError, PersistenceAdapter,
         journal::{JournalAdapter, JournalOptions, OnPoison},
     },
-    types::{Op, Tenure},
+    types::Tenure,
 };
 
 use super::{
@@ -250,20 +250,41 @@ async fn a_failed_sync_ends_the_process_and_confirms_nothing() {
 
 #[tokio::test]
 async fn r14_a_full_disk_is_certainly_undone() {
+    for seed in 0..100 {
+        let disk = FaultyDisk::new(Fault::Never, seed);
+        let mut broker = Broker::on(open(&disk).0).await;
+        broker.commit(Script::first_batch()).await;
+        let disk = disk.with_fault(Fault::FailAt(0, io::ErrorKind::StorageFull));
+        let sequence = |counter| batonmq::types::Sequence::new(broker.tenure.term, counter);
+        let (refused, taken) = (sequence(1), sequence(2));
+        assert!(matches!(broker.try_commit(vec![insert(refused, 9_000)]).await.unwrap_err(), CommitError::Full));
+        for image in [disk.after_kill(), disk.after_power_loss(seed)] {
+            let (_, found) = recover(&image, "full").await;
+            assert!(found.messages.is_empty(), "seed {seed}: neither in the cache nor on the disk");
+        }
+        broker.commit(vec![insert(taken, 10)]).await;
+        drop(broker);
+        let (_, found) = recover(&disk.after_power_loss(seed), "full").await;
+        assert_eq!(found.messages.into_keys().collect::<Vec<_>>(), [taken]);
+    }
+}
+
+#[tokio::test]
+async fn r34_the_script_copies_and_frees_segments() {
     let disk = FaultyDisk::new(Fault::Never, 1);
+    let mut script = Script::new(Rng::new(1), 3_000);
+    let mut model = Model::default();
     let mut broker = Broker::on(open(&disk).0).await;
+    model.apply(&Script::first_batch());
     broker.commit(Script::first_batch()).await;
-    let disk = disk.with_fault(Fault::FailAt(0, io::ErrorKind::StorageFull));
-    let sequence = |counter| batonmq::types::Sequence::new(broker.tenure.term, counter);
-    let (refused, taken) = (sequence(1), sequence(2));
-    let ops: Vec<Op> = vec![insert(refused, 9_000)];
-    assert!(matches!(broker.try_commit(ops).await.unwrap_err(), CommitError::Full));
-    let (_, found) = recover(&disk.after_kill(), "full").await;
-    assert!(found.messages.is_empty(), "not even in the cache");
-    broker.commit(vec![insert(taken, 10)]).await;
-    drop(broker);
-    let (_, found) = recover(&disk.after_power_loss(1), "full").await;
-    assert_eq!(found.messages.into_keys().collect::<Vec<_>>(), [taken]);
+    for _ in 0..BATCHES {
+        let ops = script.next_batch(&model);
+        model.apply(&ops);
+        script.wish(broker.commit(ops).await.copies_asked);
+    }
+    let usage = broker.adapter.usage();
+    assert!(usage.copied_bytes > 0 && usage.copied_bytes <= usage.written_bytes, "{usage:?}");
+    assert!(usage.written_bytes > usage.segments as u64 * SEGMENT_BYTES, "segments left: {usage:?}");
 }
 
 #[tokio::test]

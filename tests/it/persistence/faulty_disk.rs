@@ -1,8 +1,9 @@
 //! A disk in memory that keeps synced and unsynced bytes apart, and fails when it is told to.
 //!
 //! It behaves as badly as a disk may: at a power loss each unsynced 4 KiB page survives or not by itself, and of the
-//! unsynced changes to names any prefix does; after a failed sync the pages look fine in the cache, are marked clean
-//! and never reach the disk (as Linux does); a call that a crash falls into is done in part.
+//! unsynced changes to names any prefix does; any page may reach the disk before it is synced; after a failed sync the
+//! pages look fine in the cache, are marked clean and never reach the disk (as Linux does); a call that a crash or a
+//! failure falls into is done in part, or even whole.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -138,6 +139,9 @@ impl State {
         }
         let number = self.calls;
         self.calls += 1;
+        if self.rng.one_in(4) {
+            self.write_back();
+        }
         match self.fault {
             Fault::CrashAt(at) if at == number => {
                 self.crashed = true;
@@ -153,6 +157,18 @@ impl State {
         match self.call()? {
             Call::Whole => Ok((true, Ok(()))),
             Call::Part(error) => Ok((self.crashed && self.rng.one_in(2), Err(error))),
+        }
+    }
+
+    /// The system writes what it likes when it likes.
+    fn write_back(&mut self) {
+        for file in &mut self.files {
+            for page in file.dirty.clone() {
+                if self.rng.one_in(2) {
+                    file.dirty.remove(&page);
+                    file.sync_page(page);
+                }
+            }
         }
     }
 
@@ -179,6 +195,13 @@ impl State {
 }
 
 impl NameChange {
+    /// Nothing here moves from one directory to another.
+    fn is_in(&self, dir: &Path) -> bool {
+        match self {
+            Self::Made(path, _) | Self::Renamed(path, _) | Self::Removed(path) => path.parent() == Some(dir),
+        }
+    }
+
     fn apply(&self, names: &mut BTreeMap<PathBuf, usize>) {
         match self {
             Self::Made(path, file) => _ = names.insert(path.clone(), *file),
@@ -264,12 +287,18 @@ impl Disk for FaultyDisk {
         outcome
     }
 
-    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.0.lock().unwrap();
         let (done, outcome) = state.call_at_once()?;
         if done {
-            state.durable_names = state.names.clone();
-            state.unsynced_names.clear();
+            let State { durable_names, unsynced_names, .. } = &mut *state;
+            unsynced_names.retain(|change| {
+                let synced = change.is_in(dir);
+                if synced {
+                    change.apply(durable_names);
+                }
+                !synced
+            });
         }
         outcome
     }
@@ -301,6 +330,7 @@ impl DiskFile for FaultyFile {
         let mut state = self.disk.0.lock().unwrap();
         let (written, outcome) = match state.call()? {
             Call::Whole => (bytes.len(), Ok(())),
+            Call::Part(error) if state.rng.one_in(4) => (bytes.len(), Err(error)),
             Call::Part(error) => (state.rng.below(bytes.len() + 1), Err(error)),
         };
         state.files[self.file].write(&bytes[..written], offset as usize);
