@@ -9,6 +9,7 @@ mod cli;
 mod codec;
 mod docs;
 mod layering;
+mod persistence;
 mod process;
 #[cfg(feature = "tls")]
 mod tls;
