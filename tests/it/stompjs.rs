@@ -1,0 +1,1 @@
+//! stompjs against the real binary.
