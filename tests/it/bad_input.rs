@@ -1,10 +1,12 @@
 //! What a broker meets that should not be: each is answered by words a human can act on, and harms nobody else.
 
 use std::{
-    fs,
+    fs::{self, Permissions},
     io::{Read as _, Seek as _, SeekFrom, Write as _},
     net::{TcpListener, TcpStream},
-    path::PathBuf,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::Command,
     thread,
 };
 
@@ -154,7 +156,7 @@ fn what_does_not_exist_is_refused() {
             ("BEGIN twice", &twice, "transaction"),
             ("SUBSCRIBE without id", b"SUBSCRIBE\ndestination:/queue/a\n\n\0", "subscription id"),
             ("SUBSCRIBE without destination", b"SUBSCRIBE\nid:1\n\n\0", "destination"),
-            ("SUBSCRIBE with an id in use", &same_id, "subscription id"),
+            ("SUBSCRIBE with an id in use", &same_id, "already"),
             (
                 "durable SUBSCRIBE to a queue",
                 b"SUBSCRIBE\nid:1\ndestination:/queue/a\nactivemq.subscriptionName:x\n\n\0",
@@ -261,7 +263,7 @@ fn a_client_that_breaks_its_promise_of_heart_beats_is_closed() {
     let message = other.expect("MESSAGE");
     assert!(message.redelivered());
     other.disconnect();
-    client.refused("heart-beat");
+    client.cut_off();
 }
 
 #[test]
@@ -365,7 +367,8 @@ fn wrong_passwords_are_refused() {
 
 #[test]
 fn connections_beyond_the_maximum_are_refused() {
-    let broker = Broker::start_with(Settings::new().query("maximumConnections=2"));
+    let mut broker = Broker::start_with(Settings::new().query("maximumConnections=2"));
+    broker.announce("maximumConnections is reached");
     let first = Raw::connect(broker.address());
     let mut second = Raw::connect(broker.address());
     Raw::open(broker.address()).refused("maximum");
@@ -396,17 +399,16 @@ fn a_damaged_journal_is_refused_with_file_and_byte() {
     broker.kill_9();
 
     let (file, offset) = find_in(&broker, b"the damage to come");
-    let mut segment = fs::OpenOptions::new().read(true).write(true).open(&file).unwrap();
-    segment.seek(SeekFrom::Start(offset)).unwrap();
-    segment.write_all(b"T").unwrap();
-
-    let log = broker.refuses_to_start();
-    let name = file.file_name().unwrap().to_str().unwrap();
-    assert!(log.contains("damaged") && log.contains(name) && log.contains("byte"), "{log}");
+    change(&file, offset, b"T");
+    let log = broker.refuses_to_start(5);
+    let path = file.to_str().unwrap();
+    assert!(log.contains(path) && log.contains("is damaged at byte "), "{log}");
+    let at = log.split("is damaged at byte ").nth(1).unwrap().split(':').next().unwrap();
+    let at: u64 = at.parse().unwrap();
+    assert!(at <= offset && offset - at < 500, "the record at byte {at} does not hold byte {offset}");
 
     // Nothing was changed: with the byte as it was, all is there.
-    segment.seek(SeekFrom::Start(offset)).unwrap();
-    segment.write_all(b"t").unwrap();
+    change(&file, offset, b"t");
     broker.restart();
     let mut client = Raw::connect(broker.address());
     client.subscribe("/queue/a", "auto", &[]);
@@ -414,11 +416,54 @@ fn a_damaged_journal_is_refused_with_file_and_byte() {
 }
 
 #[test]
+fn a_journal_of_a_newer_version_is_refused() {
+    let mut broker = Broker::start();
+    Raw::connect(broker.address()).publish("/queue/a", "from the future");
+    broker.kill_9();
+
+    // Magic, format and checksum stand at these places in every format there will be.
+    let (file, _) = find_in(&broker, b"from the future");
+    let mut header = fs::read(&file).unwrap();
+    header.truncate(60);
+    header[8..12].copy_from_slice(&2_u32.to_le_bytes());
+    let checksum = crc32c::crc32c(&header);
+    header.extend_from_slice(&checksum.to_le_bytes());
+    change(&file, 0, &header);
+    let log = broker.refuses_to_start(6);
+    assert!(log.contains(file.to_str().unwrap()) && log.contains("format 2"), "{log}");
+}
+
+#[test]
 fn a_data_directory_that_is_a_file_is_refused() {
     let mut broker = Broker::prepare(Settings::new());
     fs::write(broker.data(), "not a directory").unwrap();
-    let log = broker.refuses_to_start();
+    let log = broker.refuses_to_start(1);
     assert!(log.contains(broker.data().to_str().unwrap()), "{log}");
+}
+
+#[test]
+fn a_data_directory_without_permission_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    fs::create_dir(&data).unwrap();
+    fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&data, Permissions::from_mode(0)).unwrap();
+    let broker = Path::new(env!("CARGO_BIN_EXE_batonmq"));
+    let mut command = if rustix::process::geteuid().is_root() {
+        // Root may do everything, so nobody does it, with a copy that nobody can reach.
+        let copy = directory.path().join("batonmq");
+        fs::copy(broker, &copy).unwrap();
+        let mut command = Command::new(copy);
+        command.uid(65534).gid(65534);
+        command
+    } else {
+        Command::new(broker)
+    };
+    let command = command.arg("start").arg("--data").arg(&data).args(["--listen", "stomp://127.0.0.1:0"]);
+    let output = command.current_dir("/").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(7), "{said}");
+    assert!(said.contains(data.to_str().unwrap()), "{said}");
 }
 
 #[test]
@@ -426,7 +471,7 @@ fn a_port_that_is_taken_is_refused() {
     let mut broker = Broker::prepare(Settings::new());
     let address = broker.reserve_port();
     let _taken = TcpListener::bind(address).unwrap();
-    let log = broker.refuses_to_start();
+    let log = broker.refuses_to_start(4);
     assert!(log.contains(&address.to_string()), "{log}");
 }
 
@@ -456,7 +501,7 @@ fn a_second_broker_on_the_same_data_waits_and_takes_over() {
 fn a_second_broker_that_shall_not_wait_ends() {
     let first = Broker::start();
     let mut second = first.sibling(Settings::new().flag("--no-wait"));
-    let log = second.refuses_to_start();
+    let log = second.refuses_to_start(8);
     assert!(log.contains(first.data().to_str().unwrap()), "{log}");
 }
 
@@ -473,6 +518,12 @@ fn a_frozen_broker_goes_on_where_it_was() {
     assert_eq!(client.expect("MESSAGE").text(), "before");
     assert_eq!(client.expect("MESSAGE").text(), "meanwhile");
     client.disconnect();
+}
+
+fn change(file: &Path, offset: u64, bytes: &[u8]) {
+    let mut file = fs::OpenOptions::new().write(true).open(file).unwrap();
+    file.seek(SeekFrom::Start(offset)).unwrap();
+    file.write_all(bytes).unwrap();
 }
 
 /// The file of the data directory that holds these bytes, and where.

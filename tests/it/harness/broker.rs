@@ -34,13 +34,15 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// The defaults.
+    /// The defaults, but for small segments: a fresh one is filled with zeros at each start.
     pub(crate) fn new() -> Self {
-        Self { options: Vec::new(), tables: Vec::new(), query: String::new(), tls: false, flags: Vec::new() }
+        let (options, tables, flags) = (Vec::new(), Vec::new(), Vec::new());
+        Self { options, tables, query: String::new(), tls: false, flags }.option("store.segment_bytes", "\"4MiB\"")
     }
 
     /// Sets an option to a value, both as in TOML.
     pub(crate) fn option(mut self, name: &str, value: &str) -> Self {
+        self.options.retain(|option| option.split(' ').next() != Some(name));
         self.options.push(format!("{name} = {value}"));
         self
     }
@@ -176,13 +178,13 @@ impl Broker {
         self.home = Home { host, port, tls_port };
     }
 
-    /// Starts the process, which ends by itself and not well, as announced by this call; what it said.
-    pub(crate) fn refuses_to_start(&mut self) -> String {
+    /// Starts the process, which ends by itself with this code, as announced by this call; what it said.
+    pub(crate) fn refuses_to_start(&mut self, exit_code: i32) -> String {
         self.announce("");
         self.launch();
         let (status, log) = self.ended();
         self.announced.pop();
-        assert!(status.code().is_some_and(|code| code != 0), "{status}\n{log}");
+        assert_eq!(status.code(), Some(exit_code), "{status}\n{log}");
         log
     }
 
@@ -223,8 +225,9 @@ impl Broker {
         self.running().log.wait(text, |line| line.contains(text).then(|| line.to_owned()))
     }
 
-    /// Ends it at once, as a power cut would end the process.
+    /// Ends it at once. The journal may find its last write torn then, and say so.
     pub(crate) fn kill_9(&mut self) {
+        self.announce("the last write before the crash was torn");
         self.signal(Signal::KILL);
         let (status, _) = self.ended();
         assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "it ended before it was killed: {status}");

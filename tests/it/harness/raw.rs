@@ -140,6 +140,13 @@ impl Raw {
         }
     }
 
+    /// The broker ends the connection, in order or not; no frame comes before.
+    pub(crate) fn cut_off(&mut self) {
+        if let Ok(Some(frame)) = self.reader.next() {
+            panic!("the connection should end, but there is {frame:?}");
+        }
+    }
+
     /// The next frame is an ERROR whose message contains `says`, then the connection ends in order.
     pub(crate) fn refused(&mut self, says: &str) -> Frame {
         let error = self.expect("ERROR");
