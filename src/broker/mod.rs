@@ -1,8 +1,35 @@
 //! The core: queues, topics, subscriptions, transactions. A plain value without clock, I/O or randomness.
+//!
+//! `core.rs` holds the value and takes commands; `routing.rs` brings messages in, `dispatch.rs` hands them out,
+//! `settling.rs` takes answers, `redelivery.rs` decides what comes back and what is dead. The files below those
+//! (`queue.rs`, `consumer.rs`, `transaction.rs`, `sequence.rs`, `policy.rs`) know nothing of the core.
 
 mod command;
+mod consumer;
+mod core;
+mod deadlines;
+mod dispatch;
+mod effects;
+mod policy;
+mod queue;
+mod redelivery;
+mod routing;
+mod sequence;
+mod session;
+mod settling;
+mod transaction;
 
 pub use command::{
     Ack, AckMode, AckTarget, CloseReason, Command, Connect, Delivery, Outgoing, Receipt, Refusal, Request, Send,
     Subscribe, TransactionName, Unsubscribe, Verdict,
 };
+pub use core::{Core, CoreOptions, Hold, NotDone};
+pub use effects::{Change, Effects};
+pub use transaction::TransactionId;
+
+slotmap::new_key_type! {
+    /// A queue of the core.
+    pub(crate) struct QueueKey;
+    /// A consumer of the core.
+    pub(crate) struct ConsumerKey;
+}

@@ -1,1 +1,70 @@
-//! To be written.
+//! The command line: one file a subcommand, each thin.
+//!
+//! Always true: a command that fails says why in one sentence on standard error, with what to do about it, and ends with
+//! the exit code of that reason.
+
+mod check_config;
+mod exit;
+mod passwd;
+mod start;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use exit::{EXIT_CODES, Exit, Failure};
+
+const EXAMPLES: &str = "\
+Examples:
+  batonmq                                        start with the defaults: STOMP on 127.0.0.1:61613, data in ./data
+  batonmq start --config /etc/batonmq.toml       start with the options of a file
+  batonmq start --data /var/lib/batonmq --listen stomp://0.0.0.0:61613
+  batonmq check-config --config batonmq.toml     say what is wrong with a file, without starting anything
+  batonmq passwd                                 ask for a password, print its hash for [[users]]
+
+Every option of the file can be a variable: stomp.lenient is BATONMQ_STOMP__LENIENT.";
+
+#[derive(Debug, Parser)]
+#[command(name = "batonmq", version, about, after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a broker (this is what batonmq does without a command)
+    Start(start::Arguments),
+    /// Check the options without starting a broker
+    CheckConfig(start::Sources),
+    /// Make the hash of a password, for [[users]] in the configuration
+    Passwd,
+}
+
+/// Parses the command line and does what it says.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse(); // ends the process with 2 if they make no sense
+    let done = match arguments.command {
+        None => start::run(start::Arguments::default()),
+        Some(Command::Start(arguments)) => start::run(arguments),
+        Some(Command::CheckConfig(sources)) => check_config::run(sources),
+        Some(Command::Passwd) => passwd::run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.tell(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,6 +1,26 @@
-//! What an operator decides. Owned by `config/batonmq.toml`, which documents every option.
+//! What an operator decides. `config/batonmq.toml` documents every option; a test holds it against this module.
+//!
+//! Owns the layering (defaults, then the file, then `BATONMQ_…` variables, then flags) and the meaning of each option.
+//! Always true: a [`Config`] has been checked, so nobody below asks again; a secret is never printed.
+//! On failure: a [`ConfigError`] names the option, where it was written, and what to write instead.
+
+mod check;
+mod connector;
+mod secret;
+mod sources;
+mod units;
 
 use std::{path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+pub use connector::{Connector, ConnectorOptions, ConnectorUri, Scheme};
+pub use secret::Secret;
+pub use sources::{ConfigError, Setting, Sources};
+pub use units::{parse_duration, parse_size, write_duration, write_size};
+
+/// The file that is read if it is there and no other is named.
+pub const DEFAULT_FILE: &str = "batonmq.toml";
 
 /// All options, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -9,39 +29,217 @@ pub struct Config {
     pub broker_name: String,
     /// Where data lives.
     pub data: PathBuf,
+    /// How long a polite stop may take.
+    pub stop_timeout: Duration,
+    /// How messages are kept.
+    pub store: StoreOptions,
+    /// What the log tells, and how.
+    pub log: LogOptions,
+    /// Where clients connect; never empty.
+    pub connectors: Vec<Connector>,
     /// STOMP's own options.
     pub stomp: StompOptions,
     /// Bounds on what clients may use.
     pub limits: Limits,
     /// Redelivery policies; the first whose pattern matches counts.
     pub redelivery: Vec<RedeliveryPolicy>,
+    /// Who may connect; empty: anybody, anonymously.
+    pub users: Vec<User>,
+    /// What `stomp+ssl` connectors show and ask for; there if one of them exists.
+    pub tls: Option<TlsOptions>,
+    /// What an operator should know although it works; one sentence each.
+    pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// Reads and checks all options.
+    ///
+    /// # Errors
+    /// A [`ConfigError`] for the first option that is unknown or wrong.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
+        let (options, figment) = sources.read()?;
+        check::check(options, &figment)
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        check::check(Options::default(), &figment::Figment::new()).expect("a test checks the defaults")
+    }
+}
+
+/// All options as they are written; each field is one key of the file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Options {
+    broker_name: String,
+    data: PathBuf,
+    #[serde(with = "units::duration")]
+    stop_timeout: Duration,
+    store: StoreOptions,
+    log: LogOptions,
+    connectors: Vec<Connector>,
+    stomp: StompOptions,
+    limits: Limits,
+    redelivery: Vec<RedeliveryPolicy>,
+    users: Vec<UserText>,
+    tls: TlsText,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            broker_name: "batonmq".to_owned(),
+            data: PathBuf::from("./data"),
+            stop_timeout: Duration::from_secs(10),
+            store: StoreOptions::default(),
+            log: LogOptions::default(),
+            connectors: Vec::new(),
+            stomp: StompOptions::default(),
+            limits: Limits::default(),
+            redelivery: Vec::new(),
+            users: Vec::new(),
+            tls: TlsText::default(),
+        }
+    }
+}
+
+/// How messages are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreOptions {
+    /// Which store.
+    pub backend: Backend,
+    /// The size of the journal's segment files. Unit: bytes.
+    #[serde(with = "units::size")]
+    pub segment_bytes: usize,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { backend: Backend::Journal, segment_bytes: 64 << 20 }
+    }
+}
+
+/// A store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// Files under the data directory; survives kill -9.
+    Journal,
+    /// Nothing survives the process.
+    Memory,
+}
+
+/// What the log tells, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogOptions {
+    /// The least urgent level that is told.
+    pub level: LogLevel,
+    /// For people or for programs.
+    pub format: LogFormat,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self { level: LogLevel::Info, format: LogFormat::Text }
+    }
+}
+
+/// How urgent a line of the log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Wants a human.
+    Error,
+    /// Unexpected, but survived.
+    Warn,
+    /// A change of state.
+    Info,
+    /// Each frame.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// As it is written.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// The shape of a line of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 /// STOMP's own options.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct StompOptions {
     /// Refusals that are not fatal leave the connection open, as ActiveMQ does; false: the specification's way.
     pub lenient: bool,
     /// Whether a SEND to a queue without `persistent` is persistent.
     pub default_persistent: bool,
     /// How long a connection may take until its CONNECT.
+    #[serde(with = "units::duration")]
     pub connect_timeout: Duration,
     /// The shortest heart-beat interval that the broker promises or asks for.
+    #[serde(with = "units::duration")]
     pub heart_beat_min: Duration,
     /// A client is silent after this many of its promised intervals, and a second.
     pub heart_beat_grace: f64,
     /// Bound on a frame's command line. Unit: bytes.
+    #[serde(with = "units::size")]
     pub command_bytes_max: usize,
     /// Bound on one header line. Unit: bytes.
+    #[serde(with = "units::size")]
     pub header_bytes_max: usize,
     /// Bound on a frame's headers.
     pub headers_max: usize,
     /// Bound on a frame's body. Unit: bytes.
+    #[serde(with = "units::size")]
     pub body_bytes_max: usize,
+    /// Bound on a whole frame: command, headers and body. Unit: bytes.
+    #[serde(with = "units::size")]
+    pub frame_bytes_max: usize,
+}
+
+/// The four bounds on parts of a frame are ActiveMQ's; the whole frame's leaves room for all of them together.
+impl Default for StompOptions {
+    fn default() -> Self {
+        Self {
+            lenient: false,
+            default_persistent: true,
+            connect_timeout: Duration::from_secs(30),
+            heart_beat_min: Duration::from_millis(500),
+            heart_beat_grace: 2.0,
+            command_bytes_max: 1 << 10,
+            header_bytes_max: 10 << 10,
+            headers_max: 1_000,
+            body_bytes_max: 100 << 20,
+            frame_bytes_max: 128 << 20,
+        }
+    }
 }
 
 /// Bounds on what clients may use; see `config/batonmq.toml`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Destinations, temporary ones included.
     pub destinations_max: usize,
@@ -52,28 +250,128 @@ pub struct Limits {
     /// Sends and acks of one transaction.
     pub transaction_operations_max: usize,
     /// Bytes of one transaction's messages.
+    #[serde(with = "units::size")]
     pub transaction_bytes_max: usize,
     /// Bytes of messages that one queue (or durable subscription) may hold; beyond it SENDs wait, then get ERROR.
+    #[serde(with = "units::size")]
     pub queue_bytes_max: usize,
     /// Bytes that a topic subscription may be behind before its topic's producers are held back.
+    #[serde(with = "units::size")]
     pub topic_backlog_bytes_max: usize,
     /// How long a consumer may leave its socket unread while something waits for it.
+    #[serde(with = "units::duration")]
     pub slow_consumer_timeout: Duration,
 }
 
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            destinations_max: 100_000,
+            subscriptions_per_connection_max: 10_000,
+            transactions_per_connection_max: 1_000,
+            transaction_operations_max: 100_000,
+            transaction_bytes_max: 256 << 20,
+            queue_bytes_max: 1 << 30,
+            topic_backlog_bytes_max: 64 << 20,
+            slow_consumer_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
 /// What happens to messages that come back.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct RedeliveryPolicy {
     /// Destinations it is for, as ActiveMQ writes patterns: `orders.*`, `orders.>`, `>`.
     pub destination: String,
     /// How often a message is redelivered before it is dead-lettered.
     pub attempts: u32,
     /// Before the first redelivery.
+    #[serde(with = "units::duration")]
     pub delay: Duration,
     /// What each further delay is multiplied by; 1: always the same.
     pub backoff_multiplier: f64,
     /// No delay is longer.
+    #[serde(with = "units::duration")]
     pub delay_max: Duration,
     /// Whether a consumer that goes away without an answer counts as an attempt.
     pub count_lost_consumers: bool,
 }
+
+/// Attempts and delay are those of ActiveMQ's clients.
+impl Default for RedeliveryPolicy {
+    fn default() -> Self {
+        Self {
+            destination: ">".to_owned(),
+            attempts: 6,
+            delay: Duration::from_secs(1),
+            backoff_multiplier: 1.0,
+            delay_max: Duration::from_secs(60),
+            count_lost_consumers: false,
+        }
+    }
+}
+
+/// Somebody who may connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// What the client sends as `login`.
+    pub name: String,
+    /// An argon2id hash in PHC format, as `batonmq passwd` prints it.
+    pub password_hash: Secret,
+}
+
+/// A user as written.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct UserText {
+    name: String,
+    password_hash: Option<String>,
+    password_hash_file: Option<PathBuf>,
+}
+
+/// Hides the hash: whoever has it can try passwords at leisure.
+impl std::fmt::Debug for UserText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UserText").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// What `stomp+ssl` connectors show and ask for. The files are PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsOptions {
+    /// The broker's certificate and those between it and its root.
+    pub cert_file: PathBuf,
+    /// Its private key.
+    pub key_file: PathBuf,
+    /// Whose client certificates are trusted.
+    pub client_ca_file: Option<PathBuf>,
+    /// Whether clients show a certificate.
+    pub client_cert: TlsClientCert,
+}
+
+/// TLS as written.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct TlsText {
+    cert_file: Option<PathBuf>,
+    key_file: Option<PathBuf>,
+    client_ca_file: Option<PathBuf>,
+    client_cert: TlsClientCert,
+}
+
+/// Whether clients show a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TlsClientCert {
+    /// They are not asked.
+    #[default]
+    None,
+    /// They are asked, and one that they show must be good.
+    Want,
+    /// Without a good one there is no connection.
+    Need,
+}
+
+#[cfg(test)]
+mod tests;

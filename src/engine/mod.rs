@@ -1,7 +1,18 @@
 //! The engine: the one task that owns a core and drives it. See ARCHITECTURE.md, "A turn of the engine".
+//!
+//! `task.rs` is the task; `batch.rs`, `writer.rs` and `receipts.rs` are values without I/O that it drives; `handle.rs`
+//! and `outbox.rs` are what sessions hold; `committer.rs` carries requests to the adapter.
 
+mod batch;
+mod committer;
 mod handle;
 mod outbox;
+mod receipts;
+mod start;
+mod task;
+mod writer;
 
 pub use handle::{EngineGone, EngineHandle, SESSION_BUDGET_BYTES_MAX, SessionLink, Written};
 pub use outbox::Outbox;
+pub use start::{Running, start};
+pub use task::EngineError;

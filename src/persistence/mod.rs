@@ -62,15 +62,12 @@ pub struct Window {
 }
 
 /// What a durable batch brought beside its durability.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Committed {
-    /// Messages that the store asks to have written again (`Op::Copy`), oldest first, so that it can free what their
-    /// first copies pin. Bounded by [`COPIES_ASKED_MAX`]; a wish for a message that is settled by now is dropped.
-    pub copies_asked: Vec<Sequence>,
+    /// Messages that the store asks to have written again (`Op::Copy`), oldest first and as they stand after this
+    /// batch, so that it can free what their first copies pin. Bounded; a message that is settled by now is left out.
+    pub copies_asked: Vec<Stored>,
 }
-
-/// How many copies a store asks for at a time.
-pub const COPIES_ASKED_MAX: usize = 1_024;
 
 /// What a store can't hold; checked at the door, so that a sender hears of it before anything is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,341 @@
+//! The core as one value: what it owns, and the door through which commands come in.
+//!
+//! Always true: `apply` neither waits nor fails half-way; a command that is refused or held has changed nothing.
+//! Everything that leaves goes through [`Effects`], in order. Same commands at the same times, same effects.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use slotmap::SlotMap;
+
+use super::{
+    Command, ConsumerKey, Effects, QueueKey, Refusal, TransactionId,
+    consumer::Consumer,
+    deadlines::Deadlines,
+    policy,
+    queue::{DispatchMark, Entry, Queue, QueueRole, Storage},
+    sequence::SequenceSource,
+    session::Session,
+    transaction::Committing,
+};
+use crate::{
+    config::{Limits, RedeliveryPolicy},
+    types::{
+        Catalog, Destination, DestinationId, DestinationKind, Durable, DurableId, Holder, Op, Sequence, SessionId,
+        Stored, Term, Text, Timestamp,
+    },
+};
+
+/// What the core has to know of the configuration and of the store.
+#[derive(Clone, Debug)]
+pub struct CoreOptions {
+    /// Bounds on what clients may use.
+    pub limits: Limits,
+    /// The first whose pattern matches counts.
+    pub redelivery: Vec<Arc<RedeliveryPolicy>>,
+    /// The largest message that the store takes. Unit: bytes of body and properties.
+    pub message_bytes_max: usize,
+}
+
+/// Why a command was not applied. Nothing has changed.
+#[derive(Debug)]
+pub enum NotDone {
+    /// It never will be.
+    Refused(Refusal),
+    /// Not now: here it is back, to be tried again.
+    Held {
+        /// The command as it was.
+        command: Command,
+        /// What it waits for.
+        hold: Hold,
+    },
+}
+
+impl From<Refusal> for NotDone {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// What a command waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// Something that passes by itself: everything behind it waits too.
+    Passing,
+    /// A queue or the store is full: acknowledgements behind it go ahead, and it gets ERROR in the end (R8).
+    Standing(String),
+}
+
+/// All queues, topics, subscriptions and transactions of one term.
+#[derive(Debug)]
+pub struct Core {
+    pub(super) options: CoreOptions,
+    pub(super) sequences: SequenceSource,
+    /// The first sequence whose insert is not sealed yet (R9).
+    pub(super) open_from: Sequence,
+    pub(super) sessions: HashMap<SessionId, Session, foldhash::fast::FixedState>,
+    /// Live sessions by client-id.
+    pub(super) clients: HashMap<Text, SessionId>,
+    pub(super) places: HashMap<Destination, Place>,
+    pub(super) queues: SlotMap<QueueKey, Queue>,
+    pub(super) holders: HashMap<Holder, QueueKey>,
+    pub(super) consumers: SlotMap<ConsumerKey, Consumer>,
+    /// Durable subscriptions by client-id and name.
+    pub(super) durables: BTreeMap<(Text, Text), DurableSubscription>,
+    pub(super) committing: HashMap<TransactionId, Committing>,
+    pub(super) deadlines: Deadlines,
+    pub(super) last_transaction: u64,
+    last_destination: DestinationId,
+    last_durable: DurableId,
+}
+
+/// A destination as the core knows it.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// As the store knows it; temporary destinations are not stored.
+    pub(super) id: Option<DestinationId>,
+    /// Whose temporary destination it is.
+    pub(super) owner: Option<SessionId>,
+    pub(super) role: PlaceRole,
+}
+
+/// What a destination does with a message.
+#[derive(Clone, Debug)]
+pub(super) enum PlaceRole {
+    Queue(QueueKey),
+    /// Its subscriptions; shared, because a send walks them while the core changes.
+    Topic(Arc<Vec<QueueKey>>),
+}
+
+/// A durable subscription, whether somebody consumes from it or not.
+#[derive(Debug)]
+pub(super) struct DurableSubscription {
+    pub(super) id: DurableId,
+    pub(super) topic: Destination,
+    pub(super) queue: QueueKey,
+    pub(super) consumer: Option<ConsumerKey>,
+}
+
+impl Core {
+    /// The core of a new term, with everything of the catalog and no message yet: see [`Self::load`].
+    #[must_use]
+    pub fn recover(options: CoreOptions, term: Term, catalog: &Catalog) -> Self {
+        let sequences = SequenceSource::new(term);
+        let mut core = Self {
+            options,
+            open_from: sequences.peek(),
+            sequences,
+            sessions: HashMap::default(),
+            clients: HashMap::new(),
+            places: HashMap::new(),
+            queues: SlotMap::with_key(),
+            holders: HashMap::new(),
+            consumers: SlotMap::with_key(),
+            durables: BTreeMap::new(),
+            committing: HashMap::new(),
+            deadlines: Deadlines::default(),
+            last_transaction: 0,
+            last_destination: catalog.last_destination,
+            last_durable: catalog.last_durable,
+        };
+        for (id, destination) in &catalog.destinations {
+            core.add_place(destination.clone(), Some(*id), None);
+        }
+        for (id, durable) in &catalog.durables {
+            if let Some(topic) = catalog.destinations.get(&durable.topic) {
+                core.add_durable(*id, durable.client_id.clone(), durable.name.clone(), topic);
+            }
+        }
+        for (holder, upto) in &catalog.marks {
+            if let Some(queue) = core.holders.get(holder).and_then(|key| core.queues.get_mut(*key)) {
+                queue.mark = DispatchMark::recovered(*upto);
+            }
+        }
+        core
+    }
+
+    /// Takes in a stored message before the first command; within a destination and priority by rising sequence.
+    pub fn load(&mut self, stored: &Stored) {
+        for held in &stored.holders {
+            let Some(key) = self.holders.get(&held.holder).copied() else { continue };
+            let Some(queue) = self.queues.get_mut(key) else { continue };
+            let entry = Entry {
+                storage: Storage::Stored,
+                redelivered: held.deliveries > 0 || queue.mark.covers(stored.sequence),
+                deliveries: held.deliveries,
+                failures: held.failures,
+                ..Entry::new(stored.sequence, stored.message.clone())
+            };
+            self.deadlines.watch_expiry(key, &entry);
+            queue.push(entry);
+            if let Some(due) = held.due
+                && let Some(entry) = queue.take(stored.message.priority, stored.sequence)
+            {
+                self.deadlines.watch_redelivery(key, due);
+                queue.delay(due, entry);
+            }
+        }
+    }
+
+    /// Applies one command of a session.
+    ///
+    /// # Errors
+    /// [`NotDone`] when it is refused or held; then nothing has changed.
+    pub fn apply(
+        &mut self,
+        now: Timestamp,
+        session: SessionId,
+        command: Command,
+        effects: &mut Effects,
+    ) -> Result<(), NotDone> {
+        match command {
+            Command::Send(send) => self.send(now, session, send, effects),
+            Command::Ack(ack) => Ok(self.ack(now, session, ack, effects)?),
+            Command::Connect(connect) => Ok(self.connect(now, session, connect, effects)?),
+            Command::CreateTemporary(destination) => Ok(self.create_temporary(session, destination)?),
+            Command::Subscribe(subscribe) => Ok(self.subscribe(now, session, subscribe, effects)?),
+            Command::Unsubscribe(unsubscribe) => Ok(self.unsubscribe(now, session, &unsubscribe, effects)?),
+            Command::Begin(name) => Ok(self.begin(session, name)?),
+            Command::Commit(name) => self.commit(now, session, name, effects),
+            Command::Abort(name) => Ok(self.abort(now, session, &name, effects)?),
+            Command::Refuse(refusal) => Err(refusal.into()),
+            Command::Confirm | Command::Disconnect => Ok(()),
+        }
+    }
+
+    /// Tells that all inserts so far are sealed: a mark for them has to be durable before they are passed (R9).
+    pub fn sealed(&mut self) {
+        self.open_from = self.sequences.peek();
+    }
+
+    /// Goes on in a higher term after the counter of the last one came to its end (R17).
+    pub fn enter_term(&mut self, term: Term) {
+        self.sequences.enter(term);
+        self.open_from = self.sequences.peek();
+    }
+
+    /// When [`Self::advance`] has something to do next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.deadlines.next()
+    }
+
+    /// A dispatch mark is durable (R9).
+    pub fn marked(&mut self, now: Timestamp, holder: Holder, upto: Sequence, effects: &mut Effects) {
+        let Some(key) = self.holders.get(&holder).copied() else { return };
+        let Some(queue) = self.queues.get_mut(key) else { return };
+        queue.mark.made_durable(upto);
+        self.dispatch(now, key, effects);
+    }
+
+    /// The place of a destination, made if need be and allowed.
+    pub(super) fn place(&mut self, destination: &Destination, effects: &mut Effects) -> Result<&mut Place, Refusal> {
+        if !self.places.contains_key(destination) {
+            if destination.kind().is_temporary() {
+                return Err(Refusal::new(
+                    format!("The destination {destination} does not exist."),
+                    "A temporary destination lives as long as the connection that made it.",
+                ));
+            }
+            self.admit_destination()?;
+            self.create_destination(destination.clone(), effects);
+        }
+        Ok(self.places.get_mut(destination).expect("it was there or has just been made"))
+    }
+
+    /// Makes a destination that the store knows; its limit was checked before, or does not count.
+    pub(super) fn create_destination(&mut self, destination: Destination, effects: &mut Effects) {
+        self.last_destination = DestinationId(self.last_destination.0 + 1);
+        let id = self.last_destination;
+        self.add_place(destination.clone(), Some(id), None);
+        effects.changes.push(super::Change::One { origin: None, op: Op::CreateDestination { id, destination } });
+    }
+
+    /// Makes a durable subscription that the store knows.
+    pub(super) fn create_durable(
+        &mut self,
+        origin: SessionId,
+        client_id: Text,
+        name: Text,
+        topic: &Destination,
+        effects: &mut Effects,
+    ) {
+        let Some(topic_id) = self.places.get(topic).and_then(|place| place.id) else { return };
+        self.last_durable = DurableId(self.last_durable.0 + 1);
+        let id = self.last_durable;
+        self.add_durable(id, client_id.clone(), name.clone(), topic);
+        let durable = Durable { client_id, name, topic: topic_id };
+        effects.changes.push(super::Change::One { origin: Some(origin), op: Op::CreateDurable { id, durable } });
+    }
+
+    /// Refuses one destination too many.
+    pub(super) fn admit_destination(&self) -> Result<(), Refusal> {
+        if self.places.len() < self.options.limits.destinations_max {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            format!("The maximum number of destinations ({}) was exceeded.", self.options.limits.destinations_max),
+            "Use fewer names, or raise limits.destinations_max.",
+        ))
+    }
+
+    /// Puts a destination into the maps.
+    pub(super) fn add_place(&mut self, destination: Destination, id: Option<DestinationId>, owner: Option<SessionId>) {
+        let role = match destination.kind() {
+            DestinationKind::Queue | DestinationKind::TemporaryQueue => {
+                let holder = id.map(Holder::Queue);
+                let mut queue = Queue::new(QueueRole::Queue, destination.clone(), holder);
+                queue.redelivery = policy::redelivery_for(&self.options.redelivery, destination.name());
+                let key = self.queues.insert(queue);
+                self.holders.extend(holder.map(|holder| (holder, key)));
+                PlaceRole::Queue(key)
+            }
+            DestinationKind::Topic | DestinationKind::TemporaryTopic => PlaceRole::Topic(Arc::default()),
+        };
+        self.places.insert(destination, Place { id, owner, role });
+    }
+
+    /// Adds a subscription's queue to its topic.
+    pub(super) fn add_subscription(
+        &mut self,
+        topic: &Destination,
+        role: QueueRole,
+        holder: Option<Holder>,
+    ) -> QueueKey {
+        let mut queue = Queue::new(role, topic.clone(), holder);
+        queue.redelivery = policy::redelivery_for(&self.options.redelivery, topic.name());
+        let key = self.queues.insert(queue);
+        self.holders.extend(holder.map(|holder| (holder, key)));
+        if let Some(Place { role: PlaceRole::Topic(subscriptions), .. }) = self.places.get_mut(topic) {
+            Arc::make_mut(subscriptions).push(key);
+        }
+        key
+    }
+
+    /// Removes a subscription's queue and all that lies in it.
+    pub(super) fn remove_subscription(&mut self, key: QueueKey) {
+        let Some(mut queue) = self.queues.remove(key) else { return };
+        if let Some(holder) = queue.holder {
+            self.holders.remove(&holder);
+        }
+        if let Some(Place { role: PlaceRole::Topic(subscriptions), .. }) = self.places.get_mut(&queue.destination) {
+            Arc::make_mut(subscriptions).retain(|other| *other != key);
+        }
+        self.deadlines.unwatch_queue(key, &mut queue);
+    }
+
+    fn add_durable(&mut self, id: DurableId, client_id: Text, name: Text, topic: &Destination) {
+        let queue = self.add_subscription(topic, QueueRole::DurableSubscription, Some(Holder::Durable(id)));
+        let durable = DurableSubscription { id, topic: topic.clone(), queue, consumer: None };
+        self.durables.insert((client_id, name), durable);
+    }
+
+    /// Panics if an invariant of the core does not hold; run after each command in tests.
+    #[cfg(any(test, debug_assertions))]
+    pub fn check(&self) {
+        self.queues.values().for_each(Queue::check);
+        self.consumers.values().for_each(Consumer::check);
+    }
+}

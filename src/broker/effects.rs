@@ -1,0 +1,70 @@
+//! What an applied command brings about: changes for the store, and words for sessions.
+//!
+//! The core only appends; the engine empties the buffer after each command and uses it again.
+
+use smallvec::SmallVec;
+
+use super::{Outgoing, transaction::TransactionId};
+use crate::types::{Held, Holder, Op, Sequence, SessionId};
+
+/// A buffer for what the core brings about.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// For the store, in order.
+    pub changes: Vec<Change>,
+    /// For sessions, in order.
+    pub outgoing: Vec<(SessionId, Outgoing)>,
+    /// Whether a new term is wanted, because the counter of this one ends (R17).
+    pub term_wanted: bool,
+}
+
+/// One change to the store. A unit is never cut: all of it is durable, or nothing (R5).
+#[derive(Debug)]
+pub enum Change {
+    /// A message that was sent outside a transaction, or any other single operation that may stand alone.
+    One {
+        /// Whose frame asked for it and waits for it; `None`: nobody's.
+        origin: Option<SessionId>,
+        /// What to write.
+        op: Op,
+    },
+    /// A final positive acknowledgement outside a transaction: cancels with an insert that is not sealed yet (R1), and
+    /// then neither needs the disk (R2).
+    Settle {
+        /// Whose consumer settled it.
+        by: SessionId,
+        /// Whether a frame of that session asked for it (an ACK), or the kernel took an automatic delivery (R3).
+        asked: bool,
+        /// The message.
+        sequence: Sequence,
+        /// Who is done with it.
+        holder: Holder,
+    },
+    /// A message came back; merged into its insert if that is not sealed yet.
+    Return {
+        /// Whose frame asked for it (a NACK); `None`: nobody's.
+        origin: Option<SessionId>,
+        /// The message.
+        sequence: Sequence,
+        /// The holder's part from now on.
+        held: Held,
+    },
+    /// What lies at or below `upto` may be delivered from now on (R9); [`super::Core::marked`] when it is durable.
+    Mark {
+        /// Whose mark.
+        holder: Holder,
+        /// The mark.
+        upto: Sequence,
+        /// Whether dispatch waits for it.
+        awaited: bool,
+    },
+    /// Operations that stand or fall together.
+    Unit {
+        /// Whose frame asked for it and waits for it; `None`: nobody's.
+        origin: Option<SessionId>,
+        /// What to write.
+        ops: SmallVec<[Op; 1]>,
+        /// The transaction, for [`super::Core::committed`] or [`super::Core::commit_refused`]; `None`: a dead letter.
+        transaction: Option<TransactionId>,
+    },
+}

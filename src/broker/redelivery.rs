@@ -1,0 +1,268 @@
+//! What comes back and what is dead: rejections, lost consumers, expiry, dead letters, and what the store refused.
+
+use std::sync::Arc;
+
+use smallvec::{SmallVec, smallvec};
+
+use super::{
+    Change, Core, Effects, QueueKey, Verdict, policy,
+    queue::{Entry, Queue, QueueRole, Storage},
+    transaction::Acknowledged,
+};
+use crate::types::{
+    Destination, Message, Op, Priority, PropertiesBuilder, PropertyValue, Sequence, SessionId, Stored, Timestamp,
+};
+
+/// Where dead letters go, as ActiveMQ names it.
+pub(super) const DEAD_LETTER_QUEUE: &str = "ActiveMQ.DLQ";
+
+/// Why a message is there, as ActiveMQ names it.
+const CAUSE: &str = "dlqDeliveryFailureCause";
+
+/// When an expired message would have expired, as ActiveMQ names it.
+const ORIGINAL_EXPIRATION: &str = "originalExpiration";
+
+/// A dead letter that is rejected once more waits this long, so that its consumer does not spin.
+const REJECTED_DEAD_LETTER_DELAY: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// What becomes of a delivery that was rejected.
+enum Fate {
+    /// Back to its place, at `Some` time.
+    Redelivered(Option<Timestamp>),
+    Dead,
+}
+
+impl Core {
+    /// A NACK outside a transaction.
+    pub(super) fn reject(
+        &mut self,
+        now: Timestamp,
+        key: QueueKey,
+        mut entry: Entry,
+        by: SessionId,
+        effects: &mut Effects,
+    ) {
+        let Some(queue) = self.queues.get(key) else { return };
+        entry.failures = entry.failures.saturating_add(1);
+        match fate(queue, &entry, now) {
+            Fate::Redelivered(due) => self.return_entry(key, entry, due, Some(by), effects),
+            Fate::Dead => self.dead_letter(now, key, entry, "rejected by its consumer", Some(by), effects),
+        }
+    }
+
+    /// A consumer went away with this delivery unanswered: no attempt, unless a policy counts it.
+    pub(super) fn return_lost(&mut self, now: Timestamp, key: QueueKey, mut entry: Entry, effects: &mut Effects) {
+        let Some(queue) = self.queues.get(key) else { return };
+        if !queue.redelivery.as_ref().is_some_and(|policy| policy.count_lost_consumers) {
+            return self.return_entry(key, entry, None, None, effects);
+        }
+        entry.failures = entry.failures.saturating_add(1);
+        match fate(queue, &entry, now) {
+            Fate::Redelivered(due) => self.return_entry(key, entry, due, None, effects),
+            Fate::Dead => self.dead_letter(now, key, entry, "its consumers went away too often", None, effects),
+        }
+    }
+
+    /// Puts a delivery back to its place, at once or at `due`; the store learns the counts, lazily (R9).
+    fn return_entry(
+        &mut self,
+        key: QueueKey,
+        entry: Entry,
+        due: Option<Timestamp>,
+        origin: Option<SessionId>,
+        effects: &mut Effects,
+    ) {
+        let Some(queue) = self.queues.get_mut(key) else { return };
+        if entry.storage == Storage::Stored
+            && let Some(holder) = queue.holder
+        {
+            let held = entry.held(holder, due);
+            effects.changes.push(Change::Return { origin, sequence: entry.sequence, held });
+        }
+        self.lay_back(key, entry, due);
+    }
+
+    fn lay_back(&mut self, key: QueueKey, mut entry: Entry, due: Option<Timestamp>) {
+        let Some(queue) = self.queues.get_mut(key) else { return };
+        if entry.storage == Storage::Withdrawn {
+            return queue.forget(&entry);
+        }
+        entry.redelivered = true;
+        self.deadlines.watch_expiry(key, &entry);
+        match due {
+            Some(due) => {
+                self.deadlines.watch_redelivery(key, due);
+                queue.delay(due, entry);
+            }
+            None => queue.put_back(entry),
+        }
+    }
+
+    /// What an answer within a transaction writes; [`Self::complete_answer`] follows when it is durable.
+    pub(super) fn answer_in_unit(
+        &mut self,
+        now: Timestamp,
+        acknowledged: &Acknowledged,
+        ops: &mut SmallVec<[Op; 1]>,
+        hidden: &mut Vec<(QueueKey, Priority, Sequence)>,
+        effects: &mut Effects,
+    ) {
+        let Some(queue) = self.queues.get(acknowledged.queue) else { return };
+        let entry = &acknowledged.in_flight.entry;
+        let holder = queue.holder.filter(|_| entry.storage == Storage::Stored);
+        let settle = |holder| Op::Settle { sequence: entry.sequence, holder };
+        if acknowledged.verdict == Verdict::Accepted {
+            return ops.extend(holder.map(settle));
+        }
+        let failed = Entry { failures: entry.failures.saturating_add(1), ..entry.clone() };
+        match fate(queue, &failed, now) {
+            Fate::Redelivered(due) => {
+                ops.extend(holder.map(|holder| Op::Return { sequence: entry.sequence, held: failed.held(holder, due) }))
+            }
+            Fate::Dead => {
+                let dead = dead_message(&entry.message, &queue.destination, "rejected by its consumer");
+                ops.extend(holder.map(settle));
+                let destination = self.dead_letter_queue(effects);
+                if let Some(route) = self.route(&destination, &dead) {
+                    ops.extend(route.stored.clone().map(Op::Insert));
+                    self.enqueue_hidden(&route, &dead, hidden);
+                }
+            }
+        }
+    }
+
+    /// An answer within a transaction takes effect.
+    pub(super) fn complete_answer(&mut self, now: Timestamp, acknowledged: Acknowledged) {
+        let Some(queue) = self.queues.get_mut(acknowledged.queue) else { return };
+        let mut entry = acknowledged.in_flight.entry;
+        if acknowledged.verdict == Verdict::Accepted {
+            queue.over_bound_since = None;
+            return queue.forget(&entry);
+        }
+        entry.failures = entry.failures.saturating_add(1);
+        match fate(queue, &entry, now) {
+            Fate::Redelivered(due) => self.lay_back(acknowledged.queue, entry, due),
+            Fate::Dead => queue.forget(&entry),
+        }
+    }
+
+    /// A message that lay in a queue has expired: a dead letter if it was kept for somebody, else it is dropped, as
+    /// ActiveMQ does.
+    pub(super) fn expire(&mut self, now: Timestamp, key: QueueKey, entry: Entry, effects: &mut Effects) {
+        let Some(queue) = self.queues.get_mut(key) else { return };
+        let kept = entry.message.persistent && !matches!(queue.role, QueueRole::TopicSubscription(_));
+        if kept {
+            return self.dead_letter(now, key, entry, "expired", None, effects);
+        }
+        queue.forget(&entry);
+    }
+
+    /// Moves a message that was taken out of its queue to the dead letters: one unit, with a sequence of its own (R6).
+    fn dead_letter(
+        &mut self,
+        now: Timestamp,
+        key: QueueKey,
+        entry: Entry,
+        cause: &str,
+        origin: Option<SessionId>,
+        effects: &mut Effects,
+    ) {
+        let destination = self.dead_letter_queue(effects);
+        let Some(queue) = self.queues.get_mut(key) else { return };
+        queue.forget(&entry);
+        if entry.storage == Storage::Withdrawn {
+            return;
+        }
+        let holder = queue.holder.filter(|_| entry.storage == Storage::Stored);
+        let dead = dead_message(&entry.message, &queue.destination, cause);
+        let Some(route) = self.route(&destination, &dead) else {
+            // The counter's end: the message stays where it was until the term has been raised.
+            effects.term_wanted = true;
+            return self.keep_for_next_term(key, entry);
+        };
+        let mut ops: SmallVec<[Op; 1]> = smallvec![];
+        ops.extend(holder.map(|holder| Op::Settle { sequence: entry.sequence, holder }));
+        ops.extend(route.stored.clone().map(Op::Insert));
+        if !ops.is_empty() {
+            effects.changes.push(Change::Unit { origin, ops, transaction: None });
+        }
+        self.enqueue(&route, &dead, false);
+        self.dispatch_route(now, &route, effects);
+    }
+
+    fn keep_for_next_term(&mut self, key: QueueKey, entry: Entry) {
+        if let Some(queue) = self.queues.get_mut(key) {
+            queue.messages += 1;
+            queue.bytes += entry.message.size();
+            queue.put_back(entry);
+        }
+    }
+
+    /// The queue of dead letters; it may exceed every limit, because what can't be put there would be lost.
+    fn dead_letter_queue(&mut self, effects: &mut Effects) -> Destination {
+        let destination = Destination::queue(DEAD_LETTER_QUEUE);
+        if !self.places.contains_key(&destination) {
+            self.create_destination(destination.clone(), effects);
+        }
+        destination
+    }
+
+    /// The store refused a message that was sent outside a transaction (R13): it leaves its queues; where it is out
+    /// already, a late ack is accepted and writes nothing.
+    pub fn withdraw(&mut self, stored: &Stored) {
+        let (priority, sequence) = (stored.message.priority, stored.sequence);
+        for held in &stored.holders {
+            let Some(key) = self.holders.get(&held.holder).copied() else { continue };
+            let Some(queue) = self.queues.get_mut(key) else { continue };
+            if let Some(entry) = queue.take(priority, sequence) {
+                queue.forget(&entry);
+                self.deadlines.unwatch_expiry(key, &entry);
+                continue;
+            }
+            let consumers = self.consumers.values_mut().filter(|consumer| consumer.queue == key);
+            let held = consumers.flat_map(super::consumer::Consumer::entries_mut);
+            let acknowledged = self
+                .sessions
+                .values_mut()
+                .flat_map(|session| session.transactions.values_mut())
+                .flat_map(|transaction| transaction.acks.iter_mut())
+                .filter(|acknowledged| acknowledged.queue == key)
+                .map(|acknowledged| &mut acknowledged.in_flight.entry);
+            for entry in held.chain(acknowledged).filter(|entry| entry.sequence == sequence) {
+                entry.storage = Storage::Withdrawn;
+            }
+        }
+    }
+}
+
+/// What a policy says of a delivery that failed `entry.failures` times; without a policy it is dead at once.
+fn fate(queue: &Queue, entry: &Entry, now: Timestamp) -> Fate {
+    if queue.role == QueueRole::Queue && queue.destination.name() == DEAD_LETTER_QUEUE {
+        return Fate::Redelivered(Some(now.after(REJECTED_DEAD_LETTER_DELAY)));
+    }
+    match &queue.redelivery {
+        Some(policy) if entry.failures <= policy.attempts => {
+            let delay = policy::delay_before(policy, entry.failures);
+            Fate::Redelivered((!delay.is_zero()).then(|| now.after(delay)))
+        }
+        _ => Fate::Dead,
+    }
+}
+
+/// The message as a dead letter: it never expires, and says where it came from and why it is here.
+fn dead_message(message: &Message, destination: &Destination, cause: &str) -> Arc<Message> {
+    let mut draft = message.to_draft();
+    let added = [CAUSE, ORIGINAL_EXPIRATION];
+    let mut properties = PropertiesBuilder::default();
+    for (name, value) in draft.properties.iter().filter(|(name, _)| !added.contains(name)) {
+        properties.push(name, value);
+    }
+    properties.push(CAUSE, PropertyValue::Text(cause));
+    if let Some(expires) = draft.expires {
+        properties.push(ORIGINAL_EXPIRATION, PropertyValue::Text(&expires.to_string()));
+    }
+    draft.properties = properties.build();
+    draft.expires = None;
+    draft.original_destination.get_or_insert_with(|| destination.clone());
+    Arc::new(Message::new(draft))
+}

@@ -1,0 +1,171 @@
+//! Messages on their way in: admission, sequence, and the queues that get them.
+
+use std::sync::Arc;
+
+use smallvec::{SmallVec, smallvec};
+
+use super::{
+    Change, Command, Core, Effects, Hold, NotDone, QueueKey, Refusal, Send,
+    core::{Place, PlaceRole},
+    queue::{Entry, Queue, QueueRole, Storage},
+};
+use crate::types::{Destination, Held, Message, Op, Sequence, SessionId, Stored, Timestamp};
+
+/// Where a message goes, found before anything changes.
+#[derive(Debug)]
+pub(super) struct Route {
+    /// The store's part, if it has one.
+    pub(super) stored: Option<Stored>,
+    sequence: Sequence,
+    targets: Targets,
+}
+
+/// The queues that get a message.
+#[derive(Debug)]
+enum Targets {
+    One(QueueKey),
+    All(Arc<Vec<QueueKey>>),
+}
+
+impl Targets {
+    fn as_slice(&self) -> &[QueueKey] {
+        match self {
+            Self::One(key) => std::slice::from_ref(key),
+            Self::All(keys) => keys,
+        }
+    }
+}
+
+impl Core {
+    /// A SEND: into its transaction, or to its queues at once.
+    pub(super) fn send(
+        &mut self,
+        now: Timestamp,
+        session: SessionId,
+        send: Send,
+        effects: &mut Effects,
+    ) -> Result<(), NotDone> {
+        self.admit_size(&send.message)?;
+        self.session(session)?;
+        self.place(&send.destination, effects)?;
+        if send.transaction.is_some() {
+            return Ok(self.send_in_transaction(session, send)?);
+        }
+        if let Err(hold) = self.admit(&send.destination, send.message.size()) {
+            return Err(NotDone::Held { command: Command::Send(send), hold });
+        }
+        let Some(route) = self.route(&send.destination, &send.message) else {
+            effects.term_wanted = true;
+            return Err(NotDone::Held { command: Command::Send(send), hold: Hold::Passing });
+        };
+        effects.term_wanted |= self.sequences.term_wanted();
+        if let Some(stored) = &route.stored {
+            effects.changes.push(Change::One { origin: Some(session), op: Op::Insert(stored.clone()) });
+        }
+        self.enqueue(&route, &send.message, false);
+        self.dispatch_route(now, &route, effects);
+        Ok(())
+    }
+
+    /// Refuses what the store could not hold.
+    fn admit_size(&self, message: &Message) -> Result<(), Refusal> {
+        let max = self.options.message_bytes_max;
+        if message.body.len() + message.properties.as_bytes().len() <= max {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            format!("The maximum message size ({max} bytes) was exceeded."),
+            "Send a smaller message, or a reference to where its content lies.",
+        ))
+    }
+
+    /// Whether a destination takes another message of this size now.
+    pub(super) fn admit(&self, destination: &Destination, size: usize) -> Result<(), Hold> {
+        let Some(place) = self.places.get(destination) else { return Ok(()) };
+        let limits = &self.options.limits;
+        let full = |queue: &Queue| queue.messages > 0 && queue.bytes + size > limits.queue_bytes_max;
+        let subscriptions = match &place.role {
+            PlaceRole::Queue(key) => {
+                return match self.queues.get(*key) {
+                    Some(queue) if full(queue) => Err(Hold::Standing(format!(
+                        "{destination} is full: it holds {} messages of {} bytes.",
+                        queue.messages, queue.bytes
+                    ))),
+                    _ => Ok(()),
+                };
+            }
+            PlaceRole::Topic(subscriptions) => subscriptions,
+        };
+        for queue in subscriptions.iter().filter_map(|key| self.queues.get(*key)) {
+            if queue.role == QueueRole::DurableSubscription {
+                if full(queue) {
+                    return Err(Hold::Standing(format!(
+                        "A durable subscription of {destination} is full: it holds {} messages of {} bytes.",
+                        queue.messages, queue.bytes
+                    )));
+                }
+            } else if queue.messages > 0 && queue.bytes + size > limits.topic_backlog_bytes_max {
+                return Err(Hold::Passing);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a message its sequence and finds its targets; `None` at the counter's end.
+    pub(super) fn route(&mut self, destination: &Destination, message: &Arc<Message>) -> Option<Route> {
+        let place = self.places.get(destination)?;
+        let targets = match &place.role {
+            PlaceRole::Queue(key) => Targets::One(*key),
+            PlaceRole::Topic(subscriptions) => Targets::All(subscriptions.clone()),
+        };
+        let holders = self.holders_of(place, message, targets.as_slice());
+        let id = place.id;
+        let sequence = self.sequences.take()?;
+        let stored = id.filter(|_| !holders.is_empty()).map(|destination| Stored {
+            sequence,
+            destination,
+            holders,
+            message: message.clone(),
+        });
+        Some(Route { stored, sequence, targets })
+    }
+
+    /// Who keeps a message in the store: nobody if it is not persistent or goes to a temporary destination.
+    fn holders_of(&self, place: &Place, message: &Message, targets: &[QueueKey]) -> SmallVec<[Held; 1]> {
+        if !message.persistent || place.id.is_none() {
+            return smallvec![];
+        }
+        targets.iter().filter_map(|key| self.queues.get(*key)?.holder).map(Held::fresh).collect()
+    }
+
+    /// Puts a routed message into its queues.
+    pub(super) fn enqueue(&mut self, route: &Route, message: &Arc<Message>, hidden: bool) {
+        let shared = route.targets.as_slice().len() > 1;
+        for key in route.targets.as_slice() {
+            let Some(queue) = self.queues.get_mut(*key) else { continue };
+            let stored = route.stored.is_some() && queue.holder.is_some();
+            let storage = if stored { Storage::Stored } else { Storage::Never };
+            let entry = Entry { storage, hidden, shared, ..Entry::new(route.sequence, message.clone()) };
+            self.deadlines.watch_expiry(*key, &entry);
+            queue.push(entry);
+        }
+    }
+
+    /// Puts a routed message into its queues, hidden until its transaction is durable; where it lies.
+    pub(super) fn enqueue_hidden(
+        &mut self,
+        route: &Route,
+        message: &Arc<Message>,
+        hidden: &mut Vec<(QueueKey, crate::types::Priority, Sequence)>,
+    ) {
+        self.enqueue(route, message, true);
+        hidden.extend(route.targets.as_slice().iter().map(|key| (*key, message.priority, route.sequence)));
+    }
+
+    /// Lets the queues of a route hand out.
+    pub(super) fn dispatch_route(&mut self, now: Timestamp, route: &Route, effects: &mut Effects) {
+        for key in route.targets.as_slice() {
+            self.dispatch(now, *key, effects);
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! Sessions in the core: who is connected, what belongs to a connection, and what happens to it when it ends.
+
+use std::collections::BTreeMap;
+
+use super::{
+    AckMode, CloseReason, Connect, ConsumerKey, Core, Effects, Outgoing, Refusal, Subscribe, TransactionName,
+    Unsubscribe, consumer::Consumer, core::PlaceRole, queue::QueueRole, transaction::Transaction,
+};
+use crate::types::{ConsumerNo, Destination, Op, SessionId, Text, Timestamp};
+
+/// One client's connection.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) user: Option<Text>,
+    pub(super) client_id: Option<Text>,
+    pub(super) consumers: BTreeMap<ConsumerNo, ConsumerKey>,
+    pub(super) transactions: BTreeMap<TransactionName, Transaction>,
+    pub(super) temporaries: Vec<Destination>,
+    /// What was delivered and is not in the kernel yet. Unit: bytes.
+    pub(super) outbox_bytes: usize,
+    /// Consumers with credit that wait until the outbox has drained.
+    pub(super) blocked: Vec<ConsumerKey>,
+}
+
+impl Core {
+    /// A client says who it is; a live session of the same client-id and user makes room for it.
+    pub(super) fn connect(
+        &mut self,
+        now: Timestamp,
+        id: SessionId,
+        connect: Connect,
+        effects: &mut Effects,
+    ) -> Result<(), Refusal> {
+        if let Some(client_id) = &connect.client_id
+            && let Some(other) = self.clients.get(client_id).copied()
+        {
+            self.take_over(now, other, &connect, effects)?;
+        }
+        if let Some(client_id) = &connect.client_id {
+            self.clients.insert(client_id.clone(), id);
+        }
+        let session = Session {
+            user: connect.user,
+            client_id: connect.client_id,
+            consumers: BTreeMap::new(),
+            transactions: BTreeMap::new(),
+            temporaries: Vec::new(),
+            outbox_bytes: 0,
+            blocked: Vec::new(),
+        };
+        self.sessions.insert(id, session);
+        effects.outgoing.push((id, Outgoing::Connected));
+        Ok(())
+    }
+
+    fn take_over(
+        &mut self,
+        now: Timestamp,
+        other: SessionId,
+        connect: &Connect,
+        effects: &mut Effects,
+    ) -> Result<(), Refusal> {
+        let client_id = connect.client_id.as_ref().map_or("", Text::as_str);
+        if self.sessions.get(&other).is_some_and(|session| session.user != connect.user) {
+            return Err(Refusal::fatal(
+                format!("Client: {client_id} already connected."),
+                "Another user is connected with this client-id; choose another one.",
+            ));
+        }
+        let refusal = Refusal::fatal(
+            format!("Client: {client_id} connected again."),
+            "A new connection of the same user took this client-id over.",
+        );
+        effects.outgoing.push((other, Outgoing::Error { refusal, receipt: None }));
+        effects.outgoing.push((other, Outgoing::Close(CloseReason::TakenOver)));
+        self.close(now, other, effects);
+        Ok(())
+    }
+
+    /// A connection is gone: its transactions are rolled back, its deliveries return, what was temporary ends.
+    pub fn close(&mut self, now: Timestamp, id: SessionId, effects: &mut Effects) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let transactions = std::mem::take(&mut session.transactions);
+        let consumers = std::mem::take(&mut session.consumers);
+        let temporaries = std::mem::take(&mut session.temporaries);
+        for consumer in consumers.into_values() {
+            self.remove_consumer(now, consumer, effects);
+        }
+        for transaction in transactions.into_values() {
+            self.give_back(now, transaction.acks, effects);
+        }
+        for destination in temporaries {
+            self.remove_temporary(&destination);
+        }
+        let Some(session) = self.sessions.remove(&id) else { return };
+        if let Some(client_id) = session.client_id
+            && self.clients.get(&client_id) == Some(&id)
+        {
+            self.clients.remove(&client_id);
+        }
+    }
+
+    pub(super) fn create_temporary(&mut self, id: SessionId, destination: Destination) -> Result<(), Refusal> {
+        if self.places.contains_key(&destination) {
+            return Ok(());
+        }
+        self.admit_destination()?;
+        self.session(id)?.temporaries.push(destination.clone());
+        self.add_place(destination, None, Some(id));
+        Ok(())
+    }
+
+    fn remove_temporary(&mut self, destination: &Destination) {
+        match self.places.remove(destination).map(|place| place.role) {
+            Some(PlaceRole::Queue(key)) => self.remove_subscription(key),
+            Some(PlaceRole::Topic(subscriptions)) => {
+                subscriptions.iter().for_each(|key| self.remove_subscription(*key));
+            }
+            None => {}
+        }
+    }
+
+    pub(super) fn subscribe(
+        &mut self,
+        now: Timestamp,
+        id: SessionId,
+        subscribe: Subscribe,
+        effects: &mut Effects,
+    ) -> Result<(), Refusal> {
+        let limit = self.options.limits.subscriptions_per_connection_max;
+        let session = self.session(id)?;
+        if session.consumers.len() >= limit {
+            return Err(Refusal::new(
+                format!("The maximum number of subscriptions ({limit}) was exceeded."),
+                "Unsubscribe from something, or raise limits.subscriptions_per_connection_max.",
+            ));
+        }
+        if session.consumers.contains_key(&subscribe.consumer) {
+            return Err(Refusal::new("The subscription id is in use.", "Choose another id, or unsubscribe first."));
+        }
+        let owner = self.place(&subscribe.destination, effects)?.owner;
+        if owner.is_some_and(|owner| owner != id) {
+            return Err(Refusal::new(
+                format!("Cannot consume from {}: it belongs to another connection.", subscribe.destination),
+                "Only the connection that made a temporary destination may consume from it.",
+            ));
+        }
+        let key = match &subscribe.durable {
+            Some(name) => self.subscribe_durably(now, id, name, &subscribe, effects)?,
+            None => self.add_consumer(id, &subscribe),
+        };
+        self.offer_turn(key);
+        let queue = self.consumers.get(key).map(|consumer| consumer.queue);
+        if let Some(queue) = queue {
+            self.dispatch(now, queue, effects);
+        }
+        Ok(())
+    }
+
+    fn add_consumer(&mut self, id: SessionId, subscribe: &Subscribe) -> ConsumerKey {
+        let place = self.places.get(&subscribe.destination).map(|place| place.role.clone());
+        let existing = match place {
+            Some(PlaceRole::Queue(key)) => key,
+            _ => super::QueueKey::default(),
+        };
+        let key = self.consumers.insert(Consumer::new(id, existing, subscribe));
+        if !subscribe.destination.kind().is_queue() {
+            let queue = self.add_subscription(&subscribe.destination, QueueRole::TopicSubscription(key), None);
+            if let Some(consumer) = self.consumers.get_mut(key) {
+                consumer.queue = queue;
+            }
+        }
+        self.enlist(id, key, subscribe.consumer);
+        key
+    }
+
+    fn subscribe_durably(
+        &mut self,
+        now: Timestamp,
+        id: SessionId,
+        name: &Text,
+        subscribe: &Subscribe,
+        effects: &mut Effects,
+    ) -> Result<ConsumerKey, Refusal> {
+        if subscribe.destination.kind() != crate::types::DestinationKind::Topic {
+            return Err(Refusal::new(
+                format!("You cannot durably subscribe to {}.", subscribe.destination),
+                "Durable subscriptions are for topics; a queue keeps its messages anyway.",
+            ));
+        }
+        let Some(client_id) = self.session(id)?.client_id.clone() else {
+            return Err(Refusal::new(
+                "A durable subscription needs a client-id.",
+                "Send the header client-id with CONNECT.",
+            ));
+        };
+        let identity = (client_id, name.clone());
+        if let Some(durable) = self.durables.get(&identity) {
+            if durable.consumer.is_some() {
+                return Err(Refusal::new(
+                    format!("Durable consumer is in use for client: {} and subscriptionName: {name}", identity.0),
+                    "Unsubscribe the other consumer first.",
+                ));
+            }
+            if durable.topic != subscribe.destination {
+                self.delete_durable(now, id, &identity, effects);
+            }
+        }
+        if !self.durables.contains_key(&identity) {
+            self.create_durable(id, identity.0.clone(), name.clone(), &subscribe.destination, effects);
+        }
+        let durable = self.durables.get_mut(&identity).expect("it was there or has just been made");
+        let key = self.consumers.insert(Consumer::new(id, durable.queue, subscribe));
+        durable.consumer = Some(key);
+        self.enlist(id, key, subscribe.consumer);
+        Ok(key)
+    }
+
+    fn enlist(&mut self, id: SessionId, key: ConsumerKey, number: ConsumerNo) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.consumers.insert(number, key);
+        }
+        if let Some(queue) = self.consumers.get(key).and_then(|consumer| self.queues.get_mut(consumer.queue)) {
+            queue.consumers += 1;
+        }
+    }
+
+    pub(super) fn unsubscribe(
+        &mut self,
+        now: Timestamp,
+        id: SessionId,
+        unsubscribe: &Unsubscribe,
+        effects: &mut Effects,
+    ) -> Result<(), Refusal> {
+        let none = || Refusal::new("No subscription matched.", "Name the id of a live subscription.");
+        let session = self.session(id)?;
+        let consumer = match unsubscribe.consumer {
+            Some(number) => Some(session.consumers.remove(&number).ok_or_else(none)?),
+            None => None,
+        };
+        let identity = session.client_id.clone().zip(unsubscribe.durable.clone());
+        if let Some(consumer) = consumer {
+            self.remove_consumer(now, consumer, effects);
+        }
+        if unsubscribe.durable.is_some() {
+            let identity = identity.filter(|identity| self.durables.contains_key(identity)).ok_or_else(none)?;
+            self.delete_durable(now, id, &identity, effects);
+        }
+        Ok(())
+    }
+
+    fn delete_durable(&mut self, now: Timestamp, origin: SessionId, identity: &(Text, Text), effects: &mut Effects) {
+        let Some(durable) = self.durables.remove(identity) else { return };
+        if let Some(consumer) = durable.consumer {
+            self.remove_consumer(now, consumer, effects);
+        }
+        self.remove_subscription(durable.queue);
+        effects.changes.push(super::Change::One { origin: Some(origin), op: Op::DeleteDurable { id: durable.id } });
+    }
+
+    /// A consumer ends: what it held returns, or ends with it if it was a plain topic subscription.
+    pub(super) fn remove_consumer(&mut self, now: Timestamp, key: ConsumerKey, effects: &mut Effects) {
+        let Some(mut consumer) = self.consumers.remove(key) else { return };
+        if let Some(session) = self.sessions.get_mut(&consumer.session) {
+            session.consumers.remove(&consumer.number);
+            session.blocked.retain(|blocked| *blocked != key);
+        }
+        let Some(queue) = self.queues.get_mut(consumer.queue) else { return };
+        queue.ready.remove(key);
+        queue.consumers -= 1;
+        match queue.role {
+            QueueRole::TopicSubscription(_) => self.remove_subscription(consumer.queue),
+            QueueRole::Queue | QueueRole::DurableSubscription => {
+                for durable in self.durables.values_mut().filter(|durable| durable.consumer == Some(key)) {
+                    durable.consumer = None;
+                }
+                while let Some(in_flight) = consumer.take_first(consumer.last_tag()) {
+                    self.return_lost(now, consumer.queue, in_flight.entry, effects);
+                }
+                self.dispatch(now, consumer.queue, effects);
+            }
+        }
+    }
+
+    /// The session of a command; a command before CONNECT finds none.
+    pub(super) fn session(&mut self, id: SessionId) -> Result<&mut Session, Refusal> {
+        self.sessions
+            .get_mut(&id)
+            .ok_or_else(|| Refusal::fatal("Not connected.", "The first frame of a connection is CONNECT or STOMP."))
+    }
+
+    /// The consumer that a session numbers so.
+    pub(super) fn consumer_of(&self, id: SessionId, number: ConsumerNo) -> Option<ConsumerKey> {
+        self.sessions.get(&id)?.consumers.get(&number).copied()
+    }
+
+    /// Whether a consumer settles its deliveries itself.
+    pub(super) fn settles_itself(&self, key: ConsumerKey) -> bool {
+        self.consumers.get(key).is_some_and(|consumer| consumer.ack != AckMode::Auto)
+    }
+}

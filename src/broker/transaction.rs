@@ -1,0 +1,48 @@
+//! Transactions: what a client sent and acknowledged between BEGIN and COMMIT.
+//!
+//! Always true: nothing of a transaction is visible or settled before all of it is durable (R5). Its acknowledged
+//! deliveries lie here and with no consumer, so a cumulative ACK can't reach them (R7).
+
+use std::sync::Arc;
+
+use super::{ConsumerKey, QueueKey, Verdict, consumer::InFlight};
+use crate::types::{Destination, Message, Priority, Sequence};
+
+/// A committing transaction's number, unique in the term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TransactionId(pub(super) u64);
+
+/// An open transaction.
+#[derive(Debug, Default)]
+pub(super) struct Transaction {
+    pub(super) sends: Vec<(Destination, Arc<Message>)>,
+    pub(super) acks: Vec<Acknowledged>,
+    pub(super) bytes: usize,
+}
+
+impl Transaction {
+    /// Sends and acks together.
+    pub(super) fn operations(&self) -> usize {
+        self.sends.len() + self.acks.len()
+    }
+}
+
+/// A delivery that a transaction has acknowledged.
+#[derive(Debug)]
+pub(super) struct Acknowledged {
+    /// Who had it; may be gone when the transaction ends.
+    pub(super) consumer: ConsumerKey,
+    /// Where it lies.
+    pub(super) queue: QueueKey,
+    pub(super) in_flight: InFlight,
+    pub(super) verdict: Verdict,
+}
+
+/// A transaction on its way to the disk.
+#[derive(Debug)]
+pub(super) struct Committing {
+    /// What becomes visible.
+    pub(super) hidden: Vec<(QueueKey, Priority, Sequence)>,
+    /// What is settled or given back then.
+    pub(super) acks: Vec<Acknowledged>,
+}

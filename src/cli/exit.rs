@@ -1,0 +1,186 @@
+//! How a command ends: an exit code for each reason that a script would tell apart, and one sentence for a human.
+
+use std::{error::Error, io, process::ExitCode};
+
+use crate::{config::ConfigError, election::LockError, node::NodeError, persistence::StoreError, server::ServerError};
+
+/// The exit codes, for `--help`.
+pub const EXIT_CODES: &str = "\
+Exit codes:
+  0  done, or stopped politely
+  1  anything that is not below
+  2  the command line makes no sense
+  3  the configuration is wrong
+  4  an address to listen on is taken or can't be had
+  5  the journal is damaged
+  6  the journal was written by a newer version
+  7  no permission for a file, a directory or a port
+  8  another broker holds the data directory (only with --no-wait)";
+
+/// Why a command ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Anything that is not below.
+    Other = 1,
+    /// The configuration is wrong.
+    Config = 3,
+    /// An address to listen on is taken or can't be had.
+    Port = 4,
+    /// The journal is damaged.
+    Damaged = 5,
+    /// The journal was written by a newer version.
+    Newer = 6,
+    /// No permission.
+    Permission = 7,
+    /// Another broker holds the data directory.
+    Locked = 8,
+}
+
+/// A command that did not do what it was asked to.
+#[derive(Debug)]
+pub struct Failure {
+    exit: Exit,
+    sentence: String,
+}
+
+impl Failure {
+    /// `error` and its causes, and then what to do.
+    #[must_use]
+    pub fn new(exit: Exit, error: &(dyn Error + 'static), fix: &str) -> Self {
+        let mut sentence = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            sentence = format!("{sentence}: {error}");
+            cause = error.source();
+        }
+        let sentence = if fix.is_empty() { sentence } else { format!("{sentence}; {fix}") };
+        Self { exit, sentence: sentence.replace('\n', " ") }
+    }
+
+    /// Says it on standard error.
+    #[must_use]
+    pub fn tell(&self) -> ExitCode {
+        eprintln!("batonmq: {}", self.sentence);
+        ExitCode::from(self.exit as u8)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::new(Exit::Other, &error, "")
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        let (exit, fix) = match &error {
+            ConfigError::Unreadable { source, .. } if denied(source) => (Exit::Permission, PERMISSION),
+            ConfigError::Unreadable { .. } => (Exit::Config, "name a file that is there"),
+            ConfigError::Unknown { .. } => (Exit::Config, "correct its name or remove it"),
+            ConfigError::Syntax { .. } | ConfigError::Invalid { .. } => (Exit::Config, ""),
+        };
+        Self::new(exit, &error, fix)
+    }
+}
+
+impl From<NodeError> for Failure {
+    fn from(error: NodeError) -> Self {
+        let (exit, fix) = match &error {
+            NodeError::Data { source, .. } => of_io(source),
+            NodeError::Lock(error) => of_lock(error),
+            NodeError::Store(error) => of_store(error),
+            NodeError::Server(error) => of_server(error),
+            NodeError::Locked(_) => (Exit::Locked, "stop it, choose another --data, or leave out --no-wait to wait"),
+            NodeError::TaskEnded(_) => (Exit::Other, "the log says why; start the broker again"),
+            NodeError::StopTimeout(_) => (Exit::Other, "what was confirmed is safe; raise stop_timeout"),
+            NodeError::StoppedAtOnce => (Exit::Other, "what was confirmed is safe"),
+            NodeError::Signals(_) => (Exit::Other, ""),
+        };
+        Self::new(exit, &error, fix)
+    }
+}
+
+impl From<ServerError> for Failure {
+    fn from(error: ServerError) -> Self {
+        NodeError::from(error).into()
+    }
+}
+
+const PERMISSION: &str = "give the user that runs the broker access to it";
+
+fn denied(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+}
+
+fn of_io(error: &io::Error) -> (Exit, &'static str) {
+    if denied(error) { (Exit::Permission, PERMISSION) } else { (Exit::Other, "check the disk and the option data") }
+}
+
+fn of_lock(error: &LockError) -> (Exit, &'static str) {
+    match error {
+        LockError::Io { source, .. } => of_io(source),
+    }
+}
+
+fn of_store(error: &StoreError) -> (Exit, &'static str) {
+    match error {
+        StoreError::Damaged { .. } => {
+            (Exit::Damaged, "restore the data directory from a copy, or move it away to start empty")
+        }
+        StoreError::NewerFormat { .. } => (Exit::Newer, "start the newer version of batonmq again"),
+        StoreError::Io { source, .. } => of_io(source),
+        StoreError::Deposed => (Exit::Other, "start the broker again; it will wait for the one that is master now"),
+        StoreError::Closed => (Exit::Other, "the log says why; start the broker again"),
+    }
+}
+
+fn of_server(error: &ServerError) -> (Exit, &'static str) {
+    match error {
+        ServerError::Listen { source, .. } if denied(source) => {
+            (Exit::Permission, "choose a port from 1024 in the connector's uri, or grant CAP_NET_BIND_SERVICE")
+        }
+        ServerError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
+            (Exit::Port, "stop the program that has it, or choose another port in the connector's uri")
+        }
+        ServerError::Listen { .. } => (Exit::Port, "choose an address of this machine in the connector's uri"),
+        ServerError::Tls { source, .. } if source.downcast_ref::<io::Error>().is_some_and(denied) => {
+            (Exit::Permission, PERMISSION)
+        }
+        ServerError::Tls { .. } => (Exit::Config, "name a good PEM file there"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_one_sentence_with_cause_and_fix() {
+        let source = io::Error::from(io::ErrorKind::AddrInUse);
+        let error = ServerError::Listen { connector: "stomp".into(), address: "127.0.0.1:61613".into(), source };
+        let failure = Failure::from(error);
+        assert_eq!(failure.exit, Exit::Port);
+        assert_eq!(
+            failure.sentence,
+            "cannot listen on 127.0.0.1:61613 for connector stomp: address in use; \
+             stop the program that has it, or choose another port in the connector's uri"
+        );
+    }
+
+    #[test]
+    fn every_reason_has_its_code() {
+        let exit = |error: NodeError| Failure::from(error).exit;
+        let io = |kind: io::ErrorKind| io::Error::from(kind);
+        let path = || std::path::PathBuf::from("data");
+        let store = |error: StoreError| exit(NodeError::Store(error));
+        assert_eq!(store(StoreError::Damaged { path: path(), offset: 7, what: "checksum" }), Exit::Damaged);
+        assert_eq!(store(StoreError::NewerFormat { path: path(), found: 9, supported: 1 }), Exit::Newer);
+        let denied = io(io::ErrorKind::PermissionDenied);
+        assert_eq!(store(StoreError::Io { action: "open", path: path(), source: denied }), Exit::Permission);
+        let denied = io(io::ErrorKind::PermissionDenied);
+        assert_eq!(exit(LockError::Io { action: "open", path: path(), source: denied }.into()), Exit::Permission);
+        assert_eq!(exit(NodeError::Locked(path())), Exit::Locked);
+        assert_eq!(exit(NodeError::StoppedAtOnce), Exit::Other);
+    }
+}

@@ -1,0 +1,255 @@
+//! What an option may say beyond its type, and what options mean together.
+
+use std::{collections::BTreeSet, fs, path::Path, time::Duration};
+
+use argon2::password_hash::phc::PasswordHash;
+use figment::Figment;
+
+use super::{
+    Config, ConfigError, Connector, Limits, Options, RedeliveryPolicy, Scheme, Secret, StompOptions, StoreOptions,
+    TlsClientCert, TlsOptions, TlsText, User, UserText, sources, units,
+};
+
+/// The smallest and the largest segment; smaller ones are all headers, larger ones free space too late.
+const SEGMENT_BYTES: std::ops::RangeInclusive<usize> = (1 << 20)..=(1 << 30);
+
+/// Checks everything; `written` says where each option came from.
+pub(super) fn check(options: Options, written: &Figment) -> Result<Config, ConfigError> {
+    let check = Check { written };
+    check.broker_name(&options.broker_name)?;
+    check.data(&options.data)?;
+    check.duration("stop_timeout", options.stop_timeout)?;
+    check.store(&options.store)?;
+    check.stomp(&options.stomp)?;
+    check.limits(&options.limits)?;
+    check.redelivery(&options.redelivery)?;
+    let users = check.users(options.users)?;
+    let (connectors, warnings) = open_connectors(options.connectors, !users.is_empty());
+    check.connectors(&connectors)?;
+    let tls = check.tls(options.tls, &connectors)?;
+    Ok(Config {
+        broker_name: options.broker_name,
+        data: options.data,
+        stop_timeout: options.stop_timeout,
+        store: options.store,
+        log: options.log,
+        connectors,
+        stomp: options.stomp,
+        limits: options.limits,
+        redelivery: options.redelivery,
+        users,
+        tls,
+        warnings,
+    })
+}
+
+/// The connectors, one by default, and what is to be said of them: without users the default one serves this machine
+/// only, and one that was asked for serves whom it was asked to.
+fn open_connectors(mut connectors: Vec<Connector>, has_users: bool) -> (Vec<Connector>, Vec<String>) {
+    let mut warnings = Vec::new();
+    if connectors.is_empty() {
+        let host = if has_users { "0.0.0.0" } else { "127.0.0.1" };
+        let uri = format!("stomp://{host}:61613").parse().expect("the default connector is a good one");
+        connectors.push(Connector { name: "stomp".to_owned(), uri });
+        if !has_users {
+            warnings.push(
+                "no users are configured, so only this machine may connect, and without a password; to open the \
+                 broker, add [[users]] (batonmq passwd makes the hash) or write a connector for another address"
+                    .to_owned(),
+            );
+        }
+    } else if !has_users {
+        warnings.extend(connectors.iter().filter(|connector| !connector.uri.is_loopback()).map(|connector| {
+            let (name, address) = (&connector.name, connector.uri.address());
+            format!(
+                "connector {name} listens on {address} and no users are configured, so whoever reaches it may send \
+                 and receive without a password; add [[users]] (batonmq passwd makes the hash)"
+            )
+        }));
+    }
+    (connectors, warnings)
+}
+
+struct Check<'a> {
+    written: &'a Figment,
+}
+
+impl Check<'_> {
+    fn require(&self, holds: bool, option: &str, problem: impl FnOnce() -> String) -> Result<(), ConfigError> {
+        if holds { Ok(()) } else { Err(self.invalid(option, problem())) }
+    }
+
+    fn invalid(&self, option: &str, problem: String) -> ConfigError {
+        ConfigError::Invalid { option: option.to_owned(), origin: sources::origin(self.written, option), problem }
+    }
+
+    /// It is a part of message-ids, which clients echo in headers.
+    fn broker_name(&self, name: &str) -> Result<(), ConfigError> {
+        let good = !name.is_empty()
+            && name.len() <= 64
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
+        self.require(good, "broker_name", || {
+            format!("{name:?} can't be used; write 1 to 64 letters, digits, dots, hyphens or underscores")
+        })
+    }
+
+    fn data(&self, data: &Path) -> Result<(), ConfigError> {
+        self.require(!data.as_os_str().is_empty(), "data", || "must name a directory, such as \"./data\"".to_owned())
+    }
+
+    fn duration(&self, option: &str, duration: Duration) -> Result<(), ConfigError> {
+        self.require(!duration.is_zero(), option, || "must be above zero, such as \"30s\"".to_owned())
+    }
+
+    fn positive(&self, option: &str, number: usize) -> Result<(), ConfigError> {
+        self.require(number > 0, option, || "must be above zero".to_owned())
+    }
+
+    fn store(&self, store: &StoreOptions) -> Result<(), ConfigError> {
+        self.require(SEGMENT_BYTES.contains(&store.segment_bytes), "store.segment_bytes", || {
+            let (least, most) = (units::write_size(*SEGMENT_BYTES.start()), units::write_size(*SEGMENT_BYTES.end()));
+            format!("{} is out of range; write {least} to {most}", units::write_size(store.segment_bytes))
+        })
+    }
+
+    fn stomp(&self, stomp: &StompOptions) -> Result<(), ConfigError> {
+        self.duration("stomp.connect_timeout", stomp.connect_timeout)?;
+        self.duration("stomp.heart_beat_min", stomp.heart_beat_min)?;
+        self.require(
+            stomp.heart_beat_grace >= 1.0 && stomp.heart_beat_grace <= 100.0,
+            "stomp.heart_beat_grace",
+            || format!("{} is out of range; write 1.0 to 100.0", stomp.heart_beat_grace),
+        )?;
+        self.positive("stomp.command_bytes_max", stomp.command_bytes_max)?;
+        self.positive("stomp.header_bytes_max", stomp.header_bytes_max)?;
+        self.positive("stomp.headers_max", stomp.headers_max)?;
+        self.positive("stomp.body_bytes_max", stomp.body_bytes_max)?;
+        self.positive("stomp.frame_bytes_max", stomp.frame_bytes_max)
+    }
+
+    fn limits(&self, limits: &Limits) -> Result<(), ConfigError> {
+        self.positive("limits.destinations_max", limits.destinations_max)?;
+        self.positive("limits.subscriptions_per_connection_max", limits.subscriptions_per_connection_max)?;
+        self.positive("limits.transactions_per_connection_max", limits.transactions_per_connection_max)?;
+        self.positive("limits.transaction_operations_max", limits.transaction_operations_max)?;
+        self.positive("limits.transaction_bytes_max", limits.transaction_bytes_max)?;
+        self.positive("limits.queue_bytes_max", limits.queue_bytes_max)?;
+        self.positive("limits.topic_backlog_bytes_max", limits.topic_backlog_bytes_max)?;
+        self.duration("limits.slow_consumer_timeout", limits.slow_consumer_timeout)
+    }
+
+    fn redelivery(&self, policies: &[RedeliveryPolicy]) -> Result<(), ConfigError> {
+        for (at, policy) in policies.iter().enumerate() {
+            let option = |field: &str| format!("redelivery[{at}].{field}");
+            self.require(is_pattern(&policy.destination), &option("destination"), || {
+                format!(
+                    "{:?} is not a pattern; write names with dots, * for one name, > at the end for all below, and \
+                     no /queue/ in front",
+                    policy.destination
+                )
+            })?;
+            let multiplier = policy.backoff_multiplier;
+            self.require((1.0..=1_000.0).contains(&multiplier), &option("backoff_multiplier"), || {
+                format!("{multiplier} is out of range; write 1.0 to 1000.0")
+            })?;
+            self.require(policy.delay <= policy.delay_max, &option("delay_max"), || {
+                "must not be shorter than delay".to_owned()
+            })?;
+        }
+        Ok(())
+    }
+
+    fn users(&self, users: Vec<UserText>) -> Result<Vec<User>, ConfigError> {
+        let mut names = BTreeSet::new();
+        let mut checked = Vec::with_capacity(users.len());
+        for (at, user) in users.into_iter().enumerate() {
+            let option = |field: &str| format!("users[{at}].{field}");
+            self.require(!user.name.is_empty(), &option("name"), || "must not be empty".to_owned())?;
+            self.require(names.insert(user.name.clone()), &option("name"), || {
+                format!("{:?} is there twice; remove one", user.name)
+            })?;
+            let password_hash = self.password_hash(&user, at)?;
+            checked.push(User { name: user.name, password_hash });
+        }
+        Ok(checked)
+    }
+
+    fn password_hash(&self, user: &UserText, at: usize) -> Result<Secret, ConfigError> {
+        let option = format!("users[{at}].password_hash");
+        let (text, option) = match (&user.password_hash, &user.password_hash_file) {
+            (Some(hash), None) => (hash.clone(), option),
+            (None, Some(path)) => {
+                let option = format!("{option}_file");
+                let text = fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+                    path: path.clone(),
+                    named_by: option.clone(),
+                    source,
+                })?;
+                (text.trim().to_owned(), option)
+            }
+            _ => {
+                let problem =
+                    format!("user {:?} needs either password_hash or password_hash_file, and not both", user.name);
+                return Err(self.invalid(&option, problem));
+            }
+        };
+        let is_argon2id = PasswordHash::new(&text).is_ok_and(|hash| hash.algorithm.as_str() == "argon2id");
+        self.require(is_argon2id, &option, || "is not an argon2id hash; make one with batonmq passwd".to_owned())?;
+        Ok(Secret::new(text))
+    }
+
+    fn connectors(&self, connectors: &[Connector]) -> Result<(), ConfigError> {
+        let (mut names, mut addresses) = (BTreeSet::new(), BTreeSet::new());
+        for (at, connector) in connectors.iter().enumerate() {
+            let option = |field: &str| format!("connectors[{at}].{field}");
+            let name = &connector.name;
+            self.require(!name.is_empty() && !name.contains(char::is_whitespace), &option("name"), || {
+                "must be one word".to_owned()
+            })?;
+            self.require(names.insert(name), &option("name"), || format!("{name:?} is there twice; rename one"))?;
+            let address = connector.uri.address();
+            let is_free = connector.uri.port == 0 || addresses.insert(address.clone());
+            self.require(is_free, &option("uri"), || format!("{address} is there twice; choose another port"))?;
+        }
+        Ok(())
+    }
+
+    fn tls(&self, tls: TlsText, connectors: &[Connector]) -> Result<Option<TlsOptions>, ConfigError> {
+        let asking = connectors.iter().filter(|connector| connector.uri.scheme == Scheme::StompTls).collect::<Vec<_>>();
+        let Some(first) = asking.first() else {
+            return Ok(None);
+        };
+        self.require(cfg!(feature = "tls"), "connectors", || {
+            format!("connector {} speaks TLS, and this program was built without it (feature tls)", first.name)
+        })?;
+        let missing = |option: &str| {
+            let problem = format!("is missing; connector {} speaks TLS, so name a PEM file here", first.name);
+            self.invalid(option, problem)
+        };
+        let cert_file = tls.cert_file.ok_or_else(|| missing("tls.cert_file"))?;
+        let key_file = tls.key_file.ok_or_else(|| missing("tls.key_file"))?;
+        let asks_clients = asking
+            .iter()
+            .any(|connector| connector.uri.options.client_cert.unwrap_or(tls.client_cert) != TlsClientCert::None);
+        self.require(!asks_clients || tls.client_ca_file.is_some(), "tls.client_ca_file", || {
+            "is missing; client certificates are asked for, so name a PEM file of who may sign them".to_owned()
+        })?;
+        Ok(Some(TlsOptions { cert_file, key_file, client_ca_file: tls.client_ca_file, client_cert: tls.client_cert }))
+    }
+}
+
+/// ActiveMQ's patterns: names with dots between them, `*` for one name, `>` at the end for all below.
+fn is_pattern(pattern: &str) -> bool {
+    let mut names = pattern.split('.').peekable();
+    while let Some(name) = names.next() {
+        let good = match name {
+            ">" => names.peek().is_none(),
+            "*" => true,
+            name => !name.is_empty() && !name.contains(['*', '>', '/', ',']) && !name.contains(char::is_whitespace),
+        };
+        if !good {
+            return false;
+        }
+    }
+    true
+}

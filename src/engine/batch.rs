@@ -1,0 +1,593 @@
+//! The open batch: what waits to be sealed, and what cancels before it is.
+//!
+//! Always true: a sealed batch has no two operations on one message and holder (R1). A unit is never cut. A unit that
+//! settles what is still open here waits for the next batch, so that refusing it can't lose the other's insert.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    hash::{BuildHasherDefault, Hasher},
+    sync::Arc,
+    time::Duration,
+};
+
+use smallvec::{SmallVec, smallvec};
+
+use super::receipts::StepRef;
+use crate::{
+    broker::TransactionId,
+    types::{Batch, BatchNumber, Held, Holder, Op, Sequence, Stored, Timestamp},
+};
+
+/// What nobody waits for is sealed after this, if nothing eager takes it along before.
+const LAZY_DELAY: Duration = Duration::from_millis(5);
+
+/// What nobody waits for is sealed at this size. Unit: bytes.
+const LAZY_BYTES_MAX: usize = 1 << 20;
+
+/// What an operation without a message counts. Unit: bytes.
+const OP_BYTES: usize = 32;
+
+/// Operations that stand or fall together, and who waits for them.
+#[derive(Debug)]
+pub(super) struct Unit {
+    /// `None`: cancelled since.
+    pub(super) ops: SmallVec<[Option<Op>; 1]>,
+    /// The frame whose answer waits for it.
+    pub(super) origin: Option<StepRef>,
+    /// The transaction that it is.
+    pub(super) transaction: Option<TransactionId>,
+    /// When it came in.
+    pub(super) since: Timestamp,
+    /// Whether a holder settled it while its connection had something under way: then R2 does not hold.
+    tainted: bool,
+}
+
+impl Unit {
+    pub(super) fn new(ops: SmallVec<[Op; 1]>, origin: Option<StepRef>, since: Timestamp) -> Self {
+        Self { ops: ops.into_iter().map(Some).collect(), origin, transaction: None, since, tainted: false }
+    }
+
+    /// The same as a transaction's.
+    pub(super) fn of(self, transaction: Option<TransactionId>) -> Self {
+        Self { transaction, ..self }
+    }
+
+    /// What is left of it.
+    pub(super) fn live(&self) -> impl Iterator<Item = &Op> {
+        self.ops.iter().flatten()
+    }
+
+    /// Whether a full store still takes it: it only removes, or changes what is there (R14).
+    fn only_settles(&self) -> bool {
+        self.live().all(|op| matches!(op, Op::Settle { .. } | Op::Return { .. } | Op::DeleteDurable { .. }))
+    }
+}
+
+/// What became of a settle.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Settled {
+    /// It goes to the store with a batch.
+    Written,
+    /// It cancelled with the insert. The frame that sent the message waits for nothing any more, if R2 allows it.
+    Cancelled(Option<StepRef>),
+}
+
+/// Where an operation stands: its unit, and its place in it.
+type Slot = (usize, usize);
+
+/// What waits to be sealed.
+#[derive(Debug, Default)]
+pub(super) struct OpenBatch {
+    units: Vec<Unit>,
+    marks: BTreeMap<Holder, Sequence>,
+    inserts: HashMap<Sequence, Slot, BuildHasherDefault<SequenceHasher>>,
+    copies: HashMap<Sequence, Slot, BuildHasherDefault<SequenceHasher>>,
+    returns: HashMap<(Sequence, Holder), Slot>,
+    /// What waits for the next batch, in order.
+    deferred: Vec<Deferred>,
+    deferred_inserts: HashSet<Sequence>,
+    bytes: usize,
+    eager: bool,
+    first: Option<Timestamp>,
+}
+
+/// Something that has to wait for the next batch.
+#[derive(Debug)]
+enum Deferred {
+    Unit(Unit),
+    Settle { sequence: Sequence, holder: Holder, origin: Option<StepRef>, since: Timestamp },
+    Return { sequence: Sequence, held: Held, origin: Option<StepRef>, since: Timestamp },
+}
+
+/// A batch that is sealed, and who waits for what of it.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    pub(super) batch: Arc<Batch>,
+    /// The marks that its first operations are.
+    pub(super) marks: Vec<(Holder, Sequence)>,
+    pub(super) units: Vec<Unit>,
+}
+
+impl OpenBatch {
+    /// Adds operations that stand or fall together.
+    pub(super) fn push(&mut self, unit: Unit) {
+        if unit.live().any(|op| self.is_open(op)) {
+            self.defer_unit(unit);
+            return;
+        }
+        self.touch(unit.since);
+        let at = self.units.len();
+        for (place, op) in unit.ops.iter().enumerate() {
+            let Some(op) = op else { continue };
+            self.bytes += size(op);
+            match op {
+                Op::Insert(stored) => drop(self.inserts.insert(stored.sequence, (at, place))),
+                Op::Copy(stored) => drop(self.copies.insert(stored.sequence, (at, place))),
+                Op::Return { sequence, held } => drop(self.returns.insert((*sequence, held.holder), (at, place))),
+                _ => {}
+            }
+        }
+        self.units.push(unit);
+    }
+
+    /// Adds a final positive acknowledgement outside a transaction (R1). `clean`: its connection has nothing under way.
+    pub(super) fn settle(
+        &mut self,
+        sequence: Sequence,
+        holder: Holder,
+        origin: Option<StepRef>,
+        since: Timestamp,
+        clean: bool,
+    ) -> Settled {
+        if self.deferred_inserts.contains(&sequence) {
+            self.deferred.push(Deferred::Settle { sequence, holder, origin, since });
+            return Settled::Written;
+        }
+        if let Some(slot) = self.inserts.get(&sequence).copied() {
+            return Settled::Cancelled(self.cancel(slot, sequence, holder, clean));
+        }
+        if let Some(slot) = self.copies.get(&sequence).copied() {
+            self.drop_copy(slot, sequence, holder);
+        }
+        if let Some(slot) = self.returns.remove(&(sequence, holder)) {
+            self.clear(slot);
+        }
+        self.push(Unit::new(smallvec![Op::Settle { sequence, holder }], origin, since));
+        Settled::Written
+    }
+
+    /// Adds a message's return to its holder; merged into its insert, copy or earlier return if that is open.
+    pub(super) fn give_back(&mut self, sequence: Sequence, held: Held, origin: Option<StepRef>, since: Timestamp) {
+        if self.deferred_inserts.contains(&sequence) {
+            self.deferred.push(Deferred::Return { sequence, held, origin, since });
+            return;
+        }
+        if let Some(slot) = self.inserts.get(&sequence).or_else(|| self.copies.get(&sequence)).copied() {
+            if let Some(Some(Op::Insert(stored) | Op::Copy(stored))) = self.op(slot)
+                && let Some(part) = stored.holders.iter_mut().find(|part| part.holder == held.holder)
+            {
+                *part = held;
+            }
+            self.push(Unit::new(smallvec![], origin, since));
+            return;
+        }
+        if let Some(slot) = self.returns.remove(&(sequence, held.holder)) {
+            self.clear(slot);
+        }
+        self.push(Unit::new(smallvec![Op::Return { sequence, held }], origin, since));
+    }
+
+    /// Raises a dispatch mark; it becomes durable before every insert of the batch.
+    pub(super) fn mark(&mut self, holder: Holder, upto: Sequence, since: Timestamp) {
+        self.touch(since);
+        let mark = self.marks.entry(holder).or_default();
+        *mark = (*mark).max(upto);
+    }
+
+    /// Adds copies that the store asked for, less what was settled meanwhile (R34).
+    pub(super) fn copy(&mut self, asked: Vec<Stored>, since: Timestamp) {
+        let settled = self.settled();
+        for mut stored in asked {
+            stored.holders.retain(|held| !settled.contains(&(stored.sequence, held.holder)));
+            if !stored.holders.is_empty() && !self.copies.contains_key(&stored.sequence) {
+                self.push(Unit::new(smallvec![Op::Copy(stored)], None, since));
+            }
+        }
+    }
+
+    /// Somebody waits for what is in here.
+    pub(super) fn make_eager(&mut self) {
+        self.eager = true;
+    }
+
+    /// Whether it is time to seal it.
+    pub(super) fn is_due(&self, now: Timestamp) -> bool {
+        match self.first {
+            None => false,
+            Some(first) => self.eager || self.bytes >= LAZY_BYTES_MAX || now >= first.after(LAZY_DELAY),
+        }
+    }
+
+    /// When it will be time, if nobody waits for it before.
+    pub(super) fn due_at(&self) -> Option<Timestamp> {
+        self.first.map(|first| first.after(LAZY_DELAY))
+    }
+
+    /// Whether nothing is in here.
+    pub(super) fn is_empty(&self) -> bool {
+        self.first.is_none() && self.deferred.is_empty()
+    }
+
+    /// What it holds. Unit: bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Seals all of it; what had to wait becomes the next open batch.
+    pub(super) fn take(&mut self, number: BatchNumber) -> Sealed {
+        let units = std::mem::take(&mut self.units);
+        self.start_next(number, units, Vec::new())
+    }
+
+    /// Seals what a full store still takes (R14); inserts stay here.
+    pub(super) fn take_settles(&mut self, number: BatchNumber) -> Sealed {
+        let (settles, waiting) = std::mem::take(&mut self.units).into_iter().partition(Unit::only_settles);
+        self.start_next(number, settles, waiting)
+    }
+
+    /// Whether [`Self::take_settles`] would seal anything.
+    pub(super) fn has_settles(&self) -> bool {
+        !self.marks.is_empty() || self.units.iter().any(Unit::only_settles)
+    }
+
+    /// Opens a batch again that was certainly not written: it comes before all that is here, and cancels again (R14).
+    pub(super) fn reopen(&mut self, sealed: Sealed) {
+        let newer = std::mem::take(self);
+        for (holder, upto) in sealed.marks.into_iter().chain(newer.marks) {
+            self.mark(holder, upto, newer.first.unwrap_or_default());
+        }
+        self.refill(sealed.units.into_iter().chain(newer.units).map(Deferred::Unit).chain(newer.deferred));
+        self.eager = newer.eager;
+    }
+
+    /// Takes out what a client has waited for since before `limit`: a full store can't have it (R8).
+    pub(super) fn take_overdue(&mut self, limit: Timestamp) -> Vec<Unit> {
+        let overdue = |unit: &Unit| {
+            unit.since < limit && (unit.origin.is_some() || unit.transaction.is_some()) && !unit.only_settles()
+        };
+        if !self.units.iter().any(overdue) {
+            return Vec::new();
+        }
+        let (late, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.units).into_iter().partition(overdue);
+        let newer = std::mem::take(self);
+        self.marks = newer.marks;
+        self.refill(rest.into_iter().map(Deferred::Unit).chain(newer.deferred));
+        (self.eager, self.first) = (newer.eager, newer.first);
+        late
+    }
+
+    /// Since when the oldest insert waits.
+    pub(super) fn oldest_insert(&self) -> Option<Timestamp> {
+        self.units.iter().filter(|unit| !unit.only_settles()).map(|unit| unit.since).min()
+    }
+
+    fn start_next(&mut self, number: BatchNumber, units: Vec<Unit>, waiting: Vec<Unit>) -> Sealed {
+        let eager = self.eager && !waiting.is_empty();
+        let deferred = std::mem::take(&mut self.deferred);
+        let marks: Vec<_> = std::mem::take(&mut self.marks).into_iter().collect();
+        *self = Self { eager, ..Self::default() };
+        self.refill(waiting.into_iter().map(Deferred::Unit).chain(deferred));
+        if units.iter().any(|unit| unit.transaction.is_some()) || !self.units.is_empty() {
+            self.eager = true; // somebody waits for what was deferred
+        }
+        Sealed::new(number, marks, units)
+    }
+
+    fn refill(&mut self, items: impl Iterator<Item = Deferred>) {
+        for item in items {
+            match item {
+                Deferred::Unit(unit) => self.refill_unit(unit),
+                Deferred::Settle { sequence, holder, origin, since } => {
+                    // Without R2: whoever settled it waits for the batch, and so does the sender.
+                    if let Settled::Cancelled(step) = self.settle(sequence, holder, origin, since, false) {
+                        for step in [step, origin].into_iter().flatten() {
+                            self.push(Unit::new(smallvec![], Some(step), since));
+                        }
+                    }
+                }
+                Deferred::Return { sequence, held, origin, since } => self.give_back(sequence, held, origin, since),
+            }
+        }
+    }
+
+    /// A reopened unit meets the others again: a plain settle may cancel now, a return may merge.
+    fn refill_unit(&mut self, unit: Unit) {
+        let single = if unit.transaction.is_none() && unit.ops.len() == 1 { unit.ops.first().cloned() } else { None };
+        match single.flatten() {
+            Some(Op::Settle { sequence, holder }) => self.refill(std::iter::once(Deferred::Settle {
+                sequence,
+                holder,
+                origin: unit.origin,
+                since: unit.since,
+            })),
+            Some(Op::Return { sequence, held }) => self.give_back(sequence, held, unit.origin, unit.since),
+            _ => self.push(unit),
+        }
+    }
+
+    fn touch(&mut self, since: Timestamp) {
+        self.first.get_or_insert(since);
+    }
+
+    /// Whether an operation meets one on the same message here.
+    fn is_open(&self, op: &Op) -> bool {
+        let (sequence, holder) = match op {
+            Op::Settle { sequence, holder } => (sequence, *holder),
+            Op::Return { sequence, held } => (sequence, held.holder),
+            _ => return false,
+        };
+        self.inserts.contains_key(sequence)
+            || self.copies.contains_key(sequence)
+            || self.returns.contains_key(&(*sequence, holder))
+            || self.deferred_inserts.contains(sequence)
+    }
+
+    fn defer_unit(&mut self, unit: Unit) {
+        self.touch(unit.since);
+        self.deferred_inserts.extend(unit.live().filter_map(|op| match op {
+            Op::Insert(stored) => Some(stored.sequence),
+            _ => None,
+        }));
+        self.deferred.push(Deferred::Unit(unit));
+    }
+
+    /// Takes a holder out of an open insert; who is freed if nothing of the unit is left and R2 allows it.
+    fn cancel(&mut self, slot: Slot, sequence: Sequence, holder: Holder, clean: bool) -> Option<StepRef> {
+        let Some(Some(Op::Insert(stored))) = self.op(slot) else { return None };
+        stored.holders.retain(|held| held.holder != holder);
+        let gone = stored.holders.is_empty();
+        if gone {
+            self.inserts.remove(&sequence);
+            self.clear(slot);
+        }
+        let unit = self.units.get_mut(slot.0)?;
+        if !gone {
+            unit.tainted |= !clean;
+            return None;
+        }
+        let nothing_left = unit.transaction.is_none() && !unit.tainted && unit.live().next().is_none();
+        if nothing_left { unit.origin.take() } else { None }
+    }
+
+    fn drop_copy(&mut self, slot: Slot, sequence: Sequence, holder: Holder) {
+        let Some(Some(Op::Copy(stored))) = self.op(slot) else { return };
+        stored.holders.retain(|held| held.holder != holder);
+        if stored.holders.is_empty() {
+            self.copies.remove(&sequence);
+            self.clear(slot);
+        }
+    }
+
+    fn op(&mut self, (unit, place): Slot) -> Option<&mut Option<Op>> {
+        self.units.get_mut(unit)?.ops.get_mut(place)
+    }
+
+    fn clear(&mut self, slot: Slot) {
+        if let Some(op) = self.op(slot).and_then(Option::take) {
+            self.bytes -= size(&op);
+        }
+    }
+
+    /// What is settled by operations that are open here.
+    fn settled(&self) -> HashSet<(Sequence, Holder)> {
+        let deferred = self.deferred.iter().filter_map(|item| match item {
+            Deferred::Unit(unit) => Some(unit),
+            _ => None,
+        });
+        let plain = self.deferred.iter().filter_map(|item| match item {
+            Deferred::Settle { sequence, holder, .. } => Some((*sequence, *holder)),
+            _ => None,
+        });
+        let units = self.units.iter().chain(deferred).flat_map(Unit::live).filter_map(|op| match op {
+            Op::Settle { sequence, holder } => Some((*sequence, *holder)),
+            _ => None,
+        });
+        units.chain(plain).collect()
+    }
+}
+
+impl Sealed {
+    fn new(number: BatchNumber, marks: Vec<(Holder, Sequence)>, mut units: Vec<Unit>) -> Self {
+        let mut ops: Vec<Op> = Vec::with_capacity(marks.len() + units.len());
+        ops.extend(marks.iter().map(|(holder, upto)| Op::Mark { holder: *holder, upto: *upto }));
+        for unit in &mut units {
+            unit.ops.retain(|op| op.is_some());
+            ops.extend(unit.live().cloned());
+        }
+        Self { batch: Arc::new(Batch { number, ops }), marks, units }
+    }
+
+    /// Two batches that together do the same, for bisecting (R13); `None` if there is only one unit.
+    pub(super) fn split(self, numbers: [BatchNumber; 2]) -> Result<(Self, Self), Self> {
+        let Self { batch, marks, mut units } = self;
+        if units.len() < 2 && (marks.is_empty() || units.is_empty()) {
+            return Err(Self { batch, marks, units });
+        }
+        let [first, second] = numbers;
+        let later = units.split_off(if units.len() < 2 { 0 } else { units.len() / 2 });
+        Ok((Self::new(first, marks, units), Self::new(second, Vec::new(), later)))
+    }
+}
+
+fn size(op: &Op) -> usize {
+    match op {
+        Op::Insert(stored) | Op::Copy(stored) => stored.message.size(),
+        _ => OP_BYTES,
+    }
+}
+
+/// Sequences are counted, so their own bits spread well enough.
+#[derive(Debug, Default)]
+struct SequenceHasher(u64);
+
+impl Hasher for SequenceHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // Fibonacci hashing: 2^64 divided by the golden ratio.
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{DestinationId, DurableId, Message, MessageDraft, SessionId, Term};
+
+    const QUEUE: Holder = Holder::Queue(DestinationId(1));
+    const NOW: Timestamp = Timestamp(1_000);
+
+    fn sequence(counter: u64) -> Sequence {
+        Sequence::new(Term(1), counter)
+    }
+
+    fn step(number: u64) -> StepRef {
+        StepRef { session: SessionId(1), number }
+    }
+
+    fn insert(counter: u64, holders: &[Holder]) -> Op {
+        Op::Insert(Stored {
+            sequence: sequence(counter),
+            destination: DestinationId(1),
+            holders: holders.iter().copied().map(Held::fresh).collect(),
+            message: Arc::new(Message::new(MessageDraft::default())),
+        })
+    }
+
+    fn settle(counter: u64) -> Op {
+        Op::Settle { sequence: sequence(counter), holder: QUEUE }
+    }
+
+    fn sent(batch: &mut OpenBatch, counter: u64) {
+        batch.push(Unit::new(smallvec![insert(counter, &[QUEUE])], Some(step(counter)), NOW));
+    }
+
+    #[test]
+    fn r1_insert_and_settle_cancel() {
+        let mut batch = OpenBatch::default();
+        sent(&mut batch, 1);
+        sent(&mut batch, 2);
+        assert_eq!(batch.settle(sequence(1), QUEUE, None, NOW, true), Settled::Cancelled(Some(step(1))));
+        let sealed = batch.take(BatchNumber(1));
+        assert_eq!(sealed.batch.ops, [insert(2, &[QUEUE])]);
+        assert_eq!(batch.settle(sequence(2), QUEUE, None, NOW, true), Settled::Written, "it is sealed");
+    }
+
+    #[test]
+    fn r2_every_holder_has_to_settle() {
+        let (one, two) = (Holder::Durable(DurableId(1)), Holder::Durable(DurableId(2)));
+        let mut batch = OpenBatch::default();
+        batch.push(Unit::new(smallvec![insert(1, &[one, two])], Some(step(1)), NOW));
+        assert_eq!(batch.settle(sequence(1), one, None, NOW, true), Settled::Cancelled(None));
+        assert_eq!(batch.settle(sequence(1), two, None, NOW, true), Settled::Cancelled(Some(step(1))));
+        assert!(batch.take(BatchNumber(1)).batch.ops.is_empty());
+    }
+
+    #[test]
+    fn r2_a_holder_with_something_under_way_keeps_the_sender_waiting() {
+        let (one, two) = (Holder::Durable(DurableId(1)), Holder::Durable(DurableId(2)));
+        let mut batch = OpenBatch::default();
+        batch.push(Unit::new(smallvec![insert(1, &[one, two])], Some(step(1)), NOW));
+        assert_eq!(batch.settle(sequence(1), one, None, NOW, false), Settled::Cancelled(None));
+        assert_eq!(batch.settle(sequence(1), two, None, NOW, true), Settled::Cancelled(None));
+        assert_eq!(batch.take(BatchNumber(1)).units.first().and_then(|unit| unit.origin), Some(step(1)));
+    }
+
+    #[test]
+    fn r1_what_belongs_to_a_dead_letter_stays() {
+        let mut batch = OpenBatch::default();
+        batch.push(Unit::new(smallvec![settle(1), insert(2, &[QUEUE])], Some(step(9)), NOW));
+        assert_eq!(batch.settle(sequence(2), QUEUE, None, NOW, true), Settled::Cancelled(None));
+        assert_eq!(batch.take(BatchNumber(1)).batch.ops, [settle(1)]);
+    }
+
+    #[test]
+    fn r5_a_unit_that_settles_what_is_open_goes_with_the_next_batch() {
+        let mut batch = OpenBatch::default();
+        sent(&mut batch, 1);
+        batch.push(Unit::new(smallvec![settle(1), insert(2, &[QUEUE])], None, NOW));
+        assert_eq!(batch.settle(sequence(2), QUEUE, None, NOW, true), Settled::Written, "it waits behind its insert");
+        assert_eq!(batch.take(BatchNumber(1)).batch.ops, [insert(1, &[QUEUE])]);
+        assert!(batch.is_due(NOW));
+        assert_eq!(batch.take(BatchNumber(2)).batch.ops, [settle(1)]);
+        assert!(batch.is_empty());
+    }
+
+    #[test]
+    fn r9_a_return_is_merged_into_an_open_insert_and_dropped_by_a_settle() {
+        let mut batch = OpenBatch::default();
+        let held = Held { deliveries: 3, ..Held::fresh(QUEUE) };
+        sent(&mut batch, 1);
+        batch.give_back(sequence(1), held, None, NOW);
+        batch.give_back(sequence(7), held, None, NOW);
+        batch.settle(sequence(7), QUEUE, None, NOW, true);
+        let sealed = batch.take(BatchNumber(1));
+        assert!(matches!(sealed.batch.ops.as_slice(), [Op::Insert(stored), Op::Settle { .. }]
+            if stored.holders.as_slice() == [held]));
+    }
+
+    #[test]
+    fn r14_a_reopened_batch_cancels_again_and_its_settles_go_ahead() {
+        let mut batch = OpenBatch::default();
+        sent(&mut batch, 5);
+        batch.push(Unit::new(smallvec![settle(1)], None, NOW));
+        let sealed = batch.take(BatchNumber(1));
+        batch.settle(sequence(5), QUEUE, None, NOW, true);
+        sent(&mut batch, 6);
+        batch.reopen(sealed);
+        assert_eq!(batch.take_settles(BatchNumber(2)).batch.ops, [settle(1)], "the settle of 5 cancelled its insert");
+        assert_eq!(batch.take(BatchNumber(3)).batch.ops, [insert(6, &[QUEUE])]);
+    }
+
+    #[test]
+    fn r34_a_copy_is_dropped_when_its_message_is_settled() {
+        let Op::Insert(stored) = insert(1, &[QUEUE]) else { unreachable!() };
+        let mut batch = OpenBatch::default();
+        batch.copy(vec![stored.clone()], NOW);
+        batch.settle(sequence(1), QUEUE, None, NOW, true);
+        assert_eq!(batch.take(BatchNumber(1)).batch.ops, [settle(1)]);
+        batch.settle(sequence(1), QUEUE, None, NOW, true);
+        batch.copy(vec![stored], NOW);
+        assert_eq!(batch.take(BatchNumber(2)).batch.ops, [settle(1)], "settled before the copy came");
+    }
+
+    #[test]
+    fn r13_a_batch_is_bisected_between_units() {
+        let mut batch = OpenBatch::default();
+        batch.push(Unit::new(smallvec![settle(1), insert(2, &[QUEUE])], None, NOW));
+        sent(&mut batch, 3);
+        let (first, second) = batch.take(BatchNumber(1)).split([BatchNumber(2), BatchNumber(3)]).unwrap();
+        assert_eq!(first.batch.ops, [settle(1), insert(2, &[QUEUE])]);
+        assert_eq!(second.batch.ops, [insert(3, &[QUEUE])]);
+        assert!(second.split([BatchNumber(4), BatchNumber(5)]).is_err());
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_lazy() {
+        let mut batch = OpenBatch::default();
+        assert!(!batch.is_due(NOW));
+        batch.push(Unit::new(smallvec![settle(1)], None, NOW));
+        assert!(!batch.is_due(NOW));
+        assert!(batch.is_due(NOW.after(LAZY_DELAY)));
+        batch.make_eager();
+        assert!(batch.is_due(NOW));
+    }
+}

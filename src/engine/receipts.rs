@@ -1,0 +1,186 @@
+//! The order of answers on each connection (R4).
+//!
+//! A frame that has something to wait for takes a step in its session's ledger. Answers leave from the front: a step
+//! is over when everything that its frame changed is durable, or was cancelled as R2 allows.
+//!
+//! Always true: an answer leaves after those of all earlier frames of its session; a step that is referred to exists
+//! until it is done, even if its session has gone.
+
+use std::collections::VecDeque;
+
+use smallvec::SmallVec;
+
+use crate::{
+    broker::{CloseReason, Receipt, Refusal},
+    types::SessionId,
+};
+
+/// One frame's place in its session's ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct StepRef {
+    pub(super) session: SessionId,
+    pub(super) number: u64,
+}
+
+/// What a session is told when a step is over.
+#[derive(Debug, Default)]
+pub(super) enum Answer {
+    /// Nothing was asked for.
+    #[default]
+    Nothing,
+    Receipt(Receipt),
+    /// ERROR; `Some`: the connection ends with it.
+    Error {
+        refusal: Refusal,
+        receipt: Option<Receipt>,
+        closes: Option<CloseReason>,
+    },
+    /// The receipt of a DISCONNECT, and the end.
+    Goodbye(Option<Receipt>),
+}
+
+/// One frame that waits.
+#[derive(Debug, Default)]
+struct Step {
+    /// Changes that are neither durable nor cancelled.
+    pending: u32,
+    /// Steps of other sessions that are freed when all before this one is over (R2).
+    releases: SmallVec<[StepRef; 2]>,
+    answer: Answer,
+}
+
+/// One session's frames that wait, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    steps: VecDeque<Step>,
+    first: u64,
+}
+
+impl Ledger {
+    /// Whether everything that the session sent is durable or cancelled.
+    pub(super) fn is_clear(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// The number that the next step will have.
+    pub(super) fn next(&self) -> u64 {
+        self.first + self.steps.len() as u64
+    }
+
+    /// Adds a frame that waits for `pending` changes.
+    pub(super) fn push(&mut self, pending: u32, releases: SmallVec<[StepRef; 2]>, answer: Answer) {
+        self.steps.push_back(Step { pending, releases, answer });
+    }
+
+    /// One change of a step is durable or cancelled. A step that is over already is ignored.
+    pub(super) fn done(&mut self, number: u64) {
+        if let Some(step) = self.step(number) {
+            step.pending = step.pending.saturating_sub(1);
+        }
+    }
+
+    /// A change of a step was refused: ERROR instead of its answer.
+    pub(super) fn refuse(&mut self, number: u64, refusal: Refusal, closes: Option<CloseReason>) {
+        if let Some(step) = self.step(number) {
+            let receipt = match std::mem::take(&mut step.answer) {
+                Answer::Receipt(receipt) | Answer::Goodbye(Some(receipt)) => Some(receipt),
+                Answer::Error { receipt, .. } => receipt,
+                Answer::Nothing | Answer::Goodbye(None) => None,
+            };
+            step.answer = Answer::Error { refusal, receipt, closes };
+            step.pending = step.pending.saturating_sub(1);
+        }
+    }
+
+    /// Takes what leaves now: steps to free in other sessions go to `released`, answers to `answers`.
+    pub(super) fn advance(&mut self, released: &mut Vec<StepRef>, answers: &mut Vec<Answer>) {
+        while let Some(front) = self.steps.front_mut() {
+            released.extend(front.releases.drain(..));
+            if front.pending > 0 {
+                return;
+            }
+            answers.push(std::mem::take(&mut front.answer));
+            self.steps.pop_front();
+            self.first += 1;
+        }
+    }
+
+    /// Takes the first ERROR out and forgets everything before it, because it has waited long enough.
+    pub(super) fn hasten_error(&mut self, released: &mut Vec<StepRef>) -> Option<Answer> {
+        let at = self.steps.iter().position(|step| matches!(step.answer, Answer::Error { .. }))?;
+        self.first += at as u64 + 1;
+        let mut passed = self.steps.drain(..=at);
+        let mut error = None;
+        for step in &mut passed {
+            released.extend(step.releases);
+            error = Some(step.answer);
+        }
+        error
+    }
+
+    fn step(&mut self, number: u64) -> Option<&mut Step> {
+        let at = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        self.steps.get_mut(at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use smallvec::smallvec;
+
+    use super::*;
+
+    fn receipt(text: &str) -> Answer {
+        Answer::Receipt(text.into())
+    }
+
+    fn leaving(ledger: &mut Ledger) -> (Vec<StepRef>, Vec<String>) {
+        let (mut released, mut answers) = (Vec::new(), Vec::new());
+        ledger.advance(&mut released, &mut answers);
+        let texts = answers.iter().map(|answer| match answer {
+            Answer::Receipt(receipt) => receipt.to_string(),
+            other => format!("{other:?}"),
+        });
+        (released, texts.collect())
+    }
+
+    #[test]
+    fn r4_a_receipt_waits_for_all_frames_before_it() {
+        let mut ledger = Ledger::default();
+        let (first, second) = (ledger.next(), ledger.next() + 1);
+        ledger.push(1, smallvec![], receipt("a"));
+        ledger.push(1, smallvec![], receipt("b"));
+        ledger.push(0, smallvec![], receipt("c"));
+        ledger.done(second);
+        assert!(leaving(&mut ledger).1.is_empty());
+        ledger.done(first);
+        assert_eq!(leaving(&mut ledger).1, ["a", "b", "c"]);
+        assert!(ledger.is_clear());
+    }
+
+    #[test]
+    fn r2_a_release_fires_when_all_before_it_is_over_and_not_sooner() {
+        let mut ledger = Ledger::default();
+        let freed = StepRef { session: SessionId(9), number: 4 };
+        ledger.push(1, smallvec![], Answer::Nothing);
+        ledger.push(1, smallvec![freed], receipt("ack"));
+        assert!(leaving(&mut ledger).0.is_empty());
+        ledger.done(0);
+        assert_eq!(leaving(&mut ledger).0, [freed], "its own change need not be durable");
+        ledger.done(1);
+        assert_eq!(leaving(&mut ledger).1, ["ack"]);
+    }
+
+    #[test]
+    fn r4_an_error_keeps_its_place_until_it_is_hastened() {
+        let mut ledger = Ledger::default();
+        ledger.push(1, smallvec![], receipt("a"));
+        ledger.push(1, smallvec![], receipt("b"));
+        ledger.refuse(1, Refusal::new("no", ""), Some(CloseReason::Refused));
+        assert!(leaving(&mut ledger).1.is_empty());
+        let error = ledger.hasten_error(&mut Vec::new());
+        assert!(matches!(error, Some(Answer::Error { receipt: Some(receipt), .. }) if receipt == "b"));
+        ledger.done(0);
+        assert!(ledger.is_clear());
+    }
+}

@@ -1,0 +1,96 @@
+//! Brings a term's engine to life from what the store holds.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    future::Future,
+};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    committer,
+    handle::{EngineHandle, INBOX_MAX},
+    task::{Engine, EngineError},
+    writer::Writer,
+};
+use crate::{
+    broker::{Core, CoreOptions, Effects},
+    persistence::{MessageReader, PersistenceAdapter, StoreError, Window},
+    types::{Catalog, Clock, DestinationId, Priority, Sequence, Tenure},
+};
+
+/// How much is read of the store at a time while a term begins.
+const PAGE: Window = Window { messages: 1_000, bytes: 8 << 20 };
+
+/// A term's engine, ready to be run.
+pub struct Running<E, S> {
+    /// The door for sessions.
+    pub handle: EngineHandle,
+    /// The engine itself: an essential task.
+    pub engine: E,
+    /// Carries its requests to the store, and closes the adapter in the end: an essential task.
+    pub store: S,
+}
+
+/// Reads what the store holds and makes the engine of a term. The adapter has recovered and raised `tenure`.
+///
+/// `stop` asks the engine to write what is left and end.
+///
+/// # Errors
+/// [`StoreError`] when the store can't be read.
+pub async fn start<A: PersistenceAdapter>(
+    adapter: A,
+    options: CoreOptions,
+    catalog: Catalog,
+    tenure: Tenure,
+    clock: Clock,
+    stop: CancellationToken,
+) -> Result<
+    Running<impl Future<Output = Result<(), EngineError>> + Send, impl Future<Output = Result<(), StoreError>> + Send>,
+    StoreError,
+> {
+    let mut core = Core::recover(options, tenure.term, &catalog);
+    let reader = adapter.reader();
+    for destination in catalog.destinations.keys() {
+        for level in (0..=9).rev() {
+            load(&mut core, &reader, *destination, Priority::clamped(level)).await?;
+        }
+    }
+    let (requests, requested) = mpsc::channel(1);
+    let (replies, replied) = mpsc::channel(1);
+    let (inbox, inbound) = mpsc::channel(INBOX_MAX);
+    let engine = Engine {
+        core,
+        writer: Writer::new(tenure),
+        clock,
+        inbox: inbound,
+        requests,
+        replies: replied,
+        stop,
+        sessions: HashMap::default(),
+        held: VecDeque::new(),
+        errors: BTreeSet::new(),
+        effects: Effects::default(),
+        touched: Vec::new(),
+        released: Vec::new(),
+        answers: Vec::new(),
+    };
+    let store = committer::run(adapter, requested, replies);
+    Ok(Running { handle: EngineHandle::new(inbox), engine: engine.run(), store })
+}
+
+async fn load<R: MessageReader>(
+    core: &mut Core,
+    reader: &R,
+    destination: DestinationId,
+    priority: Priority,
+) -> Result<(), StoreError> {
+    let mut after = Sequence::ZERO;
+    loop {
+        let page = reader.page(destination, priority, after, PAGE).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = last.sequence;
+        page.iter().for_each(|stored| core.load(stored));
+    }
+}

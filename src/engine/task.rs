@@ -1,0 +1,635 @@
+//! The engine's task: it owns the core, and turns are all it does.
+//!
+//! One turn: what the store answered → a bounded part of the inbox → deadlines → a request to the store, if it is idle
+//! and something is due → outboxes. Nothing in a turn waits.
+//!
+//! Always true: effects that are free leave at the end of the turn that made them; receipts leave in frame order (R4);
+//! after a refusal a strict session gets nothing but what it was owed before.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use smallvec::SmallVec;
+use tokio::{sync::mpsc, time::sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    batch::{Settled, Unit},
+    handle::{Budget, Inbound, Written},
+    outbox::Outbox,
+    receipts::{Answer, Ledger, StepRef},
+    writer::{HELD_MAX, Resolved, StoreReply, StoreRequest, Writer},
+};
+use crate::{
+    broker::{
+        Change, CloseReason, Command, Core, Effects, Hold, NotDone, Outgoing, Receipt, Refusal, Request, TransactionId,
+    },
+    types::{Clock, Op, SessionId, Timestamp},
+};
+
+/// So many messages from sessions are taken in one turn.
+const TURN_INBOUND_MAX: usize = 256;
+
+/// An ERROR waits for the receipts before it for so long (R4).
+const ERROR_HELD_MAX: Duration = Duration::from_secs(5);
+
+/// Why a term's engine ended.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The store has taken the term away, or is gone.
+    #[error("the term is over: {0}")]
+    TermOver(String),
+}
+
+/// The one owner of a term's core.
+pub(super) struct Engine {
+    pub(super) core: Core,
+    pub(super) writer: Writer,
+    pub(super) clock: Clock,
+    pub(super) inbox: mpsc::Receiver<Inbound>,
+    pub(super) requests: mpsc::Sender<StoreRequest>,
+    pub(super) replies: mpsc::Receiver<StoreReply>,
+    pub(super) stop: CancellationToken,
+    pub(super) sessions: HashMap<SessionId, Link, foldhash::fast::FixedState>,
+    /// Sessions with held requests, the one that is tried first in front.
+    pub(super) held: VecDeque<SessionId>,
+    /// Until when an ERROR may wait for the receipts before it.
+    pub(super) errors: BTreeSet<(Timestamp, SessionId)>,
+    pub(super) effects: Effects,
+    /// Sessions with something to flush at the end of the turn.
+    pub(super) touched: Vec<SessionId>,
+    /// Steps that are freed, to be worked off (R2).
+    pub(super) released: Vec<StepRef>,
+    pub(super) answers: Vec<Answer>,
+}
+
+/// A session as the engine sees it.
+#[derive(Debug)]
+pub(super) struct Link {
+    outbox: Arc<Outbox>,
+    budget: Arc<Budget>,
+    outgoing: Vec<Outgoing>,
+    touched: bool,
+    ledger: Ledger,
+    held: VecDeque<Request>,
+    hold: Option<(Hold, Timestamp)>,
+    lenient: bool,
+    phase: Phase,
+}
+
+/// How far a session has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// It was refused something, or said goodbye: what it still sends is ignored, what it is owed still leaves.
+    Ending,
+    /// The connection is gone; the ledger stays until others do not refer to it any more.
+    Gone,
+}
+
+/// What one frame brought about, while its changes are taken in.
+#[derive(Default)]
+struct Frame {
+    pending: u32,
+    releases: SmallVec<[StepRef; 2]>,
+}
+
+impl Engine {
+    /// Runs until the term ends or a stop is asked for and everything is written.
+    pub(super) async fn run(mut self) -> Result<(), EngineError> {
+        let mut inbound = Vec::with_capacity(TURN_INBOUND_MAX);
+        let timer = sleep_until(tokio::time::Instant::now());
+        tokio::pin!(timer);
+        let mut armed = None;
+        loop {
+            let deadline = self.next_deadline();
+            if deadline != armed {
+                armed = deadline;
+                if let Some(at) = deadline {
+                    timer.as_mut().reset(self.clock.instant_of(at).into());
+                }
+            }
+            let mut reply = None;
+            tokio::select! {
+                biased;
+                answered = self.replies.recv() => match answered {
+                    Some(answered) => reply = Some(answered),
+                    None => return Err(EngineError::TermOver("the store's task has ended".into())),
+                },
+                taken = self.inbox.recv_many(&mut inbound, TURN_INBOUND_MAX) => if taken == 0 {
+                    return self.finish().await; // every session and every handle is gone
+                },
+                () = &mut timer, if armed.is_some() => armed = None,
+                () = self.stop.cancelled() => return self.finish().await,
+            }
+            self.turn(reply, &mut inbound)?;
+        }
+    }
+
+    /// One turn with one `now`.
+    fn turn(&mut self, reply: Option<StoreReply>, inbound: &mut Vec<Inbound>) -> Result<(), EngineError> {
+        let now = self.clock.now();
+        if let Some(reply) = reply {
+            self.store_answered(now, reply)?;
+        }
+        for item in inbound.drain(..) {
+            self.take_in(now, item);
+        }
+        self.retry_held(now);
+        self.serve_deadlines(now);
+        self.ask_the_store(now);
+        self.flush_outboxes();
+        Ok(())
+    }
+
+    /// Writes what is left, with everything that came before the stop; sessions get what they are owed.
+    async fn finish(mut self) -> Result<(), EngineError> {
+        let mut inbound = Vec::new();
+        while let Ok(item) = self.inbox.try_recv() {
+            inbound.push(item);
+        }
+        self.writer.open.make_eager();
+        self.turn(None, &mut inbound)?;
+        while !self.writer.is_idle() {
+            self.writer.open.make_eager();
+            let Some(reply) = self.replies.recv().await else { break };
+            self.turn(Some(reply), &mut inbound)?;
+        }
+        for link in self.sessions.values_mut().filter(|link| link.phase != Phase::Gone) {
+            link.outgoing.push(Outgoing::Close(CloseReason::Stopping));
+            link.outbox.append(&mut link.outgoing);
+        }
+        Ok(())
+    }
+
+    fn next_deadline(&self) -> Option<Timestamp> {
+        let held = self.held.iter().filter_map(|id| {
+            let (hold, since) = self.sessions.get(id)?.hold.as_ref()?;
+            matches!(hold, Hold::Standing(_)).then(|| since.after(HELD_MAX))
+        });
+        let error = self.errors.first().map(|(at, _)| *at);
+        [self.core.next_deadline(), self.writer.next_deadline(), error].into_iter().flatten().chain(held).min()
+    }
+
+    fn take_in(&mut self, now: Timestamp, item: Inbound) {
+        match item {
+            Inbound::Opened { session, outbox, budget } => {
+                self.sessions.insert(session, Link::new(outbox, budget));
+            }
+            Inbound::Requests { session, requests } => {
+                for request in requests {
+                    self.request(now, session, request);
+                }
+            }
+            Inbound::Written { session, written } => self.written(now, session, &written),
+            Inbound::Closed { session } => self.closed(now, session),
+        }
+    }
+
+    /// A request takes its turn behind what its session has held; only acknowledgements overtake, and only what waits
+    /// for a standing cause (R8). Their receipts do not overtake.
+    fn request(&mut self, now: Timestamp, session: SessionId, mut request: Request) {
+        let Some(link) = self.sessions.get_mut(&session) else { return };
+        if link.phase != Phase::Open {
+            link.budget.give_back(request.bytes);
+            return;
+        }
+        if link.held.is_empty() {
+            if let Some((held, hold)) = self.perform(now, session, request) {
+                self.hold(now, session, held, hold);
+            }
+            return;
+        }
+        let standing = matches!(link.hold, Some((Hold::Standing(_), _)));
+        if standing && matches!(&request.command, Command::Ack(ack) if ack.transaction.is_none()) {
+            let command = std::mem::replace(&mut request.command, Command::Confirm);
+            if let Err(NotDone::Refused(refusal)) = self.core.apply(now, session, command, &mut self.effects) {
+                request.command = Command::Refuse(refusal);
+            }
+            let frame = self.take_effects(now, Some(session));
+            self.add_step(session, frame, Answer::Nothing);
+        }
+        if let Some(link) = self.sessions.get_mut(&session) {
+            link.held.push_back(request);
+        }
+    }
+
+    fn hold(&mut self, now: Timestamp, session: SessionId, request: Request, hold: Hold) {
+        let Some(link) = self.sessions.get_mut(&session) else { return };
+        link.held.push_front(request);
+        match &mut link.hold {
+            Some((same, _)) => *same = hold,
+            none => {
+                *none = Some((hold, now));
+                self.held.push_back(session);
+            }
+        }
+    }
+
+    /// Tries what is held again, each session's requests in order; those that waited too long for a standing cause are
+    /// refused (R8).
+    fn retry_held(&mut self, now: Timestamp) {
+        for _ in 0..self.held.len() {
+            let Some(session) = self.held.pop_front() else { return };
+            let Some(link) = self.sessions.get_mut(&session) else { continue };
+            let Some((_, since)) = link.hold.take() else { continue };
+            while let Some(request) = self.sessions.get_mut(&session).and_then(|link| link.held.pop_front()) {
+                let Some((request, hold)) = self.perform(now, session, request) else { continue };
+                let request = match hold {
+                    Hold::Standing(why) if now >= since.after(HELD_MAX) => {
+                        Request { command: too_long(&why), ..request }
+                    }
+                    hold => {
+                        self.keep_held(session, request, hold, since);
+                        break;
+                    }
+                };
+                if self.perform(now, session, request).is_some() {
+                    break; // a refusal is never held
+                }
+            }
+        }
+    }
+
+    fn keep_held(&mut self, session: SessionId, request: Request, hold: Hold, since: Timestamp) {
+        if let Some(link) = self.sessions.get_mut(&session) {
+            link.held.push_front(request);
+            link.hold = Some((hold, since));
+            self.held.push_back(session);
+        }
+    }
+
+    /// Applies a request and takes its effects in; gives it back if it has to wait.
+    fn perform(&mut self, now: Timestamp, session: SessionId, request: Request) -> Option<(Request, Hold)> {
+        if let Some(hold) = self.store_hold(session, &request.command) {
+            return Some((request, hold));
+        }
+        let Request { command, receipt, bytes } = request;
+        let link = self.sessions.get_mut(&session)?;
+        if let Command::Connect(connect) = &command {
+            link.lenient = connect.lenient;
+        }
+        let goodbye = matches!(command, Command::Disconnect);
+        match self.core.apply(now, session, command, &mut self.effects) {
+            Ok(()) => {
+                let frame = self.take_effects(now, Some(session));
+                let answer =
+                    if goodbye { Answer::Goodbye(receipt) } else { receipt.map_or(Answer::Nothing, Answer::Receipt) };
+                self.give_back(session, bytes);
+                self.add_step(session, frame, answer);
+                if goodbye {
+                    self.end_session(now, session);
+                }
+            }
+            Err(NotDone::Refused(refusal)) => {
+                self.give_back(session, bytes);
+                self.refuse(now, session, refusal, receipt);
+            }
+            Err(NotDone::Held { command, hold }) => {
+                self.take_effects(now, None);
+                return Some((Request { command, receipt, bytes }, hold));
+            }
+        }
+        None
+    }
+
+    /// Whether the store lets a command wait: only what is to be stored.
+    fn store_hold(&self, session: SessionId, command: &Command) -> Option<Hold> {
+        let hold = self.writer.hold()?;
+        let stores = match command {
+            Command::Send(send) => {
+                send.transaction.is_none() && send.message.persistent && !send.destination.kind().is_temporary()
+            }
+            Command::Commit(name) => self.core.commit_stores(session, name),
+            _ => false,
+        };
+        stores.then_some(hold)
+    }
+
+    fn refuse(&mut self, now: Timestamp, session: SessionId, refusal: Refusal, receipt: Option<Receipt>) {
+        let frame = self.take_effects(now, Some(session));
+        let Some(link) = self.sessions.get(&session) else { return };
+        let closes = (refusal.fatal || !link.lenient).then_some(CloseReason::Refused);
+        let ends = closes.is_some();
+        self.add_step(session, frame, Answer::Error { refusal, receipt, closes });
+        self.watch_error(now, session);
+        if ends {
+            self.end_session(now, session);
+        }
+    }
+
+    /// Adds a frame to its session's ledger, and lets leave what can.
+    fn add_step(&mut self, session: SessionId, frame: Frame, answer: Answer) {
+        let Some(link) = self.sessions.get_mut(&session) else { return };
+        let asks = !matches!(answer, Answer::Nothing);
+        if frame.pending == 0 && frame.releases.is_empty() && link.ledger.is_clear() {
+            if asks {
+                self.answer(session, answer);
+            }
+            return;
+        }
+        if frame.pending == 0 && frame.releases.is_empty() && !asks {
+            return;
+        }
+        if asks {
+            self.writer.open.make_eager(); // R4: a receipt makes everything before it on its connection eager
+        }
+        link.ledger.push(frame.pending, frame.releases, answer);
+    }
+
+    /// Takes in what the core brought about: changes into the open batch, words to their sessions.
+    fn take_effects(&mut self, now: Timestamp, session: Option<SessionId>) -> Frame {
+        let mut frame = Frame::default();
+        let mut effects = std::mem::take(&mut self.effects);
+        for change in effects.changes.drain(..) {
+            self.take_change(now, change, session, &mut frame);
+        }
+        for (session, outgoing) in effects.outgoing.drain(..) {
+            if matches!(outgoing, Outgoing::Close(_)) {
+                self.mark_ending(session);
+            }
+            self.tell(session, outgoing);
+        }
+        if std::mem::take(&mut effects.term_wanted) {
+            self.writer.want_term();
+        }
+        self.effects = effects;
+        frame
+    }
+
+    fn take_change(&mut self, now: Timestamp, change: Change, session: Option<SessionId>, frame: &mut Frame) {
+        let open = &mut self.writer.open;
+        let sessions = &self.sessions;
+        let step = |origin: Option<SessionId>| {
+            let origin = origin.filter(|origin| Some(*origin) == session)?;
+            Some(StepRef { session: origin, number: sessions.get(&origin)?.ledger.next() })
+        };
+        match change {
+            Change::One { origin, op } => {
+                let origin = step(origin);
+                frame.pending += u32::from(origin.is_some());
+                open.push(Unit::new(SmallVec::from_buf([op]), origin, now));
+            }
+            Change::Unit { origin, ops, transaction } => {
+                let origin = step(origin);
+                frame.pending += u32::from(origin.is_some());
+                if transaction.is_some() {
+                    open.make_eager();
+                }
+                open.push(Unit::new(ops, origin, now).of(transaction));
+            }
+            Change::Return { origin, sequence, held } => {
+                let origin = step(origin);
+                frame.pending += u32::from(origin.is_some());
+                open.give_back(sequence, held, origin, now);
+            }
+            Change::Mark { holder, upto, awaited } => {
+                open.mark(holder, upto, now);
+                if awaited {
+                    open.make_eager();
+                }
+            }
+            Change::Settle { by, asked, sequence, holder } => {
+                let clean = sessions.get(&by).is_none_or(|link| link.ledger.is_clear());
+                let origin = if asked { step(Some(by)) } else { None };
+                match open.settle(sequence, holder, origin, now, clean) {
+                    Settled::Written => frame.pending += u32::from(origin.is_some()),
+                    Settled::Cancelled(None) => {}
+                    Settled::Cancelled(Some(freed)) if clean => self.free(freed),
+                    Settled::Cancelled(Some(freed)) => frame.releases.push(freed), // R2: not before its own sends
+                }
+            }
+        }
+    }
+
+    /// One change of a step needs no more waiting; frees in turn what waits for that step.
+    fn free(&mut self, step: StepRef) {
+        self.released.push(step);
+        while let Some(step) = self.released.pop() {
+            if let Some(link) = self.sessions.get_mut(&step.session) {
+                link.ledger.done(step.number);
+                self.advance_ledger(step.session);
+            }
+        }
+    }
+
+    fn advance_ledger(&mut self, session: SessionId) {
+        let Some(link) = self.sessions.get_mut(&session) else { return };
+        let mut answers = std::mem::take(&mut self.answers);
+        link.ledger.advance(&mut self.released, &mut answers);
+        if link.phase == Phase::Gone && link.ledger.is_clear() {
+            self.sessions.remove(&session);
+        }
+        for answer in answers.drain(..) {
+            self.answer(session, answer);
+        }
+        self.answers = answers;
+    }
+
+    fn answer(&mut self, session: SessionId, answer: Answer) {
+        match answer {
+            Answer::Nothing => {}
+            Answer::Receipt(receipt) => self.tell(session, Outgoing::Receipt(receipt)),
+            Answer::Error { refusal, receipt, closes } => {
+                self.errors.retain(|(_, waiting)| *waiting != session);
+                self.tell(session, Outgoing::Error { refusal, receipt });
+                if let Some(reason) = closes {
+                    self.tell(session, Outgoing::Close(reason));
+                }
+            }
+            Answer::Goodbye(receipt) => {
+                if let Some(receipt) = receipt {
+                    self.tell(session, Outgoing::Receipt(receipt));
+                }
+                self.tell(session, Outgoing::Close(CloseReason::Disconnected));
+            }
+        }
+    }
+
+    fn tell(&mut self, session: SessionId, outgoing: Outgoing) {
+        let Some(link) = self.sessions.get_mut(&session) else { return };
+        if link.phase == Phase::Gone {
+            return;
+        }
+        link.outgoing.push(outgoing);
+        if !link.touched {
+            link.touched = true;
+            self.touched.push(session);
+        }
+    }
+
+    fn written(&mut self, now: Timestamp, session: SessionId, written: &Written) {
+        self.core.written(now, session, &written.last, written.bytes, &mut self.effects);
+        let frame = self.take_effects(now, Some(session));
+        self.add_step(session, frame, Answer::Nothing);
+    }
+
+    /// The connection is gone.
+    fn closed(&mut self, now: Timestamp, session: SessionId) {
+        self.core.close(now, session, &mut self.effects);
+        self.take_effects(now, None);
+        self.errors.retain(|(_, waiting)| *waiting != session);
+        let Some(link) = self.sessions.get_mut(&session) else { return };
+        link.phase = Phase::Gone;
+        link.held.clear();
+        link.hold = None;
+        link.outgoing.clear();
+        if link.ledger.is_clear() {
+            self.sessions.remove(&session);
+        }
+    }
+
+    /// The session gets nothing new any more; what it is owed still leaves.
+    fn end_session(&mut self, now: Timestamp, session: SessionId) {
+        self.mark_ending(session);
+        self.core.close(now, session, &mut self.effects);
+        self.take_effects(now, None);
+    }
+
+    fn mark_ending(&mut self, session: SessionId) {
+        let Some(link) = self.sessions.get_mut(&session) else { return };
+        link.phase = Phase::Ending;
+        link.hold = None;
+        for request in link.held.drain(..) {
+            link.budget.give_back(request.bytes);
+        }
+    }
+
+    fn store_answered(&mut self, now: Timestamp, reply: StoreReply) -> Result<(), EngineError> {
+        let Resolved { done, refused, entered, over } = self.writer.answered(now, reply);
+        if let Some(why) = over {
+            return Err(EngineError::TermOver(why));
+        }
+        if let Some(term) = entered {
+            self.core.enter_term(term);
+        }
+        if let Some(sealed) = done {
+            for (holder, upto) in sealed.marks {
+                self.core.marked(now, holder, upto, &mut self.effects);
+            }
+            for unit in sealed.units {
+                self.unit_done(now, unit.origin, unit.transaction);
+            }
+            self.take_effects(now, None);
+        }
+        for (unit, why) in refused {
+            self.unit_refused(now, unit, why);
+        }
+        Ok(())
+    }
+
+    fn unit_done(&mut self, now: Timestamp, origin: Option<StepRef>, transaction: Option<TransactionId>) {
+        if let Some(id) = transaction {
+            self.core.committed(now, id, &mut self.effects);
+            self.take_effects(now, None);
+        }
+        if let Some(step) = origin {
+            self.free(step);
+        }
+    }
+
+    /// R13: what the store never takes leaves the core, and its sender gets ERROR.
+    fn unit_refused(&mut self, now: Timestamp, unit: Unit, why: &str) {
+        match unit.transaction {
+            Some(id) => self.core.commit_refused(now, id, &mut self.effects),
+            None => {
+                for op in unit.live() {
+                    match op {
+                        Op::Insert(stored) => self.core.withdraw(stored),
+                        other => tracing::error!(?other, "the store refused what no client sent"),
+                    }
+                }
+            }
+        }
+        self.take_effects(now, None);
+        let Some(step) = unit.origin else { return };
+        let Some(link) = self.sessions.get_mut(&step.session) else { return };
+        let closes = (!link.lenient).then_some(CloseReason::Refused);
+        let ends = closes.is_some() && link.phase == Phase::Open;
+        let refusal = Refusal::new(why, "The message was not stored and will not be delivered; send it again later.");
+        link.ledger.refuse(step.number, refusal, closes);
+        self.watch_error(now, step.session);
+        self.advance_ledger(step.session);
+        if ends {
+            self.end_session(now, step.session);
+        }
+    }
+
+    fn watch_error(&mut self, now: Timestamp, session: SessionId) {
+        if self.sessions.get(&session).is_some_and(|link| !link.ledger.is_clear()) {
+            self.errors.insert((now.after(ERROR_HELD_MAX), session));
+        }
+    }
+
+    fn serve_deadlines(&mut self, now: Timestamp) {
+        self.core.advance(now, &mut self.effects);
+        self.take_effects(now, None);
+        for (unit, why) in self.writer.take_overdue(now) {
+            self.unit_refused(now, unit, why);
+        }
+        while let Some((at, session)) = self.errors.first().copied() {
+            if at > now {
+                break;
+            }
+            self.errors.remove(&(at, session));
+            let released = &mut self.released;
+            if let Some(error) = self.sessions.get_mut(&session).and_then(|link| link.ledger.hasten_error(released)) {
+                self.answer(session, error);
+            }
+            while let Some(step) = self.released.pop() {
+                self.free(step);
+            }
+        }
+    }
+
+    fn ask_the_store(&mut self, now: Timestamp) {
+        let Some((request, sealed)) = self.writer.next_request(now) else { return };
+        if sealed {
+            self.core.sealed();
+        }
+        let sent = self.requests.try_send(request);
+        debug_assert!(sent.is_ok(), "one request is under way at most, and the channel holds one");
+    }
+
+    fn flush_outboxes(&mut self) {
+        for session in self.touched.drain(..) {
+            let Some(link) = self.sessions.get_mut(&session) else { continue };
+            link.touched = false;
+            if !link.outgoing.is_empty() {
+                link.outbox.append(&mut link.outgoing);
+            }
+        }
+    }
+
+    fn give_back(&mut self, session: SessionId, bytes: usize) {
+        if let Some(link) = self.sessions.get(&session) {
+            link.budget.give_back(bytes);
+        }
+    }
+}
+
+impl Link {
+    fn new(outbox: Arc<Outbox>, budget: Arc<Budget>) -> Self {
+        Self {
+            outbox,
+            budget,
+            outgoing: Vec::new(),
+            touched: false,
+            ledger: Ledger::default(),
+            held: VecDeque::new(),
+            hold: None,
+            lenient: false,
+            phase: Phase::Open,
+        }
+    }
+}
+
+fn too_long(why: &str) -> Command {
+    Command::Refuse(Refusal::new(
+        why,
+        format!("The message waited {} s and was not taken; consume from it, or send again later.", HELD_MAX.as_secs()),
+    ))
+}

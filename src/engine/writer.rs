@@ -1,0 +1,315 @@
+//! What is written when, and all that follows an error: raise, repeat, bisect, settles alone, resume (R10).
+//!
+//! A value without I/O: it hands out one request at a time and takes the store's answer; `committer.rs` carries them
+//! to the adapter, which only tries. So a simulation can drive it through every error.
+//!
+//! Always true: one batch is under way at most (R12); a batch of unknown outcome is repeated only after the token was
+//! raised (R11); no settle is written whose insert still waits (R14).
+
+use std::{collections::VecDeque, error::Error, sync::Arc, time::Duration};
+
+use super::batch::{OpenBatch, Sealed, Unit};
+use crate::{
+    broker::Hold,
+    persistence::{CommitError, Committed, StoreError},
+    types::{Batch, BatchNumber, FencingToken, Tenure, Term, Timestamp},
+};
+
+/// SENDs wait while this much waits for the store already. Unit: bytes.
+const OPEN_BYTES_MAX: usize = 16 << 20;
+
+/// A SEND that a full store holds gets ERROR after this (R8).
+pub(super) const HELD_MAX: Duration = Duration::from_secs(10);
+
+/// How long until a store that was full, or asked to try again, is asked again.
+const FULL_RETRY: Duration = Duration::from_millis(250);
+
+/// See [`FULL_RETRY`].
+const AGAIN_RETRY: Duration = Duration::from_millis(10);
+
+/// How long until a raise that failed is tried again.
+const RAISE_RETRY: Duration = Duration::from_millis(100);
+
+/// A store that does not answer for this long ends the term.
+const OUTAGE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the store is asked for.
+#[derive(Debug)]
+pub(super) enum StoreRequest {
+    Commit(Arc<Batch>),
+    Raise(Tenure),
+}
+
+/// What the store answers.
+#[derive(Debug)]
+pub(super) enum StoreReply {
+    Committed(Result<Committed, CommitError>),
+    Raised(Result<(), StoreError>),
+}
+
+/// What an answer means for everybody else.
+#[derive(Debug, Default)]
+pub(super) struct Resolved {
+    /// Durable now.
+    pub(super) done: Option<Sealed>,
+    /// Never will be; with what its sender is told.
+    pub(super) refused: Vec<(Unit, &'static str)>,
+    /// The term that sequences are given in from now on.
+    pub(super) entered: Option<Term>,
+    /// This term is over, and why.
+    pub(super) over: Option<String>,
+}
+
+/// How the store takes batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    Open,
+    /// Inserts wait until then.
+    Full {
+        retry_at: Timestamp,
+    },
+}
+
+/// The one writer of a term.
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub(super) open: OpenBatch,
+    under_way: Option<Sealed>,
+    /// Parts of a refused batch that are still to be written, in order.
+    parts: VecDeque<Sealed>,
+    flow: Flow,
+    tenure: Tenure,
+    /// The highest token ever asked for (R11).
+    asked: FencingToken,
+    raise_wanted: Option<Raise>,
+    answer_awaited: bool,
+    not_before: Option<Timestamp>,
+    outage_since: Option<Timestamp>,
+    last_number: BatchNumber,
+}
+
+/// Why the tenure has to be raised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Raise {
+    /// A batch's outcome is unknown.
+    Token,
+    /// The counter of sequences ends.
+    Term,
+}
+
+impl Writer {
+    /// The writer of a tenure that the store has raised.
+    pub(super) fn new(tenure: Tenure) -> Self {
+        Self {
+            open: OpenBatch::default(),
+            under_way: None,
+            parts: VecDeque::new(),
+            flow: Flow::Open,
+            tenure,
+            asked: tenure.token,
+            raise_wanted: None,
+            answer_awaited: false,
+            not_before: None,
+            outage_since: None,
+            last_number: BatchNumber(0),
+        }
+    }
+
+    /// What the store is asked for next, if anything is due; the answer goes to [`Self::answered`]. The flag tells
+    /// whether the open batch was sealed.
+    pub(super) fn next_request(&mut self, now: Timestamp) -> Option<(StoreRequest, bool)> {
+        if self.answer_awaited || self.not_before.is_some_and(|at| now < at) {
+            return None;
+        }
+        self.not_before = None;
+        let seals = self.raise_wanted.is_none() && self.under_way.is_none() && self.parts.is_empty();
+        let request = self.raise_request().or_else(|| self.commit_request(now))?;
+        self.answer_awaited = true;
+        Some((request, seals))
+    }
+
+    fn raise_request(&mut self) -> Option<StoreRequest> {
+        let raise = self.raise_wanted?;
+        self.asked = FencingToken(self.asked.0 + 1);
+        let term = match raise {
+            Raise::Token => self.tenure.term,
+            Raise::Term => Term(self.tenure.term.0 + 1),
+        };
+        Some(StoreRequest::Raise(Tenure { term, token: self.asked }))
+    }
+
+    fn commit_request(&mut self, now: Timestamp) -> Option<StoreRequest> {
+        if self.under_way.is_none() {
+            self.under_way = match self.parts.pop_front() {
+                Some(part) => Some(part),
+                None => self.seal(now),
+            };
+        }
+        self.under_way.as_ref().map(|sealed| StoreRequest::Commit(sealed.batch.clone()))
+    }
+
+    fn seal(&mut self, now: Timestamp) -> Option<Sealed> {
+        if let Flow::Full { retry_at } = self.flow {
+            if self.open.has_settles() {
+                let number = self.number();
+                return Some(self.open.take_settles(number));
+            }
+            if now < retry_at {
+                return None;
+            }
+            self.flow = Flow::Open;
+        }
+        if !self.open.is_due(now) {
+            return None;
+        }
+        let number = self.number();
+        Some(self.open.take(number))
+    }
+
+    /// Takes the store's answer.
+    pub(super) fn answered(&mut self, now: Timestamp, reply: StoreReply) -> Resolved {
+        self.answer_awaited = false;
+        match reply {
+            StoreReply::Committed(Ok(committed)) => self.committed(now, committed),
+            StoreReply::Committed(Err(error)) => self.not_committed(now, error),
+            StoreReply::Raised(result) => self.raised(now, result),
+        }
+    }
+
+    fn committed(&mut self, now: Timestamp, committed: Committed) -> Resolved {
+        self.outage_since = None;
+        self.open.copy(committed.copies_asked, now);
+        Resolved { done: self.under_way.take(), ..Resolved::default() }
+    }
+
+    fn not_committed(&mut self, now: Timestamp, error: CommitError) -> Resolved {
+        match error {
+            CommitError::Deposed => return over("somebody else holds the baton"),
+            CommitError::Refused { source } => return self.bisect(source.as_ref()),
+            CommitError::Full => {
+                if self.flow == Flow::Open {
+                    tracing::warn!(
+                        "the store is full: persistent SENDs wait, and get ERROR after {} s",
+                        HELD_MAX.as_secs()
+                    );
+                }
+                self.flow = Flow::Full { retry_at: now.after(FULL_RETRY) };
+                // Newest first, because what is reopened comes before all that is open.
+                for part in std::mem::take(&mut self.parts).into_iter().rev() {
+                    self.open.reopen(part);
+                }
+                if let Some(sealed) = self.under_way.take() {
+                    self.open.reopen(sealed);
+                }
+            }
+            CommitError::Again { source } => {
+                tracing::debug!(source, "the store asks to try again");
+                self.not_before = Some(now.after(AGAIN_RETRY));
+            }
+            CommitError::Unknown { source } => {
+                tracing::warn!(source, "the outcome of a batch is unknown; raising the token before it is repeated");
+                self.raise_wanted = Some(Raise::Token);
+                return self.wait_out(now);
+            }
+        }
+        Resolved::default()
+    }
+
+    /// R13: halves until the unit is found that the store refuses; the others go on.
+    fn bisect(&mut self, source: &(dyn Error + 'static)) -> Resolved {
+        let Some(sealed) = self.under_way.take() else { return Resolved::default() };
+        let numbers = [self.number(), self.number()];
+        match sealed.split(numbers) {
+            Ok((first, second)) => {
+                self.parts.push_front(second);
+                self.parts.push_front(first);
+                Resolved::default()
+            }
+            Err(alone) => {
+                tracing::warn!(source, "the store refuses an operation; its sender gets ERROR");
+                let refused = alone.units.into_iter().map(|unit| (unit, "The store refused the message.")).collect();
+                Resolved { refused, ..Resolved::default() }
+            }
+        }
+    }
+
+    fn raised(&mut self, now: Timestamp, result: Result<(), StoreError>) -> Resolved {
+        match result {
+            Ok(()) => {
+                let entered = (self.raise_wanted.take() == Some(Raise::Term)).then(|| {
+                    self.tenure.term = Term(self.tenure.term.0 + 1);
+                    self.tenure.term
+                });
+                self.tenure.token = self.asked;
+                Resolved { entered, ..Resolved::default() }
+            }
+            Err(StoreError::Deposed) => over("somebody else holds the baton"),
+            Err(error) => {
+                tracing::warn!(source = &error as &dyn Error, "the token can't be raised; trying again");
+                self.not_before = Some(now.after(RAISE_RETRY));
+                self.wait_out(now)
+            }
+        }
+    }
+
+    fn wait_out(&mut self, now: Timestamp) -> Resolved {
+        let since = *self.outage_since.get_or_insert(now);
+        if now.since(since) < OUTAGE_PATIENCE {
+            return Resolved::default();
+        }
+        over("the store has not answered for too long")
+    }
+
+    /// The counter of sequences ends: a new term is raised between two batches (R17).
+    pub(super) fn want_term(&mut self) {
+        self.raise_wanted.get_or_insert(Raise::Term);
+    }
+
+    /// What a SEND that is to be stored has to wait for.
+    pub(super) fn hold(&self) -> Option<Hold> {
+        match self.flow {
+            Flow::Full { .. } => Some(Hold::Standing("The store is full.".into())),
+            Flow::Open => (self.open.bytes() >= OPEN_BYTES_MAX).then_some(Hold::Passing),
+        }
+    }
+
+    /// What a full store could not take in time (R8); with what its sender is told.
+    pub(super) fn take_overdue(&mut self, now: Timestamp) -> Vec<(Unit, &'static str)> {
+        if !matches!(self.flow, Flow::Full { .. }) || self.answer_awaited {
+            return Vec::new();
+        }
+        let limit = Timestamp(now.0.saturating_sub(u64::try_from(HELD_MAX.as_millis()).unwrap_or(u64::MAX)));
+        self.open.take_overdue(limit).into_iter().map(|unit| (unit, "The store is full.")).collect()
+    }
+
+    /// Whether nothing is open, under way or waiting to be repeated.
+    pub(super) fn is_idle(&self) -> bool {
+        self.under_way.is_none() && self.parts.is_empty() && self.open.is_empty() && self.raise_wanted.is_none()
+    }
+
+    /// When [`Self::next_request`] or [`Self::take_overdue`] may have something next, without another event.
+    pub(super) fn next_deadline(&self) -> Option<Timestamp> {
+        if self.answer_awaited {
+            return None;
+        }
+        if self.not_before.is_some() {
+            return self.not_before;
+        }
+        match self.flow {
+            Flow::Open => self.open.due_at(),
+            Flow::Full { retry_at } => {
+                let overdue = self.open.oldest_insert().map(|since| since.after(HELD_MAX));
+                Some(overdue.map_or(retry_at, |overdue| overdue.min(retry_at)))
+            }
+        }
+    }
+
+    fn number(&mut self) -> BatchNumber {
+        self.last_number = BatchNumber(self.last_number.0 + 1);
+        self.last_number
+    }
+}
+
+fn over(why: &str) -> Resolved {
+    Resolved { over: Some(why.to_owned()), ..Resolved::default() }
+}

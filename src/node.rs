@@ -1,0 +1,331 @@
+//! The life of a broker process: stand by until the baton is free, serve a term as master, stop.
+//!
+//! Owns the order of things. Start: lock, store, recovery, engine, doors; stop: the same backwards.
+//! Always true: client ports are closed until this broker is the master and its store has been recovered. Nothing in
+//! memory outlives the term that made it, and a term is a value: nothing global stands in the way of a second one.
+//! On failure: a [`NodeError`], which ends the process. `kill -9` is an ordinary event: what was confirmed is safe.
+
+use std::{
+    future::Future,
+    io,
+    path::{Path, PathBuf},
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::{
+    config::{Backend, Config, write_duration},
+    broker::CoreOptions,
+    election::{FileLocker, LockError, Locker},
+    engine::{self, EngineHandle},
+    persistence::{MemoryAdapter, PersistenceAdapter, StoreError, journal::JournalAdapter},
+    server::{Doors, OpenDoors, PublishedAddresses, ServerError, Service, raise_open_files_limit},
+    tasks::{StillRunning, Tasks},
+    types::{Catalog, Clock, Tenure},
+};
+
+/// How many threads run the sessions and the engine. One: a hop between two costs more than it brings at the rates
+/// that were measured; see benches/README.md.
+pub const RUNTIME_WORKERS: usize = 1;
+
+/// How long a standby waits at a time before it asks again.
+const STANDBY_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Which part of the stop timeout sessions may use up for their goodbyes; the rest is the engine's.
+const GOODBYE_SHARE: u32 = 2;
+
+/// What to do while another broker is the master.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standby {
+    /// Wait until it is gone.
+    Wait,
+    /// End with [`NodeError::Locked`].
+    Exit,
+}
+
+/// Why a broker process ends other than politely.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// The data directory can't be made or used.
+    #[error("cannot {action} {path}")]
+    Data {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another broker is the master, and this one was not to wait.
+    #[error("another broker holds the data directory {}", .0.display())]
+    Locked(PathBuf),
+    /// It is not known who the master is.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The store can't be opened or recovered.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A port can't be opened.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// A task without which the broker is worth nothing has ended; it has logged why.
+    #[error("the task {0} ended unasked")]
+    TaskEnded(&'static str),
+    /// The polite stop took too long.
+    #[error("the stop took longer than stop_timeout")]
+    StopTimeout(#[source] StillRunning),
+    /// A second signal cut the polite stop short.
+    #[error("stopped at once by a second signal")]
+    StoppedAtOnce,
+    /// Signals can't be waited for.
+    #[error("cannot wait for signals")]
+    Signals(#[source] io::Error),
+}
+
+/// Runs a broker until it is asked to stop.
+///
+/// # Errors
+/// A [`NodeError`] for everything that ends the process otherwise.
+pub async fn run(config: Config, standby: Standby) -> Result<(), NodeError> {
+    let mut signals = Signals::new().map_err(NodeError::Signals)?;
+    greet(&config);
+    let doors = Doors::prepare(&config)?;
+    prepare_data(&config.data)?;
+    let mut locker = FileLocker::new(&config.data);
+    if !become_master(&mut locker, &config, standby, &mut signals).await? {
+        return Ok(());
+    }
+    let config = Arc::new(config);
+    let ended = serve_term(config.clone(), doors, &mut signals).await;
+    let released = locker.release().await;
+    ended?;
+    released?;
+    tracing::info!(broker = config.broker_name, "stopped");
+    Ok(())
+}
+
+/// The one place that knows which stores there are: the adapter's type ends here.
+async fn serve_term(config: Arc<Config>, doors: Doors, signals: &mut Signals) -> Result<(), NodeError> {
+    match config.store.backend {
+        Backend::Journal => {
+            let adapter = JournalAdapter::open(&config.data.join("journal"), config.store.segment_bytes)?;
+            run_term(adapter, config, doors, signals).await
+        }
+        Backend::Memory => run_term(MemoryAdapter::default(), config, doors, signals).await,
+    }
+}
+
+/// A term as master: from the store's state to the last goodbye.
+async fn run_term<A: PersistenceAdapter>(
+    mut adapter: A,
+    config: Arc<Config>,
+    doors: Doors,
+    signals: &mut Signals,
+) -> Result<(), NodeError> {
+    let recovery = async {
+        let catalog = adapter.recover().await?;
+        let tenure = Tenure::default().next_above(catalog.tenure);
+        adapter.raise(tenure).await?;
+        Ok::<_, StoreError>((catalog, tenure))
+    };
+    let Some((catalog, tenure)) = signals.unless(recovery).await.transpose()? else {
+        tracing::info!("stopping: asked to while the store was being recovered");
+        return Ok(());
+    };
+    tracing::info!(term = tenure.term.0, destinations = catalog.destinations.len(), "this broker is the master");
+    let tasks = Tasks::new();
+    let engine = start_engine(adapter, catalog, tenure, &config, &tasks).await?;
+    let open = match doors.open().await {
+        Ok(open) => open,
+        Err(error) => {
+            tasks.stop(config.stop_timeout).await.map_err(NodeError::StopTimeout)?;
+            return Err(error.into());
+        }
+    };
+    Term::begin(config, engine, tasks, open)?.run(signals).await
+}
+
+/// The engine of a term and its way to the store, as tasks without which the term is worth nothing.
+async fn start_engine<A: PersistenceAdapter>(
+    adapter: A,
+    catalog: Catalog,
+    tenure: Tenure,
+    config: &Config,
+    tasks: &Tasks,
+) -> Result<EngineHandle, StoreError> {
+    let options = CoreOptions {
+        limits: config.limits.clone(),
+        redelivery: config.redelivery.iter().cloned().map(Arc::new).collect(),
+        message_bytes_max: adapter.limits().message_bytes_max,
+    };
+    let running = engine::start(adapter, options, catalog, tenure, Clock::start(), tasks.stop_token()).await?;
+    tasks.spawn_essential("engine", log_error(running.engine));
+    tasks.spawn_essential("store", log_error(running.store));
+    Ok(running.handle)
+}
+
+/// An essential task's error is logged where it ends.
+async fn log_error<E: std::error::Error>(task: impl Future<Output = Result<(), E>>) {
+    if let Err(error) = task.await {
+        let causes = std::iter::successors(error.source(), |cause| cause.source());
+        let causes: String = causes.map(|cause| format!(": {cause}")).collect();
+        tracing::error!("{error}{causes}");
+    }
+}
+
+/// What exists while this broker is the master and its doors are open.
+struct Term {
+    config: Arc<Config>,
+    tasks: Tasks,
+    listeners: Tasks,
+    sessions: Tasks,
+    published: PublishedAddresses,
+}
+
+impl Term {
+    fn begin(config: Arc<Config>, engine: EngineHandle, tasks: Tasks, open: OpenDoors) -> Result<Self, NodeError> {
+        let (listeners, sessions) = (tasks.group(), tasks.group());
+        let addresses = open.addresses();
+        let published = PublishedAddresses::publish(&config.data, &addresses).map_err(|source| NodeError::Data {
+            action: "publish addresses in",
+            path: config.data.clone(),
+            source,
+        })?;
+        open.serve(&Service::new(engine, config.clone()), &listeners, &sessions);
+        for (name, uri) in addresses {
+            tracing::info!("connector {name} listens on {uri}");
+        }
+        tracing::info!("ready; stop with Ctrl-C or SIGTERM");
+        Ok(Self { config, tasks, listeners, sessions, published })
+    }
+
+    async fn run(self, signals: &mut Signals) -> Result<(), NodeError> {
+        let name = tokio::select! {
+            name = signals.next() => name,
+            task = self.tasks.broken() => {
+                self.tasks.abort(); // confirm nothing more: what this task did for the others is missing
+                return Err(NodeError::TaskEnded(task));
+            }
+        };
+        let within = write_duration(self.config.stop_timeout);
+        tracing::info!("stopping on {name}, within {within}; a second signal stops at once");
+        let tasks = self.tasks.clone();
+        tokio::select! {
+            stopped = self.stop() => stopped,
+            _ = signals.next() => {
+                tasks.abort();
+                Err(NodeError::StoppedAtOnce)
+            }
+        }
+    }
+
+    /// No new sockets; sessions say goodbye; the engine commits the rest and closes the store.
+    async fn stop(self) -> Result<(), NodeError> {
+        let deadline = Instant::now() + self.config.stop_timeout;
+        let remaining = || deadline.saturating_duration_since(Instant::now());
+        self.listeners.stop(remaining()).await.map_err(NodeError::StopTimeout)?;
+        if let Err(error) = self.published.withdraw() {
+            tracing::warn!(%error, "cannot remove the file of open addresses");
+        }
+        let open = self.sessions.count();
+        if let Err(late) = self.sessions.stop(remaining() / GOODBYE_SHARE).await {
+            tracing::info!("closing connections that did not take their goodbye: {late}");
+            self.sessions.abort();
+        }
+        tracing::debug!(open, "connections are closed");
+        self.tasks.stop(remaining()).await.map_err(NodeError::StopTimeout)
+    }
+}
+
+/// Takes the baton, or waits for it. `false`: asked to stop meanwhile.
+async fn become_master(
+    locker: &mut impl Locker,
+    config: &Config,
+    standby: Standby,
+    signals: &mut Signals,
+) -> Result<bool, NodeError> {
+    let mut has_it = locker.acquire(Duration::ZERO).await?;
+    if !has_it && standby == Standby::Exit {
+        return Err(NodeError::Locked(config.data.clone()));
+    }
+    if !has_it {
+        let data = config.data.display();
+        tracing::info!("standby: another broker holds {data}; waiting for its end with client ports closed");
+    }
+    while !has_it {
+        match signals.unless(locker.acquire(STANDBY_PATIENCE)).await {
+            Some(acquired) => has_it = acquired?,
+            None => {
+                tracing::info!("stopped; this broker was a standby");
+                return Ok(false);
+            }
+        }
+    }
+    PublishedAddresses::withdraw_stale(&config.data).map_err(|source| NodeError::Data {
+        action: "remove old addresses from",
+        path: config.data.clone(),
+        source,
+    })?;
+    Ok(true)
+}
+
+/// What an operator wants to know of a start, in plain sentences.
+fn greet(config: &Config) {
+    let (name, version) = (&config.broker_name, env!("CARGO_PKG_VERSION"));
+    tracing::info!("BatonMQ {version}, broker {name}, starts");
+    let data = std::path::absolute(&config.data).unwrap_or_else(|_| config.data.clone());
+    match config.store.backend {
+        Backend::Journal => tracing::info!("messages are kept in a journal under {}", data.display()),
+        Backend::Memory => tracing::info!(
+            "messages are kept in memory and are gone when this process ends; its lock is in {}",
+            data.display()
+        ),
+    }
+    match raise_open_files_limit() {
+        Some(limit) => tracing::info!("up to {limit} files and connections may be open"),
+        None => tracing::info!("any number of files and connections may be open"),
+    }
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// Messages are nobody else's business: a directory that is made here is for its owner only.
+fn prepare_data(data: &Path) -> Result<(), NodeError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data);
+    made.map_err(|source| NodeError::Data { action: "make the data directory", path: data.to_owned(), source })
+}
+
+/// SIGTERM and SIGINT, which ask for a polite stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+
+    /// What `work` brings; `None` if a signal came first, and then `work` is dropped.
+    async fn unless<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        let work = pin!(work);
+        tokio::select! {
+            biased;
+            _ = self.next() => None,
+            done = work => Some(done),
+        }
+    }
+}

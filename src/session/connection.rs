@@ -1,0 +1,506 @@
+//! One connection: a reader and a writer that run side by side until one of them ends it.
+//!
+//! Owns the socket, the decoder and the output buffer.
+//! Always true: the writer never waits for the reader, so deliveries, receipts and heart-beats leave while the reader
+//! waits for the engine. The engine hears of deliveries after their bytes are in the kernel (R3). Timers are set anew
+//! only when they fire, never for a message. A socket that we do not read is never judged silent.
+//! On failure: the engine is told that the session is over, whatever ended it; an ERROR and all before it is flushed,
+//! and the socket is read a little longer, so that no reset eats it.
+
+use std::{io, pin::Pin, pin::pin, sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf},
+    time::{Instant, sleep_until, timeout, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::{
+    ConnectionInfo, End, SessionOptions,
+    end::{Identity, log},
+    link::{Door, Link},
+    output::Output,
+    stomp::{
+        Flow, HeartBeat, Hello, Renderer, Subscribers, Translator, connected_frame, put_error, refusal_of, session_name,
+    },
+};
+use crate::{
+    broker::{CloseReason, Command, Connect, Outgoing, Refusal, Request},
+    codec::stomp::{Decoder, Sender, Version},
+    engine::{EngineHandle, Written},
+    types::Text,
+};
+
+/// The broker sends after this part of a promised interval, so that a client with a strict clock is content.
+const HEART_BEAT_EARLY: f64 = 0.5;
+/// On top of a client's promised intervals, for scheduling and the network.
+const HEART_BEAT_SLACK: Duration = Duration::from_secs(1);
+/// How long a polite end may take: receipts that are due, and the peer's reading of the last frame.
+const FAREWELL_PATIENCE: Duration = Duration::from_secs(2);
+/// What is read and thrown away meanwhile. Unit: bytes.
+const LINGER_BYTES_MAX: usize = 1 << 20;
+/// Stands for "never" where a timer needs a time.
+const FAR: Duration = Duration::from_secs(86_400 * 365);
+
+/// Serves one connection from its first byte to its end.
+///
+/// Ends by itself when `stop` is cancelled, after the receipts of what it has taken, within a few seconds. It must not
+/// be dropped before: the engine would not hear of the session's end.
+pub async fn serve<S>(
+    stream: S,
+    info: ConnectionInfo,
+    engine: EngineHandle,
+    options: Arc<SessionOptions>,
+    stop: CancellationToken,
+) -> End
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    serve_through(stream, info, &engine, options, stop).await
+}
+
+/// [`serve`], with whatever stands for the engine.
+async fn serve_through<S, D>(
+    stream: S,
+    info: ConnectionInfo,
+    door: &D,
+    options: Arc<SessionOptions>,
+    stop: CancellationToken,
+) -> End
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin,
+    D: Door,
+{
+    let (reads, writes) = tokio::io::split(stream);
+    let mut connection = Connection {
+        decoder: Decoder::new(Sender::Client, options.decode_limits(&info)),
+        socket: Writes { half: writes, output: Output::default(), patience: options.limits.slow_consumer_timeout },
+        reads,
+        info,
+        options,
+        stop,
+        who: Identity::default(),
+    };
+    let end = connection.run(door).await;
+    connection.part(&end).await;
+    log(&connection.info, &connection.who, &end);
+    end
+}
+
+struct Connection<S> {
+    decoder: Decoder,
+    reads: ReadHalf<S>,
+    socket: Writes<S>,
+    info: ConnectionInfo,
+    options: Arc<SessionOptions>,
+    stop: CancellationToken,
+    who: Identity,
+}
+
+/// A CONNECT that was not accepted.
+struct Rejection {
+    refusal: Option<Refusal>,
+    receipt: Option<String>,
+    end: End,
+}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
+    async fn run(&mut self, door: &impl Door) -> End {
+        let stop = self.stop.clone();
+        let greeted = tokio::select! {
+            biased;
+            () = stop.cancelled() => return End::STOPPING,
+            greeted = self.greet() => greeted,
+        };
+        match greeted {
+            Ok(hello) => self.converse(hello, door).await,
+            Err(rejection) => self.reject(rejection).await,
+        }
+    }
+
+    /// Waits for CONNECT and finds out who it is. The engine knows nothing of the connection yet.
+    async fn greet(&mut self) -> Result<Hello, Rejection> {
+        let hello = self.read_hello().await?;
+        debug!(peer = %self.info.peer, version = %hello.version, host = hello.host, "CONNECT");
+        self.authenticate(&hello).await?;
+        self.who.client_id.clone_from(&hello.client_id);
+        Ok(hello)
+    }
+
+    async fn read_hello(&mut self) -> Result<Hello, Rejection> {
+        let limit = self.options.stomp.connect_timeout;
+        let deadline = Instant::now() + limit;
+        loop {
+            match self.decoder.next_frame() {
+                Ok(Some(frame)) => {
+                    let receipt = frame.headers.find("receipt").map(str::to_owned);
+                    let hello = Hello::read(&frame, self.options.stomp.heart_beat_min);
+                    return hello.map_err(|refusal| Rejection::new(refusal, receipt));
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    let receipt = self.decoder.receipt_of_failed().map(str::to_owned);
+                    return Err(Rejection::new(refusal_of(&error), receipt));
+                }
+            }
+            match timeout_at(deadline, self.reads.read_buf(&mut self.decoder.room())).await {
+                Ok(Ok(0)) => return Err(Rejection::silent(End::PeerGone)),
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return Err(Rejection::silent(lost(&error))),
+                Err(_) => {
+                    let message = format!("No CONNECT frame was received within {limit:?}");
+                    let advice = "The first frame of a connection is CONNECT or STOMP.";
+                    let rejection = Rejection::new(Refusal::fatal(message, advice), None);
+                    return Err(Rejection { end: End::NoConnect(limit), ..rejection });
+                }
+            }
+        }
+    }
+
+    async fn authenticate(&mut self, hello: &Hello) -> Result<(), Rejection> {
+        let authenticator = &self.options.authenticator;
+        if authenticator.is_anonymous() {
+            return Ok(());
+        }
+        let Some(login) = &hello.login else {
+            let certified = self.info.certificate_name.clone();
+            self.who.user = Some(certified.ok_or_else(|| wrong_password(""))?);
+            return Ok(());
+        };
+        let limit = self.options.stomp.connect_timeout;
+        match timeout(limit, authenticator.verify(login, &hello.passcode.0)).await {
+            Ok(true) => {
+                self.who.user = Some(Text::from(login.as_str()));
+                Ok(())
+            }
+            Ok(false) => Err(wrong_password(login)),
+            Err(_) => {
+                let message = "Too many connections are waiting for their passwords to be checked";
+                Err(Rejection::new(Refusal::fatal(message, "Try again in a few seconds."), None))
+            }
+        }
+    }
+
+    async fn reject(&mut self, rejection: Rejection) -> End {
+        if let Some(refusal) = &rejection.refusal {
+            put_error(self.socket.output.buffer(), Version::V1_0, refusal, rejection.receipt.as_deref());
+            if let Err(end) = self.socket.flush().await {
+                debug!(peer = %self.info.peer, reason = %end, "the peer did not take its ERROR");
+            }
+        }
+        rejection.end
+    }
+
+    /// From CONNECT to the end, with the engine.
+    async fn converse(&mut self, hello: Hello, door: &impl Door) -> End {
+        let Ok(link) = door.open().await else { return End::STOPPING };
+        let name = session_name(&self.options, link.id());
+        let subscribers = Arc::new(Subscribers::default());
+        let connected = connected_frame(&hello, &name);
+        self.decoder.speak(hello.version);
+        let reader = Reader {
+            translator: Translator::new(Arc::clone(&self.options), &hello, link.id(), Arc::clone(&subscribers)),
+            link: &link,
+            reads: &mut self.reads,
+            decoder: &mut self.decoder,
+            silence: silence_limit(hello.heart_beat, self.options.stomp.heart_beat_grace),
+            options: &self.options,
+        };
+        let writer = Writer {
+            renderer: Renderer::new(hello.version, &name, connected, subscribers),
+            link: &link,
+            socket: &mut self.socket,
+            interval: hello.heart_beat.sends.map(|interval| interval.mul_f64(HEART_BEAT_EARLY)),
+        };
+        let connect = Connect {
+            user: self.who.user.clone(),
+            client_id: hello.client_id.clone(),
+            lenient: self.options.stomp.lenient,
+        };
+        let end = Self::exchange(connect, reader, writer, &link, &self.stop).await;
+        link.close().await;
+        end
+    }
+
+    async fn exchange<L: Link>(
+        connect: Connect,
+        reader: Reader<'_, S, L>,
+        writer: Writer<'_, S, L>,
+        link: &L,
+        stop: &CancellationToken,
+    ) -> End {
+        let mut reader = pin!(reader.run(connect));
+        let mut writer = pin!(writer.run());
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            end = both(reader.as_mut(), writer.as_mut()) => return end,
+        }
+        // What was taken gets its receipts, then the engine ends the session. Nothing more is read.
+        let farewell = async {
+            let goodbye = Request { command: Command::Disconnect, receipt: None, bytes: 0 };
+            if link.submit(vec![goodbye]).await.is_ok() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let farewell = timeout(FAREWELL_PATIENCE, farewell);
+        tokio::select! {
+            _ = farewell => {}
+            _ = &mut writer => {}
+        }
+        End::STOPPING
+    }
+
+    /// Ends the socket so that the peer can read the last frame: after our end of file its bytes are taken for a
+    /// while, because bytes that nobody reads make the kernel answer with a reset, which throws away what is on its
+    /// way.
+    async fn part(&mut self, end: &End) {
+        if !end.is_orderly() {
+            return;
+        }
+        let linger = async {
+            self.socket.half.shutdown().await?;
+            let mut rest = [0; 4 << 10];
+            let mut taken = 0;
+            while taken < LINGER_BYTES_MAX {
+                match self.reads.read(&mut rest).await? {
+                    0 => break,
+                    count => taken += count,
+                }
+            }
+            io::Result::Ok(())
+        };
+        if let Ok(Err(error)) = timeout(FAREWELL_PATIENCE, linger).await {
+            debug!(peer = %self.info.peer, %error, "the peer was gone before the end of the connection");
+        }
+    }
+}
+
+/// Runs both sides until one of them ends the connection. A reader that has nothing more to do leaves the rest to the
+/// writer.
+async fn both(
+    mut reader: Pin<&mut impl Future<Output = Reading>>,
+    mut writer: Pin<&mut impl Future<Output = End>>,
+) -> End {
+    tokio::select! {
+        biased;
+        end = &mut writer => return end,
+        reading = &mut reader => {
+            if let Reading::Over(end) = reading {
+                return end;
+            }
+        }
+    }
+    writer.await
+}
+
+impl Rejection {
+    fn new(refusal: Refusal, receipt: Option<String>) -> Self {
+        let end = End::Refused(refusal.message.clone());
+        Self { refusal: Some(refusal), receipt, end }
+    }
+
+    fn silent(end: End) -> Self {
+        Self { refusal: None, receipt: None, end }
+    }
+}
+
+/// The same for a wrong name and a wrong password.
+fn wrong_password(login: &str) -> Rejection {
+    let message = format!("User name [{login}] or password is invalid.");
+    Rejection::new(Refusal::fatal(message, "Check the headers login and passcode of CONNECT."), None)
+}
+
+fn lost(error: &io::Error) -> End {
+    End::Lost(error.to_string())
+}
+
+fn silence_limit(heart_beat: HeartBeat, grace: f64) -> Option<Duration> {
+    heart_beat.hears.map(|interval| interval.mul_f64(grace.max(1.0)) + HEART_BEAT_SLACK)
+}
+
+/// How a reader ended.
+enum Reading {
+    /// The connection is over with it.
+    Over(End),
+    /// No frame follows; the engine will end the session when its answers are out.
+    Finished,
+}
+
+/// Frames to the engine.
+struct Reader<'a, S, L> {
+    translator: Translator,
+    link: &'a L,
+    reads: &'a mut ReadHalf<S>,
+    decoder: &'a mut Decoder,
+    /// `None`: the client promised nothing.
+    silence: Option<Duration>,
+    options: &'a SessionOptions,
+}
+
+impl<S: AsyncRead + Unpin, L: Link> Reader<'_, S, L> {
+    async fn run(mut self, connect: Connect) -> Reading {
+        let bytes = 0;
+        let mut requests = vec![Request { command: Command::Connect(connect), receipt: None, bytes }];
+        let mut heard = Instant::now();
+        let mut alarm = pin!(sleep_until(heard + self.silence.unwrap_or(FAR)));
+        loop {
+            let flow = self.translate(&mut requests);
+            if !requests.is_empty() {
+                let room = requests.len();
+                let batch = std::mem::replace(&mut requests, Vec::with_capacity(room));
+                if self.link.submit(batch).await.is_err() {
+                    return Reading::Over(End::STOPPING);
+                }
+                heard = Instant::now(); // after the wait: while we did not listen, the client was not silent
+            }
+            if flow == Flow::Finished {
+                return Reading::Finished;
+            }
+            let limit = self.silence.unwrap_or(FAR);
+            loop {
+                let mut room = self.decoder.room();
+                tokio::select! {
+                    biased;
+                    read = self.reads.read_buf(&mut room) => match read {
+                        Ok(0) => return Reading::Over(End::PeerGone),
+                        Ok(_) => break,
+                        Err(error) => return Reading::Over(lost(&error)),
+                    },
+                    () = &mut alarm => {
+                        if heard.elapsed() >= limit {
+                            return Reading::Over(End::Silent(limit));
+                        }
+                        alarm.as_mut().reset(heard + limit);
+                    }
+                }
+            }
+            heard = Instant::now();
+        }
+    }
+
+    /// Everything that is there, as one batch.
+    fn translate(&mut self, requests: &mut Vec<Request>) -> Flow {
+        let now = self.options.clock.now();
+        loop {
+            let error = match self.decoder.next_frame() {
+                Ok(None) => return Flow::Continue,
+                Ok(Some(frame)) => match self.translator.translate(now, frame, requests) {
+                    Flow::Continue => continue,
+                    Flow::Finished => return Flow::Finished,
+                },
+                Err(error) => error,
+            };
+            let receipt = self.decoder.receipt_of_failed().map(Into::into);
+            requests.push(Request { command: Command::Refuse(refusal_of(&error)), receipt, bytes: 0 });
+            return Flow::Finished;
+        }
+    }
+}
+
+/// Answers to the socket.
+struct Writer<'a, S, L> {
+    renderer: Renderer,
+    link: &'a L,
+    socket: &'a mut Writes<S>,
+    /// How long the socket may be quiet before a heart-beat.
+    interval: Option<Duration>,
+}
+
+impl<S: AsyncWrite + Unpin, L: Link> Writer<'_, S, L> {
+    async fn run(mut self) -> End {
+        let mut waiting = Vec::new();
+        let interval = self.interval.unwrap_or(FAR);
+        let mut sent = Instant::now();
+        let mut beat = pin!(sleep_until(sent + interval));
+        loop {
+            let result = tokio::select! {
+                biased;
+                () = self.link.take(&mut waiting) => {
+                    let result = self.write_all(&mut waiting).await;
+                    sent = Instant::now();
+                    result
+                }
+                () = &mut beat => {
+                    let now = Instant::now();
+                    let due = now >= sent + interval && self.renderer.has_greeted();
+                    let result = if due { self.beat().await } else { Ok(()) };
+                    sent = if due { now } else { sent };
+                    let next = sent + interval;
+                    beat.as_mut().reset(if next > now { next } else { now + interval });
+                    result
+                }
+            };
+            if let Err(end) = result {
+                return end;
+            }
+        }
+    }
+
+    /// Renders and writes what the engine gave, a chunk at a time.
+    async fn write_all(&mut self, waiting: &mut Vec<Outgoing>) -> Result<(), End> {
+        let mut waiting = waiting.drain(..);
+        while waiting.len() > 0 {
+            let mut written = Written::default();
+            let close = self.renderer.render_chunk(&mut waiting, &mut self.socket.output, &mut written);
+            self.socket.flush().await?;
+            if written.bytes > 0 {
+                self.link.written(written).await.map_err(|_| End::STOPPING)?;
+            }
+            if let Some(reason) = close {
+                return Err(self.end_of(reason));
+            }
+        }
+        Ok(())
+    }
+
+    fn end_of(&self, reason: CloseReason) -> End {
+        match (reason, self.renderer.refused()) {
+            (CloseReason::Refused, Some(message)) => End::Refused(message.to_owned()),
+            (reason, _) => End::Closed(reason),
+        }
+    }
+
+    async fn beat(&mut self) -> Result<(), End> {
+        self.socket.output.buffer().push(b'\n');
+        self.socket.flush().await
+    }
+}
+
+/// The writing half of a socket, and what waits for it.
+struct Writes<S> {
+    half: WriteHalf<S>,
+    output: Output,
+    /// How long the peer may take nothing.
+    patience: Duration,
+}
+
+impl<S: AsyncWrite + Unpin> Writes<S> {
+    /// Puts everything into the kernel.
+    async fn flush(&mut self) -> Result<(), End> {
+        use bytes::Buf;
+        while self.output.has_remaining() {
+            match timeout(self.patience, self.half.write_buf(&mut self.output)).await {
+                Ok(Ok(0)) => return Err(End::PeerGone),
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return Err(lost(&error)),
+                Err(_) => return Err(self.slow()),
+            }
+        }
+        self.output.clear();
+        // TLS keeps records back until it is told.
+        match timeout(self.patience, self.half.flush()).await {
+            Ok(flushed) => flushed.map_err(|error| lost(&error)),
+            Err(_) => Err(self.slow()),
+        }
+    }
+
+    fn slow(&self) -> End {
+        let why = format!("its socket took nothing for {:?}", self.patience);
+        End::Closed(CloseReason::SlowConsumer(why))
+    }
+}
+
+#[cfg(test)]
+mod tests;

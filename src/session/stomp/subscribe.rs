@@ -1,0 +1,227 @@
+//! SUBSCRIBE and UNSUBSCRIBE.
+
+use std::{collections::BTreeMap, collections::HashMap, sync::Arc};
+
+use compact_str::CompactString;
+
+use super::{Translator, non_empty, number, subscribers::Subscriber, subscribers::Subscribers, unsupported};
+use crate::{
+    broker::{AckMode, Command, Refusal, Request, Subscribe, Unsubscribe},
+    codec::stomp::{Headers, Version},
+    types::{ConsumerNo, DestinationKind, Text},
+};
+
+/// ActiveMQ's prefetch of a queue's consumer. Unit: messages.
+const PREFETCH_QUEUE: u32 = 1_000;
+/// Of a topic's.
+const PREFETCH_TOPIC: u32 = 32_767;
+/// Of a durable subscription.
+const PREFETCH_DURABLE: u32 = 100;
+/// More can't be asked for: what a client holds is memory of the broker. Source: the widest that ActiveMQ's clients use.
+const PREFETCH_MAX: u32 = 65_535;
+/// JMS' consumer priorities end here.
+const PRIORITY_MAX: u8 = 127;
+
+/// How clients spell the name of a durable subscription.
+const DURABLE_NAMES: [&str; 3] = ["activemq.subscriptionName", "durable-subscription-name", "durable-subscriber-name"];
+
+/// A session's subscriptions as its reader sees them.
+#[derive(Debug)]
+pub(super) struct Subscriptions {
+    by_id: HashMap<CompactString, ConsumerNo, foldhash::fast::RandomState>,
+    all: BTreeMap<ConsumerNo, Subscription>,
+    next: u32,
+    subscribers: Arc<Subscribers>,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Subscription {
+    id: Option<CompactString>,
+    /// As the client wrote it: 1.0 may end a subscription by it.
+    destination: CompactString,
+    durable: Option<Text>,
+}
+
+impl Subscriptions {
+    pub(super) fn new(subscribers: Arc<Subscribers>) -> Self {
+        Self { by_id: HashMap::default(), all: BTreeMap::new(), next: 1, subscribers }
+    }
+
+    /// The consumer behind a client's subscription id.
+    pub(super) fn of_id(&self, id: &str) -> Option<ConsumerNo> {
+        self.by_id.get(id).copied()
+    }
+
+    /// The consumer, if there is exactly one.
+    pub(super) fn only(&self) -> Option<ConsumerNo> {
+        let mut consumers = self.all.keys();
+        consumers.next().copied().filter(|_| consumers.next().is_none())
+    }
+
+    fn of_destination(&self, destination: &str) -> Option<ConsumerNo> {
+        self.all
+            .iter()
+            .find_map(|(consumer, subscription)| (subscription.destination == destination).then_some(*consumer))
+    }
+
+    fn of_durable(&self, name: &Text) -> Option<ConsumerNo> {
+        self.all
+            .iter()
+            .find_map(|(consumer, subscription)| (subscription.durable.as_ref() == Some(name)).then_some(*consumer))
+    }
+
+    fn add(&mut self, subscription: Subscription, subscriber: Subscriber) -> ConsumerNo {
+        let consumer = ConsumerNo(self.next);
+        self.next += 1;
+        if let Some(id) = &subscription.id {
+            self.by_id.insert(id.clone(), consumer);
+        }
+        self.all.insert(consumer, subscription);
+        self.subscribers.add(consumer, subscriber);
+        consumer
+    }
+
+    fn remove(&mut self, consumer: ConsumerNo) {
+        if let Some(id) = self.all.remove(&consumer).and_then(|subscription| subscription.id) {
+            self.by_id.remove(&id);
+        }
+        self.subscribers.remove(consumer);
+    }
+}
+
+impl Translator {
+    /// SUBSCRIBE.
+    pub(super) fn subscribe(&mut self, headers: Headers<'_>, requests: &mut Vec<Request>) -> Result<Command, Refusal> {
+        let id = self.new_subscription_id(headers)?;
+        let Some(written) = non_empty(headers, "destination") else {
+            return Err(Refusal::new("Invalid empty or null Destination header", "SUBSCRIBE names a destination."));
+        };
+        unsupported::check_subscribe(headers)?;
+        unsupported::check_durable_flag(headers)?;
+        let destination = self.names.resolve(written, requests)?;
+        if !self.names.may_consume(&destination) {
+            let message = format!("Cannot subscribe to the temporary destination [{written}] of another connection");
+            return Err(Refusal::new(message, "Only the connection that made it may consume from it."));
+        }
+        let ack = ack_mode(headers)?;
+        let durable = self.durable_name(headers)?;
+        if durable.is_some() && destination.kind() != DestinationKind::Topic {
+            let message = format!("Cannot durably subscribe to a Queue or temporary destination: [{written}]");
+            return Err(Refusal::new(
+                message,
+                "Durable subscriptions are for topics; a queue keeps its messages anyway.",
+            ));
+        }
+        let prefetch = prefetch(headers, destination.kind(), durable.is_some())?;
+        let priority = priority(headers)?;
+        let with_ack = self.version == Version::V1_2 && ack != AckMode::Auto;
+        let subscriber = Subscriber::new(self.version, id, written, with_ack);
+        let subscription =
+            Subscription { id: id.map(CompactString::from), destination: written.into(), durable: durable.clone() };
+        let consumer = self.subscriptions.add(subscription, subscriber);
+        Ok(Command::Subscribe(Subscribe { consumer, destination, ack, prefetch, priority, durable }))
+    }
+
+    fn new_subscription_id<'a>(&self, headers: Headers<'a>) -> Result<Option<&'a str>, Refusal> {
+        let id = non_empty(headers, "id");
+        let limit = self.options.limits.subscriptions_per_connection_max;
+        if self.subscriptions.all.len() >= limit {
+            let message = format!("The maximum number of subscriptions of a connection was exceeded: {limit}");
+            return Err(Refusal::new(
+                message,
+                "Use more connections, or raise limits.subscriptions_per_connection_max.",
+            ));
+        }
+        match id {
+            None if self.version != Version::V1_0 => Err(Refusal::new(
+                "SUBSCRIBE received without a subscription id!",
+                "From STOMP 1.1 on, the header id names a subscription within its connection.",
+            )),
+            Some(id) if self.subscriptions.of_id(id).is_some() => Err(Refusal::new(
+                format!("There already is a subscription with the id [{id}]"),
+                "Each subscription of a connection has an id of its own; UNSUBSCRIBE frees it.",
+            )),
+            id => Ok(id),
+        }
+    }
+
+    fn durable_name(&self, headers: Headers<'_>) -> Result<Option<Text>, Refusal> {
+        let Some((header, name)) = DURABLE_NAMES.iter().find_map(|header| Some((header, non_empty(headers, header)?)))
+        else {
+            return Ok(None);
+        };
+        if self.client_id.is_none() {
+            let message = format!("The durable subscription [{name}] needs a client-id");
+            return Err(Refusal::new(message, format!("Send the header client-id with CONNECT to use {header}.")));
+        }
+        Ok(Some(Text::from(name)))
+    }
+
+    /// UNSUBSCRIBE. Plain, on a durable subscription, it only detaches; with its name it deletes it.
+    pub(super) fn unsubscribe(&mut self, headers: Headers<'_>) -> Result<Command, Refusal> {
+        let durable = self.durable_name(headers)?;
+        let consumer = match (non_empty(headers, "id"), non_empty(headers, "destination")) {
+            (Some(id), _) => self.subscriptions.of_id(id),
+            (None, Some(destination)) if durable.is_none() => self.subscriptions.of_destination(destination),
+            (None, _) => durable.as_ref().and_then(|name| self.subscriptions.of_durable(name)),
+        };
+        if durable.is_none() && consumer.is_none() {
+            return Err(no_subscription(headers));
+        }
+        if let Some(consumer) = consumer {
+            self.subscriptions.remove(consumer);
+        }
+        Ok(Command::Unsubscribe(Unsubscribe { consumer, durable }))
+    }
+}
+
+fn no_subscription(headers: Headers<'_>) -> Refusal {
+    if non_empty(headers, "id").is_none() && non_empty(headers, "destination").is_none() {
+        return Refusal::new(
+            "Must specify the subscriptionId or the destination you are unsubscribing from",
+            "The header id names the subscription; STOMP 1.0 may use destination.",
+        );
+    }
+    Refusal::new("No subscription matched.", "No subscription of this connection has that id or destination.")
+}
+
+/// ActiveMQ takes an unknown mode for `auto`, and then loses what the client meant to acknowledge.
+fn ack_mode(headers: Headers<'_>) -> Result<AckMode, Refusal> {
+    match headers.find("ack") {
+        None | Some("" | "auto") => Ok(AckMode::Auto),
+        Some("client") => Ok(AckMode::Cumulative),
+        Some("client-individual") => Ok(AckMode::Individual),
+        Some(other) => Err(Refusal::new(
+            format!("Invalid ack header: [{other}]"),
+            "ack is one of auto, client and client-individual.",
+        )),
+    }
+}
+
+fn prefetch(headers: Headers<'_>, kind: DestinationKind, durable: bool) -> Result<u32, Refusal> {
+    for header in ["activemq.prefetchSize", "prefetch-count"] {
+        let Some(value) = non_empty(headers, header) else { continue };
+        let wanted: u32 = number(header, value)?;
+        if !(1..=PREFETCH_MAX).contains(&wanted) {
+            let message = format!("Invalid {header} header: [{value}]");
+            return Err(Refusal::new(message, format!("{header} is 1 to {PREFETCH_MAX} messages.")));
+        }
+        return Ok(wanted);
+    }
+    Ok(match (kind.is_queue(), durable) {
+        (true, _) => PREFETCH_QUEUE,
+        (false, false) => PREFETCH_TOPIC,
+        (false, true) => PREFETCH_DURABLE,
+    })
+}
+
+fn priority(headers: Headers<'_>) -> Result<u8, Refusal> {
+    let Some(value) = non_empty(headers, "activemq.priority") else { return Ok(0) };
+    let wanted: u8 = number("activemq.priority", value)?;
+    if wanted > PRIORITY_MAX {
+        let message = format!("Invalid activemq.priority header: [{value}]");
+        return Err(Refusal::new(message, format!("activemq.priority is 0 to {PRIORITY_MAX}.")));
+    }
+    Ok(wanted)
+}
