@@ -447,7 +447,7 @@ fn a_data_directory_without_permission_is_refused() {
     let data = directory.path().join("data");
     fs::create_dir(&data).unwrap();
     fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
-    fs::set_permissions(&data, Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&data, Permissions::from_mode(0o000)).unwrap();
     let broker = Path::new(env!("CARGO_BIN_EXE_batonmq"));
     let mut command = if rustix::process::geteuid().is_root() {
         // Root may do everything, so nobody does it, with a copy that nobody can reach.

@@ -35,6 +35,7 @@ class Client(stomp.ConnectionListener):
         options = {"auto_decode": False, "reconnect_attempts_max": -1, "reconnect_sleep_max": 0.5}
         if heart_beat is not None:
             options["heartbeats"] = heart_beat
+            options["heart_beat_receive_scale"] = 5  # a busy machine is no silent broker
         self.connection = CONNECTIONS[self.version]([(host, int(port))], **options)
         self.connection.set_listener("scenario", self)
         if arguments.ca is not None:
