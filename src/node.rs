@@ -17,12 +17,16 @@ use std::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
-    config::{Backend, Config, write_duration},
     broker::CoreOptions,
+    config::{Backend, Config, write_duration},
     election::{FileLocker, LockError, Locker},
     engine::{self, EngineHandle},
-    persistence::{MemoryAdapter, PersistenceAdapter, StoreError, journal::JournalAdapter},
+    persistence::{
+        MemoryAdapter, PersistenceAdapter, StoreError,
+        journal::{JournalAdapter, JournalOptions},
+    },
     server::{Doors, OpenDoors, PublishedAddresses, ServerError, Service, raise_open_files_limit},
+    session::UserError,
     tasks::{StillRunning, Tasks},
     types::{Catalog, Clock, Tenure},
 };
@@ -69,6 +73,9 @@ pub enum NodeError {
     /// The store can't be opened or recovered.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A user can't be known.
+    #[error(transparent)]
+    User(#[from] UserError),
     /// A port can't be opened.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -112,11 +119,15 @@ pub async fn run(config: Config, standby: Standby) -> Result<(), NodeError> {
 async fn serve_term(config: Arc<Config>, doors: Doors, signals: &mut Signals) -> Result<(), NodeError> {
     match config.store.backend {
         Backend::Journal => {
-            let adapter = JournalAdapter::open(&config.data.join("journal"), config.store.segment_bytes)?;
+            let adapter = JournalAdapter::open(&config.data, journal_options(&config))?;
             run_term(adapter, config, doors, signals).await
         }
         Backend::Memory => run_term(MemoryAdapter::default(), config, doors, signals).await,
     }
+}
+
+fn journal_options(config: &Config) -> JournalOptions {
+    JournalOptions { segment_bytes: config.store.segment_bytes as u64, ..JournalOptions::default() }
 }
 
 /// A term as master: from the store's state to the last goodbye.
@@ -195,7 +206,7 @@ impl Term {
             path: config.data.clone(),
             source,
         })?;
-        open.serve(&Service::new(engine, config.clone()), &listeners, &sessions);
+        open.serve(&Service::new(engine, &config, Clock::start())?, &listeners, &sessions);
         for (name, uri) in addresses {
             tracing::info!("connector {name} listens on {uri}");
         }

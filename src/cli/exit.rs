@@ -2,6 +2,7 @@
 
 use std::{error::Error, io, process::ExitCode};
 
+use super::journal::JournalCommandError;
 use crate::{config::ConfigError, election::LockError, node::NodeError, persistence::StoreError, server::ServerError};
 
 /// The exit codes, for `--help`.
@@ -91,6 +92,7 @@ impl From<NodeError> for Failure {
             NodeError::Lock(error) => of_lock(error),
             NodeError::Store(error) => of_store(error),
             NodeError::Server(error) => of_server(error),
+            NodeError::User(_) => (Exit::Config, ""),
             NodeError::Locked(_) => (Exit::Locked, "stop it, choose another --data, or leave out --no-wait to wait"),
             NodeError::TaskEnded(_) => (Exit::Other, "the log says why; start the broker again"),
             NodeError::StopTimeout(_) => (Exit::Other, "what was confirmed is safe; raise stop_timeout"),
@@ -107,6 +109,18 @@ impl From<ServerError> for Failure {
     }
 }
 
+impl From<JournalCommandError> for Failure {
+    fn from(error: JournalCommandError) -> Self {
+        let (exit, fix) = match &error {
+            JournalCommandError::InUse { .. } => (Exit::Locked, ""),
+            JournalCommandError::Lock(error) => of_lock(error),
+            JournalCommandError::Store(error) => of_store(error),
+            JournalCommandError::Output(_) => (Exit::Other, ""),
+        };
+        Self::new(exit, &error, fix)
+    }
+}
+
 const PERMISSION: &str = "give the user that runs the broker access to it";
 
 fn denied(error: &io::Error) -> bool {
@@ -119,6 +133,7 @@ fn of_io(error: &io::Error) -> (Exit, &'static str) {
 
 fn of_lock(error: &LockError) -> (Exit, &'static str) {
     match error {
+        LockError::Denied { .. } => (Exit::Permission, ""),
         LockError::Io { source, .. } => of_io(source),
     }
 }

@@ -5,10 +5,11 @@
 
 mod check_config;
 mod exit;
+pub mod journal;
 mod passwd;
 mod start;
 
-use std::process::ExitCode;
+use std::{io, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -21,6 +22,7 @@ Examples:
   batonmq start --data /var/lib/batonmq --listen stomp://0.0.0.0:61613
   batonmq check-config --config batonmq.toml     say what is wrong with a file, without starting anything
   batonmq passwd                                 ask for a password, print its hash for [[users]]
+  batonmq journal inspect ./data                 show what a stopped broker's journal holds
 
 Every option of the file can be a variable: stomp.lenient is BATONMQ_STOMP__LENIENT.";
 
@@ -39,21 +41,44 @@ enum Command {
     CheckConfig(start::Sources),
     /// Make the hash of a password, for [[users]] in the configuration
     Passwd,
+    /// Look into the local journal of a broker that does not run
+    #[command(subcommand)]
+    Journal(JournalCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum JournalCommand {
+    /// Show its segments, and how many messages each destination holds
+    Inspect(JournalArguments),
+    /// Read every record, and say whether a broker would start on it
+    Verify(JournalArguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct JournalArguments {
+    /// The broker's data directory, which holds the folder journal
+    #[arg(default_value = "./data")]
+    data: PathBuf,
 }
 
 /// Parses the command line and does what it says.
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse(); // ends the process with 2 if they make no sense
-    let done = match arguments.command {
+    match run(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.tell(),
+    }
+}
+
+fn run(command: Option<Command>) -> Result<(), Failure> {
+    match command {
         None => start::run(start::Arguments::default()),
         Some(Command::Start(arguments)) => start::run(arguments),
         Some(Command::CheckConfig(sources)) => check_config::run(sources),
         Some(Command::Passwd) => passwd::run(),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.tell(),
+        Some(Command::Journal(JournalCommand::Inspect(of))) => Ok(journal::inspect(&of.data, &mut io::stdout())?),
+        Some(Command::Journal(JournalCommand::Verify(of))) => Ok(journal::verify(&of.data, &mut io::stdout())?),
     }
 }
 

@@ -1,10 +1,10 @@
 //! Who holds the baton: one broker of a group is master, the others wait.
 
-// mod file;
+mod file;
 
 use std::{future::Future, path::PathBuf, time::Duration};
 
-// pub use file::FileLocker;
+pub use file::{FileLocker, SharedLock, share_lock};
 
 /// Decides which broker of a group may become master.
 pub trait Locker: Send + 'static {
@@ -19,6 +19,14 @@ pub trait Locker: Send + 'static {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LockError {
+    /// This user may not use the lock file or its directory; a human can mend that.
+    #[error("no permission to write {path}; run the broker as the owner of its data directory")]
+    Denied {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The lock file can't be used.
     #[error("cannot {action} {path}")]
     Io {

@@ -9,7 +9,7 @@ mod memory;
 
 use std::{error::Error, future::Future, io, path::PathBuf, sync::Arc};
 
-// pub use memory::MemoryAdapter;
+pub use memory::{MemoryAdapter, MemoryReader, MemoryStore};
 
 use crate::types::{Batch, Catalog, DestinationId, Priority, Sequence, Stored, Tenure};
 

@@ -6,8 +6,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{Config, Connector, StompOptions},
+    config::{Config, Connector},
     engine::EngineHandle,
+    session::{self, Authenticator, ConnectionInfo, SessionOptions, UserError},
+    types::{Clock, Text},
 };
 
 /// Who is at the other end.
@@ -25,31 +27,42 @@ pub struct Peer {
 #[derive(Clone, Debug)]
 pub struct Service {
     engine: EngineHandle,
-    config: Arc<Config>,
-    stomp: Arc<StompOptions>,
+    options: Arc<SessionOptions>,
+    frame_bytes_max: usize,
 }
 
 impl Service {
     /// For sessions of this term's engine.
-    #[must_use]
-    pub fn new(engine: EngineHandle, config: Arc<Config>) -> Self {
-        let stomp = Arc::new(config.stomp.clone());
-        Self { engine, config, stomp }
+    ///
+    /// # Errors
+    /// [`UserError`] names a user whose password hash makes no sense.
+    pub fn new(engine: EngineHandle, config: &Config, clock: Clock) -> Result<Self, UserError> {
+        let users = config.users.iter().map(|user| (user.name.clone(), user.password_hash.reveal().to_owned()));
+        let options = SessionOptions {
+            stomp: config.stomp.clone(),
+            limits: config.limits.clone(),
+            broker_name: config.broker_name.clone(),
+            term_started: clock.now(),
+            clock,
+            authenticator: Arc::new(Authenticator::new(users)?),
+        };
+        Ok(Self { engine, frame_bytes_max: options.stomp.frame_bytes_max, options: Arc::new(options) })
     }
 
     /// The same, with what the connector's URI says instead of the broker's own options.
     #[must_use]
     pub fn for_connector(&self, connector: &Connector) -> Self {
-        let (mut stomp, options) = (StompOptions::clone(&self.stomp), &connector.uri.options);
-        stomp.frame_bytes_max = options.frame_bytes_max.unwrap_or(stomp.frame_bytes_max);
-        stomp.body_bytes_max = options.body_bytes_max.unwrap_or(stomp.body_bytes_max);
-        stomp.connect_timeout = options.connect_timeout.unwrap_or(stomp.connect_timeout);
-        Self { stomp: Arc::new(stomp), ..self.clone() }
+        let (mut options, given) = (SessionOptions::clone(&self.options), &connector.uri.options);
+        let stomp = &mut options.stomp;
+        stomp.body_bytes_max = given.body_bytes_max.unwrap_or(stomp.body_bytes_max);
+        stomp.connect_timeout = given.connect_timeout.unwrap_or(stomp.connect_timeout);
+        let frame_bytes_max = given.frame_bytes_max.unwrap_or(self.frame_bytes_max);
+        Self { engine: self.engine.clone(), options: Arc::new(options), frame_bytes_max }
     }
 
     /// How long a connection may take until it is one.
     pub(super) fn connect_timeout(&self) -> Duration {
-        self.stomp.connect_timeout
+        self.options.stomp.connect_timeout
     }
 
     /// Speaks with a peer until one of the two ends it, or `stop` asks for a goodbye.
@@ -57,9 +70,12 @@ impl Service {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        // The session's entry point comes with the session layer.
-        tracing::debug!(?peer, engine = ?self.engine, broker = self.config.broker_name, "connected");
-        stop.cancelled().await;
-        drop(stream);
+        let info = ConnectionInfo {
+            peer: peer.address,
+            connector: peer.connector,
+            frame_bytes_max: self.frame_bytes_max,
+            certificate_name: peer.certificate.map(Text::from),
+        };
+        session::serve(stream, info, self.engine.clone(), self.options.clone(), stop).await;
     }
 }

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// What all sessions of a term share.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SessionOptions {
     /// STOMP's own options.
     pub stomp: StompOptions,
@@ -23,7 +23,7 @@ pub struct SessionOptions {
     /// The broker's clock.
     pub clock: Clock,
     /// Who may connect.
-    pub authenticator: Authenticator,
+    pub authenticator: Arc<Authenticator>,
 }
 
 /// What is known of a connection before its first byte.

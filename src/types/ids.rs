@@ -36,6 +36,12 @@ impl Tenure {
         Self { term, token }
     }
 
+    /// Whether a store that has seen `seen` may be raised to this: a token that never was, and no earlier term (R17).
+    #[must_use]
+    pub fn is_above(self, seen: Self) -> bool {
+        self.token > seen.token && self.term >= seen.term
+    }
+
     /// The same term with the next token (R11).
     #[must_use]
     pub fn next_token(self) -> Self {
@@ -183,6 +189,8 @@ mod tests {
         let next = Tenure::default().next_above(seen);
         assert_eq!(next, Tenure { term: Term(5), token: FencingToken(20) });
         assert_eq!(next.next_token(), Tenure { term: Term(5), token: FencingToken(21) });
+        assert!(next.is_above(seen) && next.next_token().is_above(next));
+        assert!(!seen.is_above(seen) && !seen.is_above(next));
     }
 
     #[test]

@@ -1,1 +1,372 @@
-//! To be written.
+//! The local journal: segment files of checksummed records, one a batch, each durable before it is answered.
+//!
+//! Owns every file in `<data>/journal`; nobody else opens, syncs or removes one. Which broker may is decided by the
+//! lock on the data directory (`election::FileLocker`), held around the adapter's whole life.
+//! Always true: a batch is whole or absent; what was answered survives a crash at any moment (R33); see `writer.rs`.
+//! On failure: damage is refused and named; what was not confirmed and is torn is cut; a failed sync ends the process.
+//!
+//! `writer.rs` is the thread, `recovery.rs` the start, `segment.rs` and `record.rs` the bytes, `live.rs` what is live
+//! and where, `spare.rs` the next segment, `disk.rs` the door to the file system, `inspect.rs` for humans.
+
+mod disk;
+mod inspect;
+mod live;
+mod record;
+mod recovery;
+mod segment;
+mod spare;
+mod writer;
+
+use std::{
+    fmt,
+    hash::{BuildHasher, RandomState},
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread::JoinHandle,
+};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+pub use disk::{Disk, DiskFile, Open, RealDisk};
+pub use inspect::{Health, JournalReport, SegmentReport, inspect, verify};
+pub use segment::SegmentNumber;
+
+use self::{
+    live::{Found, SharedLive},
+    record::decode_op,
+    recovery::failed,
+    writer::Writer,
+};
+use super::{CommitError, Committed, MessageReader, PersistenceAdapter, StoreError, StoreLimits, Window};
+use crate::types::{Batch, Catalog, DestinationId, Op, Priority, Sequence, Stored, Tenure};
+
+/// A message's body and properties together. Unit: bytes. So a record with one message is far below 2 GiB.
+const MESSAGE_BYTES_MAX: usize = 1 << 30;
+
+/// How many requests may wait for the journal's thread; the adapter sends one at a time, unless a future is dropped.
+const REQUESTS_MAX: usize = 64;
+
+/// The directory below the data directory.
+const DIRECTORY: &str = "journal";
+
+/// How a journal works.
+#[derive(Clone, Debug)]
+pub struct JournalOptions {
+    /// The file system.
+    pub disk: Arc<dyn Disk>,
+    /// How large a segment is. Unit: bytes. Range: 16 KiB to 2 GiB, a multiple of 4 KiB. Default: 64 MiB.
+    pub segment_bytes: u64,
+    /// Whether a thread of its own fills the next segment ahead of its use. Default: true; tests that count the calls
+    /// to the disk turn it off.
+    pub fill_in_background: bool,
+    /// What follows a failed sync. Default: one line in the log, then the process aborts.
+    pub on_poison: OnPoison,
+    /// Where incarnations begin in a new journal. Default: `None`, at random, so that no body can hold a record that
+    /// passes for one of this journal.
+    pub first_incarnation: Option<u64>,
+}
+
+impl Default for JournalOptions {
+    fn default() -> Self {
+        Self {
+            disk: Arc::new(RealDisk),
+            segment_bytes: 64 << 20,
+            fill_in_background: true,
+            on_poison: OnPoison::default(),
+            first_incarnation: None,
+        }
+    }
+}
+
+impl JournalOptions {
+    /// Always of 62 bits, so that it takes the same nine bytes in every record.
+    fn first_incarnation(&self) -> u64 {
+        let number = self.first_incarnation.unwrap_or_else(|| RandomState::new().hash_one(0));
+        (number >> 3) | 1 << 61
+    }
+}
+
+/// What is called when it is unknown what reached the disk.
+#[derive(Clone)]
+pub struct OnPoison(Arc<Poisoned>);
+
+type Poisoned = dyn Fn(&str, &Path, &io::Error) + Send + Sync;
+
+impl OnPoison {
+    /// Calls this instead of ending the process: with what was tried, on which file, and what the system said. The
+    /// journal takes nothing more afterwards.
+    #[must_use]
+    pub fn new(call: impl Fn(&str, &Path, &io::Error) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(call))
+    }
+
+    fn call(&self, action: &str, path: &Path, error: &io::Error) {
+        (self.0)(action, path, error);
+    }
+}
+
+impl Default for OnPoison {
+    fn default() -> Self {
+        Self::new(|action, path, error| {
+            tracing::error!(%error, "cannot {action} {}: nobody can know what is durable, the process ends", path.display());
+            std::process::abort();
+        })
+    }
+}
+
+impl fmt::Debug for OnPoison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnPoison")
+    }
+}
+
+/// What a journal takes, and what it did since it was recovered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Segments in use, the one that is written to among them.
+    pub segments: usize,
+    /// Whether there is a spare file, or one is being made.
+    pub spare: bool,
+    /// Messages that somebody still holds.
+    pub live_messages: usize,
+    /// What they take. Unit: bytes.
+    pub live_bytes: u64,
+    /// What was written, copies apart. Unit: bytes.
+    pub written_bytes: u64,
+    /// What was written again so that old segments could leave; never more than `written_bytes`. Unit: bytes.
+    pub copied_bytes: u64,
+}
+
+/// Keeps messages in a journal on the local disk.
+#[derive(Debug)]
+pub struct JournalAdapter {
+    requests: SyncSender<Request>,
+    reader: JournalReader,
+    usage: Arc<Mutex<Usage>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl JournalAdapter {
+    /// A journal in `<data>/journal`, made if it is missing. Nothing is read or written before `recover`.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] if its thread can't be started.
+    pub fn open(data: &Path, options: JournalOptions) -> Result<Self, StoreError> {
+        let dir = data.join(DIRECTORY);
+        let (requests, inbox) = sync_channel(REQUESTS_MAX);
+        let reader = JournalReader { dir: dir.clone().into(), live: Arc::default() };
+        let usage = Arc::default();
+        let worker =
+            Worker { dir: dir.clone(), options, live: Arc::clone(&reader.live), usage: Arc::clone(&usage), inbox };
+        let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || worker.run());
+        let thread = Some(thread.map_err(failed("start the thread of", &dir))?);
+        Ok(Self { requests, reader, usage, thread })
+    }
+
+    /// What the journal takes and did, as of the last answer.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        *self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(request(answer)).map_err(|_| StoreError::Closed)?;
+        answered.await.map_err(|_| StoreError::Closed)
+    }
+}
+
+impl PersistenceAdapter for JournalAdapter {
+    type Reader = JournalReader;
+
+    async fn recover(&mut self) -> Result<Catalog, StoreError> {
+        self.ask(Request::Recover).await?
+    }
+
+    async fn raise(&mut self, to: Tenure) -> Result<(), StoreError> {
+        self.ask(|answer| Request::Raise(to, answer)).await?
+    }
+
+    async fn try_commit(&mut self, batch: &Arc<Batch>) -> Result<Committed, CommitError> {
+        let asked = self.ask(|answer| Request::Commit(Arc::clone(batch), answer)).await;
+        asked.unwrap_or_else(|closed| Err(CommitError::Unknown { source: Box::new(closed) }))
+    }
+
+    fn reader(&self) -> JournalReader {
+        self.reader.clone()
+    }
+
+    fn limits(&self) -> StoreLimits {
+        StoreLimits { message_bytes_max: MESSAGE_BYTES_MAX }
+    }
+
+    async fn close(self) -> Result<(), StoreError> {
+        self.ask(Request::Close).await?
+    }
+}
+
+impl Drop for JournalAdapter {
+    /// Waits for the write under way: the next adapter may open the same directory at once.
+    fn drop(&mut self) {
+        drop(std::mem::replace(&mut self.requests, sync_channel(0).0));
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the journal's thread panicked");
+        }
+    }
+}
+
+/// What the adapter asks of the journal's thread.
+enum Request {
+    Recover(oneshot::Sender<Result<Catalog, StoreError>>),
+    Raise(Tenure, oneshot::Sender<Result<(), StoreError>>),
+    Commit(Arc<Batch>, oneshot::Sender<Result<Committed, CommitError>>),
+    Close(oneshot::Sender<Result<(), StoreError>>),
+}
+
+/// The journal's thread.
+struct Worker {
+    dir: PathBuf,
+    options: JournalOptions,
+    live: Arc<Mutex<Option<SharedLive>>>,
+    usage: Arc<Mutex<Usage>>,
+    inbox: Receiver<Request>,
+}
+
+impl Worker {
+    /// Runs until the adapter is closed or dropped.
+    fn run(self) {
+        let mut writer = None;
+        while let Ok(request) = self.inbox.recv() {
+            match request {
+                Request::Recover(answer) => send(answer, self.recover(&mut writer)),
+                Request::Raise(to, answer) => {
+                    let raised = writer.as_mut().map_or(Err(StoreError::Closed), |writer| writer.raise(to));
+                    self.publish(writer.as_ref());
+                    send(answer, raised);
+                }
+                Request::Commit(batch, answer) => {
+                    let deposed = || Err(CommitError::Deposed);
+                    let committed = writer.as_mut().map_or_else(deposed, |writer| writer.commit(&batch));
+                    self.publish(writer.as_ref());
+                    send(answer, committed);
+                    writer.as_mut().into_iter().for_each(Writer::tidy);
+                    self.publish(writer.as_ref());
+                }
+                Request::Close(answer) => {
+                    let closed = writer.take().map_or(Ok(()), Writer::close);
+                    send(answer, closed);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn recover(&self, writer: &mut Option<Writer>) -> Result<Catalog, StoreError> {
+        let recovered = Writer::recover(&self.options, &self.dir)?;
+        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = Some(recovered.live().clone());
+        let catalog = recovered.catalog().clone();
+        self.publish(Some(&recovered));
+        *writer = Some(recovered);
+        Ok(catalog)
+    }
+
+    fn publish(&self, writer: Option<&Writer>) {
+        if let Some(writer) = writer {
+            *self.usage.lock().unwrap_or_else(PoisonError::into_inner) = writer.usage();
+        }
+    }
+}
+
+/// Whoever asked may have given up meanwhile.
+fn send<T>(answer: oneshot::Sender<T>, value: T) {
+    drop(answer.send(value));
+}
+
+/// Reads messages from the segment files, beside the journal's thread.
+#[derive(Clone, Debug)]
+pub struct JournalReader {
+    dir: Arc<Path>,
+    /// `None` before the journal is recovered.
+    live: Arc<Mutex<Option<SharedLive>>>,
+}
+
+impl MessageReader for JournalReader {
+    async fn page(
+        &self,
+        destination: DestinationId,
+        priority: Priority,
+        after: Sequence,
+        window: Window,
+    ) -> Result<Vec<Stored>, StoreError> {
+        let reader = self.clone();
+        let page = move || reader.read_page(destination, priority, after, window);
+        tokio::task::spawn_blocking(page).await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+impl JournalReader {
+    fn read_page(
+        &self,
+        destination: DestinationId,
+        priority: Priority,
+        mut after: Sequence,
+        window: Window,
+    ) -> Result<Vec<Stored>, StoreError> {
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(StoreError::Closed)?;
+        loop {
+            let found = live.with(|live| live.page(destination, priority, after, window));
+            let Some(last) = found.last() else { return Ok(Vec::new()) };
+            after = last.sequence;
+            let mut page = Vec::with_capacity(found.len());
+            for found in found {
+                page.extend(self.read_message(&live, found)?);
+            }
+            if !page.is_empty() {
+                return Ok(page);
+            }
+            // every message of the page was settled while it was read; an empty page would mean the end
+        }
+    }
+
+    /// `None`: the message was settled meanwhile, and its place is used again.
+    fn read_message(&self, live: &SharedLive, mut found: Found) -> Result<Option<Stored>, StoreError> {
+        loop {
+            let read = read_op(&found);
+            if let Ok(Op::Insert(stored) | Op::Copy(stored)) = read {
+                return Ok(Some(Stored { holders: found.holders, ..stored }));
+            }
+            let Some(again) = live.with(|live| live.find(found.sequence)) else { return Ok(None) };
+            if again.place == found.place {
+                let path = self.dir.join(found.place.segment.file_name());
+                return Err(match read {
+                    Err(ReadError::Io(source)) => StoreError::Io { action: "read", path, source },
+                    _ => {
+                        StoreError::Damaged { path, offset: found.place.offset.into(), what: "a message can't be read" }
+                    }
+                });
+            }
+            found = again; // it was copied forward, and its first segment is used again
+        }
+    }
+}
+
+enum ReadError {
+    Io(io::Error),
+    Bad,
+}
+
+fn read_op(found: &Found) -> Result<Op, ReadError> {
+    let mut bytes = vec![0; found.place.length as usize];
+    found.file.read_at(&mut bytes, found.place.offset.into()).map_err(ReadError::Io)?;
+    if crc32c::crc32c(&bytes) != found.place.checksum {
+        return Err(ReadError::Bad);
+    }
+    decode_op(Bytes::from(bytes)).map_err(|_| ReadError::Bad)
+}

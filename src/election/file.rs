@@ -1,0 +1,216 @@
+//! The baton as an operating system's lock on a file in the data directory.
+//!
+//! Owns `<data>/lock`. Always true: whoever holds the lock has the file open; the system takes the lock back when that
+//! process ends, however it ends. The lock fences nothing: a journal relies on one machine's file system telling the
+//! truth. Several brokers on one directory elect their master this way; a file system is named as supported only after
+//! it was tested.
+//! On failure: no permission is told apart from everything else, because a human can mend it.
+
+use std::{
+    fs::{DirBuilder, File, OpenOptions, TryLockError},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep};
+
+use super::{LockError, Locker};
+
+/// How often a waiting broker looks; a take-over after a crash takes no longer than this and the start itself.
+const POLL: Duration = Duration::from_millis(100);
+
+/// The lock's name in the data directory.
+const LOCK: &str = "lock";
+
+/// Elects the master among the brokers on one data directory.
+#[derive(Debug)]
+pub struct FileLocker {
+    path: PathBuf,
+    /// While the lock is held.
+    held: Option<File>,
+}
+
+impl FileLocker {
+    /// A locker on `<data>/lock`. Nothing is touched before `acquire`, which makes the directory if it is missing,
+    /// readable by its owner only.
+    #[must_use]
+    pub fn new(data: &Path) -> Self {
+        Self { path: data.join(LOCK), held: None }
+    }
+
+    /// One look. `None`: another process holds the lock.
+    fn try_acquire(&self) -> Result<Option<File>, LockError> {
+        if let Some(data) = self.path.parent() {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(data);
+            made.map_err(|source| LockError::of_io("create", data, source))?;
+        }
+        let opened =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&self.path);
+        let file = opened.map_err(|source| LockError::of_io("open", &self.path, source))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(source)) => Err(LockError::of_io("lock", &self.path, source)),
+        }
+    }
+}
+
+impl Locker for FileLocker {
+    /// Looks every 100 ms, and once more when patience ends. Dropping the future ends the waiting.
+    async fn acquire(&mut self, patience: Duration) -> Result<bool, LockError> {
+        if self.held.is_some() {
+            return Ok(true);
+        }
+        let until = Instant::now() + patience;
+        loop {
+            if let Some(file) = self.try_acquire()? {
+                if let Err(error) = name_holder(&file) {
+                    tracing::warn!(%error, path = %self.path.display(), "cannot note in the lock file who holds it");
+                }
+                self.held = Some(file);
+                return Ok(true);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            sleep(POLL.min(left)).await;
+        }
+    }
+
+    async fn release(&mut self) -> Result<(), LockError> {
+        let Some(file) = self.held.take() else { return Ok(()) };
+        file.unlock().map_err(|source| LockError::of_io("unlock", &self.path, source))
+    }
+}
+
+impl LockError {
+    fn of_io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self::Denied { path, source },
+            _ => Self::Io { action, path, source },
+        }
+    }
+}
+
+/// Keeps brokers from starting on a data directory for as long as it lives; see [`share_lock`].
+#[derive(Debug)]
+pub struct SharedLock {
+    /// `None`: there is no lock file, so no broker ever ran here (a copy of a journal).
+    _file: Option<File>,
+}
+
+/// Takes a data directory for reading: beside other readers, never beside a broker. A broker that starts meanwhile waits
+/// as if for another broker. `None`: a broker is running here.
+///
+/// # Errors
+/// [`LockError`] if the lock file can't be used.
+pub fn share_lock(data: &Path) -> Result<Option<SharedLock>, LockError> {
+    let path = data.join(LOCK);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(SharedLock { _file: None })),
+        Err(source) => return Err(LockError::of_io("open", &path, source)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Some(SharedLock { _file: Some(file) })),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(source)) => Err(LockError::of_io("lock", &path, source)),
+    }
+}
+
+/// For humans who find the file: only the lock itself counts.
+fn name_holder(mut file: &File) -> io::Result<()> {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "an unknown host".to_owned());
+    file.set_len(0)?;
+    writeln!(file, "process {} on {}", std::process::id(), host.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    const NO_PATIENCE: Duration = Duration::ZERO;
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn two_lockers(data: &Path) -> (FileLocker, FileLocker) {
+        (FileLocker::new(data), FileLocker::new(data))
+    }
+
+    #[tokio::test]
+    async fn one_of_two_holds_the_lock() {
+        let data = tempfile::tempdir().unwrap();
+        let (mut one, mut two) = two_lockers(data.path());
+        assert!(one.acquire(NO_PATIENCE).await.unwrap());
+        assert!(one.acquire(NO_PATIENCE).await.unwrap(), "who holds it, holds it");
+        assert!(!two.acquire(NO_PATIENCE).await.unwrap());
+        one.release().await.unwrap();
+        assert!(two.acquire(NO_PATIENCE).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_holder_gives_the_lock_to_who_waits() {
+        let data = tempfile::tempdir().unwrap();
+        let (mut one, mut two) = two_lockers(data.path());
+        assert!(one.acquire(NO_PATIENCE).await.unwrap());
+        let mut waiting = Box::pin(two.acquire(LONG));
+        assert!(poll_once(&mut waiting).await.is_none());
+        drop(one);
+        assert!(waiting.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn waiting_can_be_given_up() {
+        let data = tempfile::tempdir().unwrap();
+        let (mut one, mut two) = two_lockers(data.path());
+        assert!(one.acquire(NO_PATIENCE).await.unwrap());
+        assert!(poll_once(&mut Box::pin(two.acquire(LONG))).await.is_none());
+        assert!(!two.acquire(NO_PATIENCE).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn the_directory_is_made_for_its_owner_and_the_file_names_the_holder() {
+        let parent = tempfile::tempdir().unwrap();
+        let data = parent.path().join("a/b");
+        let mut locker = FileLocker::new(&data);
+        assert!(locker.acquire(NO_PATIENCE).await.unwrap());
+        assert_eq!(std::fs::metadata(&data).unwrap().permissions().mode() & 0o777, 0o700);
+        let text = std::fs::read_to_string(data.join(LOCK)).unwrap();
+        assert!(text.starts_with(&format!("process {} on ", std::process::id())), "{text}");
+    }
+
+    #[tokio::test]
+    async fn a_path_that_is_no_directory_is_an_error_with_its_name() {
+        let parent = tempfile::tempdir().unwrap();
+        let data = parent.path().join("file");
+        std::fs::write(&data, "").unwrap();
+        let error = FileLocker::new(&data).acquire(NO_PATIENCE).await.unwrap_err();
+        assert!(error.to_string().contains("file"), "{error}");
+    }
+
+    #[test]
+    fn readers_share_and_a_broker_excludes_them() {
+        let data = tempfile::tempdir().unwrap();
+        let locker = FileLocker::new(data.path());
+        assert!(share_lock(data.path()).unwrap().is_some(), "no lock file: nobody runs");
+        let held = locker.try_acquire().unwrap().expect("free");
+        assert!(share_lock(data.path()).unwrap().is_none());
+        drop(held);
+        let readers = (share_lock(data.path()).unwrap(), share_lock(data.path()).unwrap());
+        assert!(readers.0.is_some() && readers.1.is_some());
+        assert!(locker.try_acquire().unwrap().is_none());
+    }
+
+    async fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+        tokio::select! {
+            biased;
+            done = future => Some(done),
+            () = std::future::ready(()) => None,
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! What a journal holds, for humans and for scripts: reads everything, changes nothing.
+//!
+//! The caller sees to it that no broker writes meanwhile (`election::share_lock`): a segment that leaves while it is
+//! read would look like damage. On failure: what was read before it stands in the report beside the error.
+
+use std::{path::Path, sync::Arc};
+
+use super::{
+    super::StoreError,
+    DIRECTORY,
+    disk::{Disk, Open},
+    recovery::{Scan, ScannedSegment},
+    segment::SegmentNumber,
+};
+use crate::types::{Destination, Tenure};
+
+/// What lies in a journal.
+#[derive(Debug)]
+pub struct JournalReport {
+    /// Its segments, oldest first.
+    pub segments: Vec<SegmentReport>,
+    /// Whether a spare file waits to be the next segment.
+    pub spare: bool,
+    /// The highest tenure seen (R17).
+    pub tenure: Tenure,
+    /// The number of the last record; 0 if there is none.
+    pub last_record: u64,
+    /// How many messages somebody still holds, by destination, in the order of names; destinations without any too.
+    pub messages: Vec<(Destination, usize)>,
+    /// What all messages take that somebody still holds. Unit: bytes.
+    pub live_bytes: u64,
+    /// How it stands.
+    pub health: Health,
+}
+
+impl JournalReport {
+    /// How many messages somebody still holds.
+    #[must_use]
+    pub fn live_messages(&self) -> usize {
+        self.messages.iter().map(|(_, count)| count).sum()
+    }
+}
+
+/// One segment of a journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentReport {
+    /// Its number.
+    pub number: SegmentNumber,
+    /// Its size on disk. Unit: bytes.
+    pub bytes: u64,
+    /// How far it is written. Unit: bytes.
+    pub written: u64,
+    /// How many records it holds.
+    pub records: u64,
+    /// How many of them hold a batch; the others are catalogs, tenures and the marks of a polite end.
+    pub batches: u64,
+    /// How many messages lie in it that somebody still holds.
+    pub live_messages: usize,
+}
+
+/// How a journal stands.
+#[derive(Debug)]
+pub enum Health {
+    /// Every record is good, up to the end.
+    Good,
+    /// The last write was torn by a crash. Nobody was told of it; the next start cuts it.
+    Torn {
+        /// Which segment.
+        segment: SegmentNumber,
+        /// Where the torn write begins.
+        offset: u64,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// A broker would not start on it.
+    Refused(StoreError),
+}
+
+/// Reads the whole journal below a data directory.
+///
+/// # Errors
+/// [`StoreError::Io`] if the directory can't be read. Damage is no error here: it stands in the report.
+pub fn inspect(disk: &Arc<dyn Disk>, data: &Path) -> Result<JournalReport, StoreError> {
+    let dir = data.join(DIRECTORY);
+    let mut scan = Scan::new(disk, &dir, Open::Read);
+    let refused = match scan.run() {
+        Err(error @ StoreError::Io { .. }) => return Err(error),
+        outcome => outcome.err(),
+    };
+    Ok(report(&scan, refused))
+}
+
+/// Reads the whole journal below a data directory and says whether a broker would start on it without losing anything
+/// that it confirmed. A torn last write is no loss.
+///
+/// # Errors
+/// Those that a start would end with: [`StoreError::Damaged`], [`StoreError::NewerFormat`], [`StoreError::Io`].
+pub fn verify(disk: &Arc<dyn Disk>, data: &Path) -> Result<JournalReport, StoreError> {
+    let report = inspect(disk, data)?;
+    match report.health {
+        Health::Refused(error) => Err(error),
+        Health::Good | Health::Torn { .. } => Ok(report),
+    }
+}
+
+fn report(scan: &Scan, refused: Option<StoreError>) -> JournalReport {
+    let counts = scan.live.by_destination();
+    let count_of = |id| counts.get(id).copied().unwrap_or_default();
+    let mut messages: Vec<(Destination, usize)> =
+        scan.catalog.destinations.iter().map(|(id, destination)| (destination.clone(), count_of(id))).collect();
+    messages.sort();
+    let newest = scan.segments.last().map(|segment| segment.header.segment);
+    let health = match (refused, &scan.torn, newest) {
+        (Some(error), _, _) => Health::Refused(error),
+        (None, Some(torn), Some(segment)) => Health::Torn { segment, offset: torn.offset, what: torn.what },
+        _ => Health::Good,
+    };
+    JournalReport {
+        segments: scan.segments.iter().map(|segment| segment_report(scan, segment)).collect(),
+        spare: scan.spare,
+        tenure: scan.catalog.tenure,
+        last_record: scan.last.unwrap_or_default(),
+        messages,
+        live_bytes: scan.live.bytes(),
+        health,
+    }
+}
+
+fn segment_report(scan: &Scan, segment: &ScannedSegment) -> SegmentReport {
+    let number = segment.header.segment;
+    let live = scan.live.segments().find(|share| share.number == number);
+    SegmentReport {
+        number,
+        bytes: segment.capacity,
+        written: segment.next,
+        records: segment.records,
+        batches: segment.batches,
+        live_messages: live.map_or(0, |share| share.messages),
+    }
+}

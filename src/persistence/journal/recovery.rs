@@ -1,0 +1,313 @@
+//! What the files of a journal mean at the start of a term.
+//!
+//! `scan` only reads; `recover` makes durable what the scan accepted (R33) and cuts what it did not. The rules, a test
+//! each in `tests/it/persistence/recovery.rs`:
+//!
+//! | found | meaning |
+//! |---|---|
+//! | no directory, or no segment in it | a new journal: its first segment is made |
+//! | `*.new` | a file whose filling was cut short: removed |
+//! | `spare` of a segment's size | kept; of another size: removed |
+//! | a header of a newer format | refused: [`StoreError::NewerFormat`] |
+//! | a header that is short, flipped, or of another segment | damage: a file gets its name after its header is durable |
+//! | a segment without its first record, the catalog | damage, for the same reason |
+//! | a number missing between two segments | damage: segments leave strictly oldest first (R34) |
+//! | a segment that ends below the next one's first record | damage: it was whole before the next one was made |
+//! | a bad record in any segment but the newest | damage, for the same reason |
+//! | a bad record, or zeros, and behind it a record that proves it durable | damage |
+//! | a record whose checksum is right and whose content is not | damage: a fault of ours, never a torn write |
+//! | a bad record at the end of the newest segment | a torn write that nobody was told of: cut, and reported |
+//! | a record of the file's earlier life there | cut likewise: what should end the journal there was lost |
+//! | zeros at the end of the newest segment | the end |
+//!
+//! Damage names the file and the byte, and nothing is changed. One case can't be told from a torn write: a flipped bit
+//! in the very last record, if the journal was not closed politely (closing proves it durable).
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use memchr::memmem;
+
+use super::{
+    super::StoreError,
+    disk::{Disk, DiskFile, Open},
+    live::{Live, Place},
+    record::{Record, decode_record, leads},
+    segment::{Frame, Header, RECORDS_AT, SPARE, SegmentNumber, frame_at, padded},
+};
+use crate::types::{BatchNumber, Catalog, Term};
+
+/// What reading all segments brought.
+#[derive(Debug)]
+pub(super) struct Scan {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    how: Open,
+    pub(super) catalog: Catalog,
+    pub(super) live: Live,
+    /// The number of the last record.
+    pub(super) last: Option<u64>,
+    /// The last record that held a batch.
+    pub(super) last_batch: Option<(Term, BatchNumber)>,
+    pub(super) segments: Vec<ScannedSegment>,
+    pub(super) spare: bool,
+    pub(super) unfinished: Vec<String>,
+    pub(super) torn: Option<Torn>,
+}
+
+/// One segment that was read.
+#[derive(Debug)]
+pub(super) struct ScannedSegment {
+    pub(super) header: Header,
+    pub(super) path: PathBuf,
+    pub(super) file: Arc<dyn DiskFile>,
+    /// Of the file. Unit: bytes.
+    pub(super) capacity: u64,
+    pub(super) records: u64,
+    pub(super) batches: u64,
+    /// Where its last record begins and ends, and where the next one would begin.
+    pub(super) last_begins: u64,
+    pub(super) last_ends: u64,
+    pub(super) next: u64,
+}
+
+/// Bytes behind the last record that are no record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Torn {
+    pub(super) path: PathBuf,
+    pub(super) offset: u64,
+    pub(super) what: &'static str,
+}
+
+impl Scan {
+    /// Reads what lies in `dir`; what was read before an error stays in the scan.
+    pub(super) fn new(disk: &Arc<dyn Disk>, dir: &Path, how: Open) -> Self {
+        Self {
+            disk: Arc::clone(disk),
+            dir: dir.to_owned(),
+            how,
+            catalog: Catalog::default(),
+            live: Live::default(),
+            last: None,
+            last_batch: None,
+            segments: Vec::new(),
+            spare: false,
+            unfinished: Vec::new(),
+            torn: None,
+        }
+    }
+
+    pub(super) fn run(&mut self) -> Result<(), StoreError> {
+        let names = self.disk.list(&self.dir).map_err(failed("list", &self.dir))?;
+        self.spare = names.iter().any(|name| name == SPARE);
+        let mut numbers: Vec<SegmentNumber> = names.iter().filter_map(|name| SegmentNumber::of_file(name)).collect();
+        self.unfinished = names.into_iter().filter(|name| name.ends_with(".new")).collect();
+        numbers.sort_unstable();
+        self.expect_no_gap(&numbers)?;
+        let newest = numbers.last().copied();
+        for number in numbers {
+            self.read_segment(number, Some(number) == newest)?;
+        }
+        Ok(())
+    }
+
+    fn expect_no_gap(&self, numbers: &[SegmentNumber]) -> Result<(), StoreError> {
+        for (one, two) in numbers.iter().zip(numbers.iter().skip(1)) {
+            if one.next() != *two {
+                let path = self.dir.join(one.next().file_name());
+                return Err(StoreError::Damaged { path, offset: 0, what: "the segment is missing" });
+            }
+        }
+        Ok(())
+    }
+
+    fn read_segment(&mut self, number: SegmentNumber, newest: bool) -> Result<(), StoreError> {
+        let path = self.dir.join(number.file_name());
+        let file = self.disk.open(&path, self.how).map_err(failed("open", &path))?;
+        let bytes = read_all(file.as_ref()).map_err(failed("read", &path))?;
+        let header = Header::decode(&bytes, &path)?;
+        let damaged = |offset, what| StoreError::Damaged { path: path.clone(), offset, what };
+        if header.segment != number {
+            return Err(damaged(0, "the header is that of another segment"));
+        }
+        if self.segments.last().is_some_and(|before| before.header.incarnation >= header.incarnation) {
+            return Err(damaged(0, "the segment is older than the one before it"));
+        }
+        let capacity = bytes.len() as u64;
+        self.live.add_segment(number, Arc::clone(&file), capacity);
+        self.segments.push(ScannedSegment {
+            header,
+            path: path.clone(),
+            file,
+            capacity,
+            records: 0,
+            batches: 0,
+            last_begins: RECORDS_AT,
+            last_ends: RECORDS_AT,
+            next: RECORDS_AT,
+        });
+        let (end, why) = self.read_records(&bytes, header, &path)?;
+        let offset = end as u64;
+        if offset == RECORDS_AT {
+            return Err(damaged(offset, "the segment's first record is missing"));
+        }
+        if newest && self.is_proven_durable(&bytes, end, header.incarnation) {
+            return Err(damaged(offset, why.unwrap_or("a record is missing that later ones rely on")));
+        }
+        match why {
+            Some(what) if newest => self.torn = Some(Torn { path, offset, what }),
+            Some(what) => return Err(damaged(offset, what)),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Takes in all good records of a segment. Where they end, and what is wrong there, if anything is.
+    fn read_records(
+        &mut self,
+        bytes: &Bytes,
+        header: Header,
+        path: &Path,
+    ) -> Result<(usize, Option<&'static str>), StoreError> {
+        let lead = leads(header.incarnation);
+        let mut at = usize::try_from(RECORDS_AT).unwrap_or(usize::MAX);
+        loop {
+            match frame_at(bytes, at) {
+                Frame::End => return Ok((at, None)),
+                Frame::Bad(what) => return Ok((at, Some(what))),
+                Frame::Whole { record, next } => {
+                    let ends = record.end;
+                    let record = bytes.slice(record);
+                    if !record.starts_with(&lead) {
+                        return Ok((at, Some("a record of the file's earlier life")));
+                    }
+                    let damaged = |what| StoreError::Damaged { path: path.to_owned(), offset: at as u64, what };
+                    let record = decode_record(&record).map_err(damaged)?;
+                    self.expect_next(&record, at as u64, path)?;
+                    self.accept(record, header.segment, at as u64).map_err(damaged)?;
+                    if let Some(segment) = self.segments.last_mut() {
+                        (segment.last_begins, segment.last_ends, segment.next) = (at as u64, ends as u64, next as u64);
+                    }
+                    at = next;
+                }
+            }
+        }
+    }
+
+    fn expect_next(&self, record: &Record, offset: u64, path: &Path) -> Result<(), StoreError> {
+        let damaged = |what| Err(StoreError::Damaged { path: path.to_owned(), offset, what });
+        let is_first = offset == RECORDS_AT;
+        if is_first != record.catalog.is_some() {
+            return damaged("the catalog stands in the first record of a segment, and only there");
+        }
+        match self.last.map(|last| last + 1) {
+            Some(expected) if record.head.number > expected && is_first => {
+                let before = self.segments.iter().rev().nth(1).map(|before| (before.path.clone(), before.next));
+                let (path, offset) = before.unwrap_or((path.to_owned(), offset));
+                Err(StoreError::Damaged { path, offset, what: "records are missing at the segment's end" })
+            }
+            Some(expected) if record.head.number != expected => damaged("the record's number is not the next one"),
+            _ => Ok(()),
+        }
+    }
+
+    fn accept(&mut self, record: Record, segment: SegmentNumber, frame: u64) -> Result<(), &'static str> {
+        let tenure = self.catalog.tenure.max(record.head.tenure);
+        if let Some(catalog) = record.catalog {
+            self.catalog = catalog;
+        }
+        self.catalog.tenure = tenure;
+        for (slice, op) in &record.ops {
+            let place = Place::new(segment, frame, *slice).ok_or("the segment is too long")?;
+            self.live.apply(op, place);
+            self.catalog.apply(op);
+        }
+        if !record.ops.is_empty() {
+            self.last_batch = Some((record.head.tenure.term, record.head.batch));
+        }
+        self.last = Some(record.head.number);
+        if let Some(scanned) = self.segments.last_mut() {
+            scanned.records += 1;
+            scanned.batches += u64::from(!record.ops.is_empty());
+        }
+        Ok(())
+    }
+
+    /// Whether a record behind `end` was written when what should stand at `end` was known durable.
+    fn is_proven_durable(&self, bytes: &Bytes, end: usize, incarnation: u64) -> bool {
+        let lead = leads(incarnation);
+        let behind = bytes.slice(end.min(bytes.len())..);
+        let candidates = memmem::find_iter(&behind, &lead);
+        let frames = candidates.filter_map(|found| found.checked_sub(super::segment::FRAME_HEAD));
+        let mut heads = frames.filter(|at| at % 8 == 0).filter_map(|at| match frame_at(&behind, at) {
+            Frame::Whole { record, .. } => decode_record(&behind.slice(record)).ok().map(|record| record.head),
+            Frame::End | Frame::Bad(_) => None,
+        });
+        heads.any(|head| Some(head.durable) > self.last)
+    }
+}
+
+/// Makes durable what the scan accepted, and clears away what it did not (R33).
+pub(super) fn make_durable(scan: &Scan) -> Result<(), StoreError> {
+    for name in &scan.unfinished {
+        let path = scan.dir.join(name);
+        scan.disk.remove(&path).map_err(failed("remove", &path))?;
+    }
+    if let Some(newest) = scan.segments.last() {
+        if let Some(torn) = &scan.torn {
+            cut(newest, torn)?;
+        }
+        write_last_record_anew(newest)?;
+    }
+    scan.disk.sync_dir(&scan.dir).map_err(failed("sync", &scan.dir))
+}
+
+/// Everything from the torn record to the end of the file becomes zeros, so that nothing of it is ever looked at again.
+fn cut(newest: &ScannedSegment, torn: &Torn) -> Result<(), StoreError> {
+    const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+    tracing::warn!(
+        path = %torn.path.display(),
+        offset = torn.offset,
+        bytes = newest.capacity - torn.offset,
+        "the last write before the crash was torn ({}); nobody was told of it, and it is cut",
+        torn.what,
+    );
+    let mut at = torn.offset;
+    while at < newest.capacity {
+        let left = usize::try_from(newest.capacity - at).unwrap_or(ZEROS.len()).min(ZEROS.len());
+        newest.file.write_at(ZEROS.get(..left).unwrap_or(&ZEROS), at).map_err(failed("write", &newest.path))?;
+        at += left as u64;
+    }
+    Ok(())
+}
+
+/// Only the last record can be unknown: each is written after the one before is durable. It may lie in the page cache
+/// alone, even marked as clean if a sync failed, so it is written again and not only synced; and the header with it if
+/// it is the first.
+fn write_last_record_anew(newest: &ScannedSegment) -> Result<(), StoreError> {
+    let begin = if newest.last_begins == RECORDS_AT { 0 } else { newest.last_begins };
+    let end = padded(newest.last_ends).min(newest.capacity);
+    let mut bytes = vec![0; usize::try_from(end - begin).unwrap_or(usize::MAX)];
+    let kept = usize::try_from(newest.last_ends - begin).unwrap_or(usize::MAX);
+    let kept = bytes.get_mut(..kept).unwrap_or_default();
+    newest.file.read_at(kept, begin).map_err(failed("read", &newest.path))?;
+    newest.file.write_at(&bytes, begin).map_err(failed("write", &newest.path))?;
+    newest.file.sync().map_err(failed("sync", &newest.path))
+}
+
+fn read_all(file: &dyn DiskFile) -> io::Result<Bytes> {
+    let length = usize::try_from(file.bytes()?).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+    let mut bytes = vec![0; length];
+    file.read_at(&mut bytes, 0)?;
+    Ok(bytes.into())
+}
+
+/// An I/O error with what was tried.
+pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
+    let path = path.to_owned();
+    move |source| StoreError::Io { action, path, source }
+}

@@ -1,0 +1,565 @@
+//! The journal's own thread: append, sync, rotate, and let old segments leave.
+//!
+//! Owns every file of the journal while it runs. Always true: what was answered is durable; `settled <= durable <=
+//! written`; a record is written only after the one before it is durable; segments leave strictly oldest first, each
+//! durably gone before the next (R34); no more bytes were copied than written otherwise.
+//! On failure: a failed write is undone, durably, before it is answered; after a failed sync, or a failed undoing, the
+//! journal is poisoned and the process ends, because nobody can know what reached the disk.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    super::{CommitError, Committed, StoreError},
+    JournalOptions, Usage,
+    disk::{Disk, DiskFile, Open},
+    live::{Live, Place, SharedLive},
+    record::{Encoder, RecordHead, Slice},
+    recovery::{Scan, failed, make_durable},
+    segment::{BLOCK, FRAME_HEAD, Header, RECORDS_AT, SPARE, SegmentNumber, aligned, padded},
+    spare::Spares,
+};
+use crate::types::{Batch, BatchNumber, Catalog, Held, Op, Sequence, Stored, Tenure, Term};
+
+/// How many copies are asked for at a time.
+const COPIES_ASKED_MAX: usize = 1_024;
+
+/// A batch of a larger record is refused; far below what a record's length and an operation's offset can say.
+/// Unit: bytes.
+const RECORD_BYTES_MAX: usize = 2 << 30;
+
+/// How much a store asks for at a time to be copied, so that no batch grows by more. Unit: bytes.
+const COPIES_ASKED_BYTES_MAX: u64 = 1 << 20;
+
+/// After how many batches a copy that was asked for and did not come is asked for again.
+const BATCHES_BEFORE_ASKING_AGAIN: u32 = 16;
+
+/// Up to how many live messages a debug build checks the whole map after each batch.
+const CHECKED_MESSAGES_MAX: usize = 200;
+
+#[derive(Debug)]
+pub(super) struct Writer {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    options: JournalOptions,
+    live: SharedLive,
+    catalog: Catalog,
+    /// Of the last `raise`; nothing is committed before.
+    tenure: Option<Tenure>,
+    active: Active,
+    /// The number of the last record; it is durable.
+    last: u64,
+    last_batch: Option<(Term, BatchNumber)>,
+    encoder: Encoder,
+    planned: Vec<(Slice, Planned)>,
+    spares: Spares,
+    asked: Asked,
+    written_bytes: u64,
+    copied_bytes: u64,
+    /// A segment that could not leave; not tried again before the next rotation.
+    stuck: bool,
+    poisoned: bool,
+}
+
+/// The segment that is written to.
+#[derive(Debug)]
+struct Active {
+    header: Header,
+    path: PathBuf,
+    file: Arc<dyn DiskFile>,
+    capacity: u64,
+    position: u64,
+}
+
+/// An operation that is in the record being written.
+#[derive(Debug)]
+enum Planned {
+    /// As it stands in the batch.
+    Given(usize),
+    /// A copy, for those who hold the message.
+    Copy(Box<Op>),
+}
+
+/// How far the oldest segment's messages were asked for.
+#[derive(Debug, Default)]
+struct Asked {
+    segment: SegmentNumber,
+    index: usize,
+    /// Bytes of copies that were asked for and did not come yet.
+    promised: u64,
+    batches_since_end: u32,
+}
+
+/// Why something was not written.
+#[derive(Debug)]
+enum Failure {
+    /// Certainly undone.
+    Full,
+    /// Certainly undone.
+    Undone(io::Error),
+    /// Unknown; the process is ending.
+    Poisoned(io::Error),
+}
+
+impl Failure {
+    fn of_write(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
+            _ => Self::Undone(error),
+        }
+    }
+
+    fn for_commit(self) -> CommitError {
+        match self {
+            Self::Full => CommitError::Full,
+            Self::Undone(error) => CommitError::Again { source: Box::new(error) },
+            Self::Poisoned(error) => CommitError::Unknown { source: Box::new(error) },
+        }
+    }
+
+    fn for_store(self, path: &Path) -> StoreError {
+        let source = match self {
+            Self::Full => io::ErrorKind::StorageFull.into(),
+            Self::Undone(error) | Self::Poisoned(error) => error,
+        };
+        failed("write", path)(source)
+    }
+}
+
+impl Writer {
+    /// Recovers what lies in `dir` (R33).
+    pub(super) fn recover(options: &JournalOptions, dir: &Path) -> Result<Self, StoreError> {
+        let disk = &options.disk;
+        create_dir(disk.as_ref(), dir)?;
+        let mut scan = Scan::new(disk, dir, Open::Write);
+        scan.run()?;
+        make_durable(&scan)?;
+        let ready = open_spare(&scan, disk.as_ref(), dir, options.segment_bytes)?;
+        let spares = Spares::new(disk, dir, options.segment_bytes, options.fill_in_background, ready);
+        let active = scan.segments.pop().map(|newest| Active {
+            header: newest.header,
+            path: newest.path,
+            file: newest.file,
+            capacity: newest.capacity,
+            position: newest.next,
+        });
+        let is_new = active.is_none();
+        let mut writer = Self {
+            disk: Arc::clone(disk),
+            dir: dir.to_owned(),
+            options: options.clone(),
+            live: SharedLive::new(scan.live),
+            catalog: scan.catalog,
+            tenure: None,
+            active: active.unwrap_or_else(|| Active::before_the_first(options, dir)),
+            last: scan.last.unwrap_or(0),
+            last_batch: scan.last_batch,
+            encoder: Encoder::default(),
+            planned: Vec::new(),
+            spares,
+            asked: Asked::default(),
+            written_bytes: 0,
+            copied_bytes: 0,
+            stuck: false,
+            poisoned: false,
+        };
+        if is_new {
+            writer.rotate(0).map_err(|failure| failure.for_store(dir))?;
+        }
+        writer.tidy();
+        Ok(writer)
+    }
+
+    pub(super) fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    pub(super) fn live(&self) -> &SharedLive {
+        &self.live
+    }
+
+    /// Writes the new tenure, durably (R17).
+    pub(super) fn raise(&mut self, to: Tenure) -> Result<(), StoreError> {
+        if self.poisoned {
+            return Err(StoreError::Closed);
+        }
+        if !to.is_above(self.catalog.tenure) {
+            return Err(StoreError::Deposed);
+        }
+        self.append_note(to).map_err(|failure| failure.for_store(&self.active.path))?;
+        self.catalog.tenure = to;
+        self.tenure = Some(to);
+        Ok(())
+    }
+
+    /// Makes a batch durable, whole or not at all. `tidy` is due afterwards.
+    pub(super) fn commit(&mut self, batch: &Batch) -> Result<Committed, CommitError> {
+        if self.poisoned {
+            return Err(CommitError::Unknown { source: "the journal's disk failed".into() });
+        }
+        let tenure = self.tenure.ok_or(CommitError::Deposed)?;
+        let this = (tenure.term, batch.number);
+        match self.last_batch {
+            Some(last) if last == this => return Ok(Committed::default()), // it is repeated, and it is there
+            Some((term, number)) if term == tenure.term && number > batch.number => {
+                return Err(CommitError::Refused { source: "a batch with a higher number was committed".into() });
+            }
+            _ => {}
+        }
+        let copied = self.encode(batch, tenure)?;
+        if !self.planned.is_empty() {
+            if self.active.room() < self.encoder.bytes() as u64 {
+                self.rotate(self.encoder.bytes() as u64).map_err(Failure::for_commit)?;
+                self.encode(batch, tenure)?; // with the new segment's incarnation
+            }
+            let frame = self.active.position;
+            let bytes = self.encoder.bytes() as u64;
+            self.append().map_err(Failure::for_commit)?;
+            self.follow(batch, frame);
+            self.copied_bytes += copied;
+            self.written_bytes += bytes - copied;
+        }
+        self.last_batch = Some(this);
+        Ok(Committed { copies_asked: self.copies_asked() })
+    }
+
+    /// What need not be done before a batch is answered: old segments leave, the next one is prepared.
+    pub(super) fn tidy(&mut self) {
+        while !self.stuck && !self.poisoned && self.let_oldest_leave() {}
+        if self.active.position > self.active.capacity / 2 && !self.poisoned {
+            self.spares.prepare();
+        }
+    }
+
+    /// Ends politely: what was written last is proven durable, so that damage to it can be told from a torn write.
+    pub(super) fn close(mut self) -> Result<(), StoreError> {
+        let Some(tenure) = self.tenure.filter(|_| !self.poisoned) else { return Ok(()) };
+        self.append_note(tenure).map_err(|failure| failure.for_store(&self.active.path))
+    }
+
+    pub(super) fn usage(&self) -> Usage {
+        self.live.with(|live| Usage {
+            segments: live.segments().count(),
+            spare: self.spares.exists(),
+            live_messages: live.len(),
+            live_bytes: live.bytes(),
+            written_bytes: self.written_bytes,
+            copied_bytes: self.copied_bytes,
+        })
+    }
+
+    fn head(&self, tenure: Tenure, batch: BatchNumber) -> RecordHead {
+        let incarnation = self.active.header.incarnation;
+        RecordHead { incarnation, number: self.last + 1, durable: self.last, tenure, batch }
+    }
+
+    /// Encodes a batch and plans what follows from it; answers how many bytes of it are copies.
+    fn encode(&mut self, batch: &Batch, tenure: Tenure) -> Result<u64, CommitError> {
+        let refused = || CommitError::Refused { source: "the batch is larger than a record may be".into() };
+        self.encoder.begin(self.head(tenure, batch.number));
+        self.planned.clear();
+        let mut copied = 0;
+        for (index, op) in batch.ops.iter().enumerate() {
+            let before = self.encoder.bytes();
+            let (slice, planned) = match op {
+                Op::Copy(stored) => {
+                    let Some(copy) = self.copy_of(stored) else { continue };
+                    let slice = self.encoder.push(&copy).ok_or_else(refused)?;
+                    let bytes = (self.encoder.bytes() - before) as u64;
+                    if self.copied_bytes + copied + bytes > self.written_bytes {
+                        self.encoder.truncate(before); // the core may copy what it likes; the promise is ours
+                        continue;
+                    }
+                    copied += bytes;
+                    self.asked.promised = self.asked.promised.saturating_sub(bytes);
+                    (slice, Planned::Copy(Box::new(copy)))
+                }
+                _ => (self.encoder.push(op).ok_or_else(refused)?, Planned::Given(index)),
+            };
+            if self.encoder.bytes() > RECORD_BYTES_MAX {
+                return Err(refused());
+            }
+            self.planned.push((slice, planned));
+        }
+        self.encoder.seal().ok_or_else(refused)?;
+        Ok(copied)
+    }
+
+    /// The copy that makes sense now: of a message that is live, in an older segment, for those who still hold it. So
+    /// no copy can follow its settle, whoever asked for it (R34).
+    fn copy_of(&self, stored: &Stored) -> Option<Op> {
+        self.live.with(|live| {
+            let segment = live.segment_of(stored.sequence)?;
+            let holding = live.holders(stored.sequence)?;
+            let holds = |held: &&Held| holding.iter().any(|other| other.holder == held.holder);
+            let holders = stored.holders.iter().filter(holds).copied().collect();
+            let copy = Stored { holders, ..stored.clone() };
+            (segment != self.active.header.segment && !copy.holders.is_empty()).then_some(Op::Copy(copy))
+        })
+    }
+
+    /// A record without operations.
+    fn append_note(&mut self, tenure: Tenure) -> Result<(), Failure> {
+        self.encode_note(tenure)?;
+        if self.active.room() < self.encoder.bytes() as u64 {
+            self.rotate(self.encoder.bytes() as u64)?;
+            self.encode_note(tenure)?;
+        }
+        self.append()
+    }
+
+    fn encode_note(&mut self, tenure: Tenure) -> Result<(), Failure> {
+        self.encoder.begin(self.head(tenure, BatchNumber::default()));
+        self.encoder.seal().ok_or_else(|| Failure::Undone(io::ErrorKind::FileTooLarge.into()))
+    }
+
+    /// Writes the encoded record and makes it durable.
+    fn append(&mut self) -> Result<(), Failure> {
+        let begin = self.active.position;
+        let end = begin + self.encoder.bytes() as u64;
+        let padded_bytes = padded(end).min(self.active.capacity) - begin;
+        let bytes = self.encoder.padded(usize::try_from(padded_bytes).expect("a record fits in memory"));
+        if let Err(error) = self.active.file.write_at(bytes, begin) {
+            return Err(self.undo(begin, error));
+        }
+        if let Err(error) = self.active.file.sync() {
+            return Err(self.poison("sync", error));
+        }
+        self.active.position = aligned(end);
+        self.last += 1;
+        Ok(())
+    }
+
+    /// Makes sure that a record of which any part may be written is none, before anybody is told so.
+    fn undo(&mut self, begin: u64, error: io::Error) -> Failure {
+        let undone = self.active.file.write_at(&[0; FRAME_HEAD], begin).and_then(|()| self.active.file.sync());
+        match undone {
+            Ok(()) => Failure::of_write(error),
+            Err(undoing) => self.poison("undo a failed write to", undoing),
+        }
+    }
+
+    fn poison(&mut self, action: &'static str, error: io::Error) -> Failure {
+        self.poisoned = true;
+        self.options.on_poison.call(action, &self.active.path, &error);
+        Failure::Poisoned(error)
+    }
+
+    /// Brings what is durable now into the maps.
+    fn follow(&mut self, batch: &Batch, frame: u64) {
+        let segment = self.active.header.segment;
+        self.live.with(|live| {
+            for (slice, planned) in &self.planned {
+                let op = match planned {
+                    Planned::Copy(copy) => Some(copy.as_ref()),
+                    Planned::Given(index) => batch.ops.get(*index),
+                };
+                if let (Some(op), Some(place)) = (op, Place::new(segment, frame, *slice)) {
+                    live.apply(op, place);
+                    self.catalog.apply(op);
+                }
+            }
+            debug_assert!(live.len() > CHECKED_MESSAGES_MAX || live.check());
+        });
+        self.planned.clear();
+    }
+
+    /// Goes on in a new segment with room for a frame of `needed` bytes. Header and catalog are durable before the file
+    /// gets its name, and its name before anything else is written to it.
+    fn rotate(&mut self, needed: u64) -> Result<(), Failure> {
+        let header =
+            Header { segment: self.active.header.segment.next(), incarnation: self.active.header.incarnation + 1 };
+        let path = self.dir.join(header.segment.file_name());
+        let tenure = self.catalog.tenure;
+        self.encoder.begin(RecordHead { incarnation: header.incarnation, ..self.head(tenure, BatchNumber(0)) });
+        self.encoder.push_catalog(&self.catalog);
+        self.encoder.seal().ok_or_else(|| Failure::Undone(io::ErrorKind::FileTooLarge.into()))?;
+        let end = RECORDS_AT + self.encoder.bytes() as u64;
+        let capacity = padded(aligned(end) + needed).max(self.options.segment_bytes);
+        let mut bytes = header.encode();
+        bytes.resize(usize::try_from(BLOCK).expect("a block fits in memory"), 0);
+        bytes.extend_from_slice(self.encoder.padded(usize::try_from(padded(end) - RECORDS_AT).unwrap_or_default()));
+        let (file, old_path) = self.new_file(capacity).map_err(Failure::of_write)?;
+        let named = file.write_at(&bytes, 0).map_err(Failure::of_write).and_then(|()| {
+            file.sync().map_err(|error| self.poison("sync", error))?;
+            self.disk.rename(&old_path, &path).map_err(Failure::of_write)
+        });
+        if let Err(failure) = named {
+            self.put_back(file, capacity);
+            return Err(failure);
+        }
+        if let Err(error) = self.disk.sync_dir(&self.dir) {
+            return Err(self.poison("sync the directory of", error));
+        }
+        self.live.with(|live| live.add_segment(header.segment, Arc::clone(&file), capacity));
+        self.active = Active { header, path, file, capacity, position: aligned(end) };
+        self.last += 1;
+        self.stuck = false;
+        Ok(())
+    }
+
+    /// A file that is no segment yet; one of more than the usual size is not filled with zeros, it serves one record.
+    fn new_file(&mut self, capacity: u64) -> io::Result<(Arc<dyn DiskFile>, PathBuf)> {
+        if capacity == self.options.segment_bytes {
+            return Ok((self.spares.take()?, self.dir.join(SPARE)));
+        }
+        let path = self.dir.join("large.new");
+        Ok((self.disk.open(&path, Open::Create)?, path))
+    }
+
+    fn put_back(&mut self, file: Arc<dyn DiskFile>, capacity: u64) {
+        if capacity == self.options.segment_bytes && !self.poisoned {
+            self.spares.keep(file);
+        }
+    }
+
+    /// The oldest segment leaves if nothing lies in it any more: as the spare, or for good. Durably, before anything
+    /// else leaves (R34). Whether one left.
+    fn let_oldest_leave(&mut self) -> bool {
+        let Some(oldest) = self.live.with(|live| live.segments().next()) else { return false };
+        if oldest.messages > 0 || oldest.number == self.active.header.segment {
+            return false;
+        }
+        let path = self.dir.join(oldest.number.file_name());
+        let recycled = oldest.capacity == self.options.segment_bytes && !self.spares.exists();
+        let left = if recycled { self.disk.rename(&path, &self.dir.join(SPARE)) } else { self.disk.remove(&path) };
+        if let Err(error) = left {
+            tracing::warn!(%error, path = %path.display(), "an old segment can't leave; its space stays in use");
+            self.stuck = true;
+            return false;
+        }
+        if let Err(error) = self.disk.sync_dir(&self.dir) {
+            self.poison("sync the directory of", error);
+            return false;
+        }
+        let file = self.live.with(|live| live.remove_segment(oldest.number));
+        if let (true, Some(file)) = (recycled, file) {
+            self.spares.keep(file);
+        }
+        true
+    }
+
+    /// The messages that should be written again, read where they lie now.
+    fn copies_asked(&mut self) -> Vec<Stored> {
+        let sequences = self.copies_to_ask();
+        sequences.into_iter().filter_map(|sequence| self.read_live(sequence)).collect()
+    }
+
+    /// What can't be read stays where it is, and its segment with it.
+    fn read_live(&self, sequence: Sequence) -> Option<Stored> {
+        let found = self.live.with(|live| live.find(sequence))?;
+        match super::read_op(&found) {
+            Ok(Op::Insert(stored) | Op::Copy(stored)) => Some(Stored { holders: found.holders, ..stored }),
+            _ => {
+                tracing::error!(segment = %found.place.segment.file_name(), "a live message can't be read to be copied");
+                None
+            }
+        }
+    }
+
+    /// Which messages of the oldest segment should be written again, if more than half of what is on disk beside one
+    /// segment is garbage; never more bytes than were written otherwise (R34).
+    fn copies_to_ask(&mut self) -> Vec<Sequence> {
+        let credit = self.written_bytes.saturating_sub(self.copied_bytes);
+        let (active, segment_bytes) = (self.active.header.segment, self.options.segment_bytes);
+        let asked = &mut self.asked;
+        self.live.with(|live| {
+            let Some(oldest) = live.segments().next().filter(|oldest| oldest.number != active) else {
+                return Vec::new();
+            };
+            if live.capacity() <= 2 * live.bytes() + segment_bytes {
+                return Vec::new();
+            }
+            if asked.segment != oldest.number {
+                *asked = Asked { segment: oldest.number, ..Asked::default() };
+            }
+            asked.next(live, credit)
+        })
+    }
+}
+
+impl Asked {
+    fn next(&mut self, live: &Live, credit: u64) -> Vec<Sequence> {
+        let mut list = Vec::new();
+        let mut bytes = 0;
+        while list.len() < COPIES_ASKED_MAX && bytes < COPIES_ASKED_BYTES_MAX {
+            match live.written(self.segment, self.index) {
+                Some(Some((sequence, length))) => {
+                    let length = length + 6; // with its key and length in the record
+                    if self.promised + length > credit {
+                        break;
+                    }
+                    self.promised += length;
+                    bytes += length;
+                    list.push(sequence);
+                }
+                Some(None) => {}
+                None => {
+                    self.batches_since_end += 1;
+                    if self.batches_since_end > BATCHES_BEFORE_ASKING_AGAIN {
+                        *self = Self { segment: self.segment, ..Self::default() };
+                    }
+                    break;
+                }
+            }
+            self.index += 1;
+        }
+        list
+    }
+}
+
+impl Active {
+    /// What a new journal rotates away from.
+    fn before_the_first(options: &JournalOptions, dir: &Path) -> Self {
+        #[derive(Debug)]
+        struct NoFile;
+        impl DiskFile for NoFile {
+            fn bytes(&self) -> io::Result<u64> {
+                Ok(0)
+            }
+            fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<()> {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            }
+            fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+                Err(io::ErrorKind::Unsupported.into())
+            }
+            fn sync(&self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let header = Header { segment: SegmentNumber(0), incarnation: options.first_incarnation() };
+        Self { header, path: dir.to_owned(), file: Arc::new(NoFile), capacity: 0, position: 0 }
+    }
+
+    /// How long a frame may be that is written now. Unit: bytes.
+    fn room(&self) -> u64 {
+        (self.capacity - self.position).saturating_sub(2 * FRAME_HEAD as u64) // what rounds it up, and the zeros behind
+    }
+}
+
+fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
+    disk.create_dir(dir).map_err(failed("create", dir))?;
+    let data = dir.parent().unwrap_or(dir);
+    disk.sync_dir(data).map_err(failed("sync", data))
+}
+
+fn open_spare(
+    scan: &Scan,
+    disk: &dyn Disk,
+    dir: &Path,
+    segment_bytes: u64,
+) -> Result<Option<Arc<dyn DiskFile>>, StoreError> {
+    if !scan.spare {
+        return Ok(None);
+    }
+    let path = dir.join(SPARE);
+    let file = disk.open(&path, Open::Write).map_err(failed("open", &path))?;
+    if file.bytes().map_err(failed("read", &path))? == segment_bytes {
+        return Ok(Some(file));
+    }
+    disk.remove(&path).map_err(failed("remove", &path))?;
+    Ok(None)
+}
