@@ -51,7 +51,7 @@ fn malformed_frames_are_refused() {
             (
                 "content-length beyond any number",
                 b"SEND\ndestination:/queue/a\ncontent-length:99999999999999999999999\n\nx\0",
-                "content-length",
+                "maximum data length",
             ),
             ("no NUL behind the body", b"SEND\ndestination:/queue/a\ncontent-length:1\n\nxyz\0", "content-length"),
             ("unknown command", b"SHOUT\n\n\0", "SHOUT"),
@@ -148,7 +148,6 @@ fn what_does_not_exist_is_refused() {
                 b"SEND\ndestination:/queue/a\ntransaction:t\n\nx\0",
                 "transaction id: t",
             ),
-            ("ACK in an unknown transaction", b"ACK\nid:1\ntransaction:t\n\n\0", "transaction id: t"),
             ("COMMIT of an unknown transaction", b"COMMIT\ntransaction:t\n\n\0", "transaction id: t"),
             ("ABORT of an unknown transaction", b"ABORT\ntransaction:t\n\n\0", "transaction id: t"),
             ("COMMIT once more", &closed, "transaction id: t"),
@@ -174,6 +173,23 @@ fn what_does_not_exist_is_refused() {
             ("NACK of nothing", b"NACK\nid:9\n\n\0", "Unexpected NACK"),
         ],
     );
+}
+
+#[test]
+fn an_ack_in_an_unknown_transaction_is_refused_and_changes_nothing() {
+    let broker = Broker::start();
+    for verb in ["ACK", "NACK"] {
+        let mut client = Raw::connect(broker.address());
+        client.publish("/queue/a", verb);
+        client.subscribe("/queue/a", "client-individual", &[]);
+        let message = client.expect("MESSAGE");
+        client.send(encode(verb, &[("id", message.header("ack")), ("transaction", "t")], b""));
+        client.refused("transaction id: t");
+        let mut client = Raw::connect(broker.address());
+        client.subscribe("/queue/a", "auto", &[]);
+        assert_eq!(client.expect("MESSAGE").text(), verb);
+        client.disconnect();
+    }
 }
 
 #[test]
@@ -213,6 +229,23 @@ fn r4_error_names_its_receipt_and_keeps_its_place_in_the_order() {
     let error = client.refused("Unexpected ACK");
     assert_eq!(error.header("receipt-id"), "4");
     assert!(!error.body.is_empty(), "the body says what to do");
+}
+
+#[test]
+fn r4_the_receipt_of_subscribe_comes_before_its_messages() {
+    let mut broker = Broker::start();
+    for restarted in [false, true] {
+        if restarted {
+            broker.kill_9();
+            broker.restart();
+        }
+        let mut client = Raw::connect(broker.address());
+        client.publish("/queue/a", "m");
+        let headers = [("destination", "/queue/a"), ("id", "1"), ("ack", "client"), ("receipt", "s")];
+        client.send(encode("SUBSCRIBE", &headers, b""));
+        assert_eq!(client.expect("RECEIPT").header("receipt-id"), "s");
+        assert_eq!(client.expect("MESSAGE").text(), "m");
+    }
 }
 
 #[test]

@@ -21,8 +21,9 @@ fn the_main_job_stomp_py_loses_nothing_and_gets_nothing_twice() {
         let moment = seed.range(50, 1500);
         println!("version {version}, killed after {moment} receipts");
         let mut broker = Broker::start();
+        let mut consumer = Script::python("consume.py", broker.address(), &["--version", version]);
+        consumer.wait_for("subscribed");
         let mut producer = Script::python("produce.py", broker.address(), &["--version", version]);
-        let consumer = Script::python("consume.py", broker.address(), &["--version", version]);
         let mut story = Vec::new();
         while (story.len() as u64) < moment {
             story.extend(producer.line());

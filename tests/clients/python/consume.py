@@ -26,6 +26,7 @@ class Consumer(Client):
 def scenario(arguments):
     consumer = Consumer(arguments)
     consumer.subscribe("/queue/load", ack="client-individual")
+    say("subscribed")
     while (message := consumer.messages.get()) is not None:
         key = "ack" if arguments.version == "1.2" else "message-id"
         rest = {"subscription": "1"} if arguments.version == "1.1" else {}

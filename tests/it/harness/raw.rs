@@ -1,6 +1,7 @@
 //! A STOMP connection that sends exactly the bytes it is given, legal or not.
 
 use std::{
+    collections::VecDeque,
     fmt,
     io::{self, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
@@ -27,6 +28,8 @@ pub(crate) struct Reader {
     stream: TcpStream,
     buffer: Vec<u8>,
     taken: usize,
+    /// Frames that came while another one was waited for.
+    early: VecDeque<Frame>,
 }
 
 /// The half that speaks.
@@ -42,7 +45,7 @@ impl Raw {
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         let writer = Writer { stream: stream.try_clone().unwrap() };
-        Self { reader: Reader { stream, buffer: Vec::new(), taken: 0 }, writer }
+        Self { reader: Reader { stream, buffer: Vec::new(), taken: 0, early: VecDeque::new() }, writer }
     }
 
     /// A connection of STOMP 1.2 whose CONNECT was answered.
@@ -103,7 +106,7 @@ impl Raw {
         }
     }
 
-    /// Subscribes as "1" unless the headers say otherwise, and waits for the receipt.
+    /// Subscribes as "1" unless the headers say otherwise, and waits for the receipt. Messages that come before it are kept.
     pub(crate) fn subscribe(&mut self, destination: &str, ack: &str, headers: &[(&str, &str)]) {
         let mut all = vec![("destination", destination), ("ack", ack)];
         all.extend_from_slice(headers);
@@ -111,7 +114,7 @@ impl Raw {
             all.push(("id", "1"));
         }
         let early = self.confirmed("SUBSCRIBE", &all, b"");
-        assert!(early.is_empty(), "the receipt of SUBSCRIBE comes before its messages: {early:?}");
+        self.reader.early.extend(early);
     }
 
     /// Sends a message and waits for its receipt.
@@ -176,8 +179,11 @@ impl Writer {
 }
 
 impl Reader {
-    /// The next frame; `None` after an orderly end.
+    /// The next frame; `None` after an orderly end, an error after another one. Panics if nothing happens at all.
     pub(crate) fn next(&mut self) -> io::Result<Option<Frame>> {
+        if let Some(frame) = self.early.pop_front() {
+            return Ok(Some(frame));
+        }
         loop {
             while self.buffer.get(self.taken) == Some(&b'\n') {
                 self.taken += 1; // heart-beats and the line ends that may follow a frame
@@ -206,7 +212,10 @@ impl Reader {
 
     fn fill(&mut self) -> io::Result<bool> {
         let mut chunk = [0; 65536];
-        let length = self.stream.read(&mut chunk)?;
+        let length = match self.stream.read(&mut chunk) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => panic!("the broker says nothing"),
+            read => read?,
+        };
         self.buffer.extend_from_slice(&chunk[..length]);
         Ok(length > 0)
     }
