@@ -5,11 +5,17 @@
 #![allow(clippy::cast_possible_truncation, reason = "the numbers of tests are small")]
 #![allow(clippy::cast_sign_loss, reason = "the numbers of tests are small")]
 
+mod bad_input;
 mod cli;
 mod codec;
+mod crash;
 mod docs;
+mod harness;
 mod layering;
 mod persistence;
+mod polite_stop;
 mod process;
+mod stomp_py;
+mod stompjs;
 #[cfg(feature = "tls")]
 mod tls;
