@@ -51,7 +51,8 @@ impl Acceptor {
         let stream = self.0.accept(stream).await?;
         let (_, connection) = stream.get_ref();
         let certificate = connection.peer_certificates().and_then(|chain| chain.first());
-        Ok((stream, certificate.and_then(|certificate| subject::of(certificate))))
+        let subject = certificate.and_then(|certificate| subject::of(certificate));
+        Ok((stream, subject))
     }
 }
 
