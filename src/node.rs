@@ -204,6 +204,8 @@ async fn log_error<E: Error>(name: &'static str, failed: Failed, task: impl Futu
 /// What exists while this broker is the master and its doors are open.
 struct Term {
     config: Arc<Config>,
+    /// Kept while sessions come and go: an engine that nobody can reach any more ends by itself.
+    engine: EngineHandle,
     tasks: Tasks,
     listeners: Tasks,
     sessions: Tasks,
@@ -219,12 +221,12 @@ impl Term {
             path: config.data.clone(),
             source,
         })?;
-        open.serve(&Service::new(engine, &config, Clock::start())?, &listeners, &sessions);
+        open.serve(&Service::new(engine.clone(), &config, Clock::start())?, &listeners, &sessions);
         for (name, uri) in addresses {
             tracing::info!("connector {name} listens on {uri}");
         }
         tracing::info!("ready; stop with Ctrl-C or SIGTERM");
-        Ok(Self { config, tasks, listeners, sessions, published })
+        Ok(Self { config, engine, tasks, listeners, sessions, published })
     }
 
     async fn run(self, signals: &mut Signals) -> Result<(), NodeError> {
@@ -265,7 +267,9 @@ impl Term {
             self.sessions.abort();
         }
         tracing::debug!(open, "connections are closed");
-        self.tasks.stop(remaining()).await.map_err(NodeError::StopTimeout)
+        let stopped = self.tasks.stop(remaining()).await.map_err(NodeError::StopTimeout);
+        drop(self.engine);
+        stopped
     }
 }
 
