@@ -104,6 +104,7 @@ impl Engine {
         let timer = sleep_until(tokio::time::Instant::now());
         tokio::pin!(timer);
         let mut armed = None;
+        let mut reachable = true;
         loop {
             let deadline = self.next_deadline();
             if deadline != armed {
@@ -119,9 +120,9 @@ impl Engine {
                     Some(answered) => reply = Some(answered),
                     None => return Err(EngineError::TermOver("the store's task has ended".into())),
                 },
-                taken = self.inbox.recv_many(&mut inbound, TURN_INBOUND_MAX) => if taken == 0 {
-                    return self.finish().await; // every session and every handle is gone
-                },
+                taken = self.inbox.recv_many(&mut inbound, TURN_INBOUND_MAX), if reachable => {
+                    reachable = taken > 0; // every session and every handle is gone; the stop follows
+                }
                 () = &mut timer, if armed.is_some() => armed = None,
                 () = self.stop.cancelled() => return self.finish().await,
             }

@@ -1,0 +1,42 @@
+"""Acknowledges what arrives, with receipts, until the broker is gone; tells what arrived and each confirmed ACK."""
+
+import queue
+
+import stomp
+
+from client import Client, run, say
+
+
+class Consumer(Client):
+    def on_message(self, frame):
+        say(f"received {frame.body.decode()}")
+        super().on_message(frame)
+
+    def on_receipt(self, frame):
+        super().on_receipt(frame)
+        name = frame.headers["receipt-id"]
+        if name.startswith("ack-"):
+            say(f"acked {name.removeprefix('ack-')}")
+
+    def on_disconnected(self):
+        super().on_disconnected()
+        self.messages.put(None)
+
+
+def scenario(arguments):
+    consumer = Consumer(arguments)
+    consumer.subscribe("/queue/load", ack="client-individual")
+    say("subscribed")
+    while (message := consumer.messages.get()) is not None:
+        key = "ack" if arguments.version == "1.2" else "message-id"
+        rest = {"subscription": "1"} if arguments.version == "1.1" else {}
+        try:
+            receipt = f"ack-{message.body.decode()}"
+            consumer.connection.ack(message.headers[key], receipt=receipt, **rest)
+        except (OSError, stomp.exception.NotConnectedException):
+            break
+    assert consumer.errors.empty(), consumer.errors.get().headers
+
+
+if __name__ == "__main__":
+    run(scenario)

@@ -1,0 +1,18 @@
+//! What end-to-end tests share: the real binary, raw STOMP connections, foreign clients, seeds.
+//!
+//! Nothing here waits for a duration. [`PATIENCE`] is the net under what must happen but does not.
+
+mod broker;
+mod raw;
+mod script;
+mod seed;
+
+use std::time::Duration;
+
+pub(crate) use broker::{Broker, Settings};
+pub(crate) use raw::{Frame, Raw, Writer, encode};
+pub(crate) use script::Script;
+pub(crate) use seed::Seed;
+
+/// When something that must happen is taken for something that will not.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,0 +1,83 @@
+//! SIGTERM: the broker ends well and soon, and what it confirmed is there afterwards.
+
+use std::thread;
+
+use crate::harness::{Broker, Raw, encode};
+
+#[test]
+fn what_was_confirmed_is_there_after_sigterm() {
+    let mut broker = Broker::start();
+    let mut client = Raw::connect(broker.address());
+    for number in 0..100 {
+        client.publish("/queue/kept", &number.to_string());
+    }
+    client.subscribe("/queue/kept", "client-individual", &[]);
+    for number in 0..40 {
+        let message = client.expect("MESSAGE");
+        assert_eq!(message.text(), number.to_string());
+        client.send(encode("ACK", &[("id", message.header("ack"))], b""));
+    }
+    client.confirmed("UNSUBSCRIBE", &[("id", "1")], b"");
+    broker.sigterm();
+    client.closed();
+
+    broker.restart();
+    let mut client = Raw::connect(broker.address());
+    client.subscribe("/queue/kept", "auto", &[]);
+    for number in 40..100 {
+        assert_eq!(client.expect("MESSAGE").text(), number.to_string());
+    }
+    client.disconnect();
+}
+
+#[test]
+fn sigterm_under_load_confirms_no_more_than_it_keeps() {
+    let mut broker = Broker::start();
+    let address = broker.address();
+    let mut confirmed = Vec::new();
+    let (tell, told) = std::sync::mpsc::channel();
+    let producer = thread::spawn(move || {
+        let Raw { mut reader, mut writer } = Raw::connect(address);
+        let sender = thread::spawn(move || {
+            for number in 0_u32.. {
+                let number = number.to_string();
+                let headers = [("destination", "/queue/load"), ("persistent", "true"), ("receipt", &number)];
+                if writer.send(encode("SEND", &headers, number.as_bytes())).is_err() {
+                    return;
+                }
+            }
+        });
+        // The broker may end while it is being written to: then the end is a reset, and no receipt follows it.
+        while let Ok(Some(frame)) = reader.next() {
+            assert_eq!(frame.command, "RECEIPT", "{frame:?}");
+            tell.send(frame.header("receipt-id").to_owned()).unwrap();
+        }
+        sender.join().unwrap();
+    });
+    while confirmed.len() < 500 {
+        confirmed.push(told.recv().unwrap());
+    }
+    broker.sigterm();
+    producer.join().unwrap();
+    confirmed.extend(told);
+
+    broker.restart();
+    let mut client = Raw::connect(address);
+    client.publish("/queue/load", "end");
+    client.subscribe("/queue/load", "auto", &[]);
+    let mut found = Vec::new();
+    while let message = client.expect("MESSAGE")
+        && message.text() != "end"
+    {
+        found.push(message.text().to_owned());
+    }
+    assert!(found.len() >= confirmed.len(), "{} found, {} confirmed", found.len(), confirmed.len());
+    assert_eq!(found[..confirmed.len()], confirmed, "all that was confirmed, in order");
+    client.disconnect();
+}
+
+#[test]
+fn sigterm_of_an_idle_broker_ends_well() {
+    let mut broker = Broker::start();
+    broker.sigterm();
+}
