@@ -286,8 +286,7 @@ async fn become_master(
 
 /// What an operator wants to know of a start, in plain sentences.
 fn greet(config: &Config) {
-    let (name, version) = (&config.broker_name, env!("CARGO_PKG_VERSION"));
-    tracing::info!("BatonMQ {version}, broker {name}, starts");
+    tracing::info!("the broker's name is {}", config.broker_name);
     let data = std::path::absolute(&config.data).unwrap_or_else(|_| config.data.clone());
     match config.store.backend {
         Backend::Journal => tracing::info!("messages are kept in a journal under {}", data.display()),

@@ -100,10 +100,8 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
         LogFormat::Json => telemetry::Format::Json,
     };
     telemetry::start(config.log.level.as_str(), format).map_err(|error| Failure::new(Exit::Other, &error, ""))?;
-    match arguments.sources.file() {
-        Some(file) => tracing::info!("options are read from {}", file.display()),
-        None => tracing::info!("options are the defaults; no configuration file is read"),
-    }
+    let options = arguments.sources.file().map_or_else(|| "no file".to_owned(), |file| file.display().to_string());
+    tracing::info!("BatonMQ {} starts, with options from {options}", env!("CARGO_PKG_VERSION"));
     let standby = if arguments.no_wait { Standby::Exit } else { Standby::Wait };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(RUNTIME_WORKERS).enable_all().build()?;
     let ended = runtime.block_on(node::run(config, standby));

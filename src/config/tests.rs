@@ -211,8 +211,8 @@ fn the_documented_file_and_the_code_say_the_same() {
     for ((name, documented), (_, code)) in documented_keys.iter().zip(&code_keys) {
         // What has no default is documented by an example.
         let has_default = !matches!(code, Value::Empty(..)) && !name.starts_with("users.");
-        let same = match (documented.to_i128(), code.to_i128()) {
-            (Some(one), Some(other)) => one == other,
+        let same = match (documented.deserialize::<f64>(), code.deserialize::<f64>()) {
+            (Ok(one), Ok(other)) => (one - other).abs() < f64::EPSILON,
             _ => documented == code,
         };
         assert!(same || !has_default, "{name}: {documented:?} in config/batonmq.toml, {code:?} in src/config");

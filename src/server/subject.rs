@@ -3,6 +3,8 @@
 //! Only reads certificates that rustls has verified; whatever does not look like one has no subject.
 
 /// A certificate's subject, the most specific part first, as RFC 4514 writes it; `None` if it can't be read.
+///
+/// Two different subjects never read the same: what a name contains is escaped, and what is unknown shows its bytes.
 pub(super) fn of(certificate: &[u8]) -> Option<String> {
     let (_, certificate, _) = element(certificate)?;
     let (_, mut fields, _) = element(certificate)?;
@@ -13,13 +15,8 @@ pub(super) fn of(certificate: &[u8]) -> Option<String> {
     for _ in 0..4 {
         fields = element(fields)?.2;
     }
-    let (_, mut names, _) = element(fields)?;
-    let mut parts = Vec::new();
-    while !names.is_empty() {
-        let (_, set, rest) = element(names)?;
-        parts.push(attribute(element(set)?.1)?);
-        names = rest;
-    }
+    let (_, names, _) = element(fields)?;
+    let mut parts = elements(names, |set| Some(elements(set, write_attribute)?.join("+")))?;
     parts.reverse();
     (!parts.is_empty()).then(|| parts.join(","))
 }
@@ -30,20 +27,47 @@ const VERSION: u8 = 0xa0;
 /// Tags of texts that are UTF-8 or a part of it: `UTF8String`, `PrintableString`, `IA5String`.
 const TEXTS: [u8; 3] = [0x0c, 0x13, 0x16];
 
-fn attribute(bytes: &[u8]) -> Option<String> {
-    let (_, oid, rest) = element(bytes)?;
-    let (tag, value, _) = element(rest)?;
+fn write_attribute(bytes: &[u8]) -> Option<String> {
+    let (_, oid, value) = element(bytes)?;
     let name = match oid {
-        [0x55, 0x04, 0x03] => "CN",
-        [0x55, 0x04, 0x06] => "C",
-        [0x55, 0x04, 0x07] => "L",
-        [0x55, 0x04, 0x08] => "ST",
-        [0x55, 0x04, 0x0a] => "O",
-        [0x55, 0x04, 0x0b] => "OU",
-        _ => "OID",
+        [0x55, 0x04, 0x03] => "CN".to_owned(),
+        [0x55, 0x04, 0x06] => "C".to_owned(),
+        [0x55, 0x04, 0x07] => "L".to_owned(),
+        [0x55, 0x04, 0x08] => "ST".to_owned(),
+        [0x55, 0x04, 0x0a] => "O".to_owned(),
+        [0x55, 0x04, 0x0b] => "OU".to_owned(),
+        oid => format!("OID.{}", hex(oid)),
     };
-    let text = TEXTS.contains(&tag).then(|| std::str::from_utf8(value).ok()).flatten().unwrap_or("?");
-    Some(format!("{name}={}", text.replace(|c: char| c.is_control() || c == ',', "?")))
+    let (tag, content, _) = element(value)?;
+    let text = TEXTS.contains(&tag).then(|| std::str::from_utf8(content).ok()).flatten();
+    Some(format!("{name}={}", text.map_or_else(|| format!("#{}", hex(value)), escape)))
+}
+
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            ',' | '+' | '"' | '\\' | '<' | '>' | ';' | '=' | '#' => escaped.extend(['\\', c]),
+            c if c.is_control() => escaped.push_str(&format!("\\{:02X}", u32::from(c))),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What `each` makes of every element; `None` if one of them can't be read.
+fn elements<T>(mut bytes: &[u8], each: impl Fn(&[u8]) -> Option<T>) -> Option<Vec<T>> {
+    let mut made = Vec::new();
+    while !bytes.is_empty() {
+        let (_, content, rest) = element(bytes)?;
+        made.push(each(content)?);
+        bytes = rest;
+    }
+    Some(made)
 }
 
 /// The first element of DER: its tag, its content, and what follows it.
@@ -79,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_subject_is_read() {
-        assert_eq!(of(&certificate()).unwrap(), "CN=orders,O=Example? Größe");
+        assert_eq!(of(&certificate()).unwrap(), "CN=orders,O=Example\\, Größe");
     }
 
     #[test]

@@ -45,12 +45,13 @@ impl Acceptor {
         Ok(Self(TlsAcceptor::from(Arc::new(config))))
     }
 
-    /// The handshake; then the stream, and the subject of the client's certificate if it showed one.
+    /// The handshake; then the stream, and the subject of the client's certificate if it showed one that has a subject:
+    /// a certificate without one names nobody.
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, Option<String>)> {
         let stream = self.0.accept(stream).await?;
         let (_, connection) = stream.get_ref();
         let certificate = connection.peer_certificates().and_then(|chain| chain.first());
-        let subject = certificate.map(|certificate| subject::of(certificate).unwrap_or_else(|| "(unnamed)".to_owned()));
+        let subject = certificate.and_then(|certificate| subject::of(certificate));
         Ok((stream, subject))
     }
 }

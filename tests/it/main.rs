@@ -1,12 +1,21 @@
-//! End-to-end tests: the built binary, driven from outside.
+//! The integration tests: one binary, so that it links once. Parts of the broker by their public names, and the built
+//! binary driven from outside.
 #![allow(clippy::unwrap_used, reason = "a test that can't go on should stop at once")]
 #![allow(clippy::indexing_slicing, reason = "a test that can't go on should stop at once")]
 #![allow(clippy::cast_possible_truncation, reason = "the numbers of tests are small")]
 #![allow(clippy::cast_sign_loss, reason = "the numbers of tests are small")]
 
 mod bad_input;
+mod cli;
+mod codec;
 mod crash;
+mod docs;
 mod harness;
+mod layering;
+mod persistence;
 mod polite_stop;
+mod process;
 mod stomp_py;
 mod stompjs;
+#[cfg(feature = "tls")]
+mod tls;

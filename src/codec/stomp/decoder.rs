@@ -176,11 +176,11 @@ impl Decoder {
         if let State::Head { line, scanned } = self.state {
             let Some(head) = self.read_head(line, scanned)? else { return Ok(None) };
             self.begin_body(head)?;
-            let complete = self.read_body()?;
-            if complete.is_none() {
-                self.check_utf8(head)?; // now, and not after a large body
+            let complete = self.read_body();
+            if !matches!(complete, Ok(Some(_))) {
+                self.check_utf8(head)?; // now, and not after a large body; a whole frame is checked when it is given out
             }
-            return Ok(complete);
+            return complete;
         }
         self.read_body()
     }
@@ -199,18 +199,16 @@ impl Decoder {
         loop {
             let Some(found) = memchr2(b'\n', 0, self.input.get(from..).unwrap_or_default()) else {
                 let seen = self.input.len();
-                self.check_line(seen - line)?;
-                self.check_frame(seen)?;
+                self.check_head(line, self.without_cr(line, seen))?;
                 self.state = State::Head { line, scanned: seen };
                 return Ok(None);
             };
             let end = from + found;
+            let without_cr = self.without_cr(line, end);
+            self.check_head(line, without_cr)?;
             if self.input.get(end) == Some(&0) {
                 return Err(self.stray_nul(line, end));
             }
-            let without_cr = self.without_cr(line, end);
-            self.check_line(without_cr - line)?;
-            self.check_frame(end)?;
             if self.verb.is_none() {
                 self.read_verb(line, without_cr)?;
             } else if without_cr == line {
@@ -241,23 +239,44 @@ impl Decoder {
         self.version != Some(Version::V1_1)
     }
 
-    fn check_line(&self, bytes: usize) -> Result<(), DecodeError> {
-        let limits = &self.limits;
-        if self.verb.is_none() && bytes > limits.command_bytes_max {
-            return Err(DecodeError::CommandTooLong { limit: limits.command_bytes_max });
+    /// Holds the line from `line` to `end`, and all before it, against their limits. Of two that are exceeded the one
+    /// counts that was exceeded first, so that the answer does not depend on how the bytes were cut.
+    fn check_head(&self, line: usize, end: usize) -> Result<(), DecodeError> {
+        let (limits, frame_max) = (&self.limits, self.frame_bytes_max());
+        let line_max = match self.verb {
+            None => limits.command_bytes_max,
+            Some(_) => limits.header_bytes_max,
+        };
+        let line_end_max = line.saturating_add(line_max);
+        if end <= line_end_max.min(frame_max) {
+            return Ok(());
         }
-        if bytes > limits.header_bytes_max {
-            return Err(DecodeError::HeaderTooLong { limit: limits.header_bytes_max });
-        }
-        Ok(())
+        Err(match self.verb {
+            _ if frame_max < line_end_max => DecodeError::FrameTooLong { limit: frame_max },
+            None => DecodeError::CommandTooLong { limit: line_max },
+            Some(_) => DecodeError::HeaderTooLong { limit: line_max },
+        })
     }
 
-    fn check_frame(&self, bytes: usize) -> Result<(), DecodeError> {
-        let mut limit = self.limits.frame_bytes_max;
-        if self.version.is_none() && self.sender == Sender::Client {
-            limit = limit.min(self.limits.connect_bytes_max);
+    /// Holds a body from `head` to `end` against its limits, as [`Self::check_head`].
+    fn check_body(&self, head: usize, end: usize) -> Result<(), DecodeError> {
+        let (body_max, frame_max) = (self.limits.body_bytes_max, self.frame_bytes_max());
+        let body_end_max = head.saturating_add(body_max);
+        if end <= body_end_max.min(frame_max) {
+            return Ok(());
         }
-        if bytes > limit { Err(DecodeError::FrameTooLong { limit }) } else { Ok(()) }
+        Err(match frame_max < body_end_max {
+            true => DecodeError::FrameTooLong { limit: frame_max },
+            false => DecodeError::BodyTooLong { limit: body_max },
+        })
+    }
+
+    fn frame_bytes_max(&self) -> usize {
+        let limits = &self.limits;
+        match (self.sender, self.version) {
+            (Sender::Client, None) => limits.frame_bytes_max.min(limits.connect_bytes_max),
+            _ => limits.frame_bytes_max,
+        }
     }
 
     fn read_verb(&mut self, start: usize, end: usize) -> Result<(), DecodeError> {
@@ -331,6 +350,7 @@ impl Decoder {
 
     /// Decides how the body that begins at `head` will be read.
     fn begin_body(&mut self, head: usize) -> Result<(), DecodeError> {
+        self.check_body(head, head)?; // the headers alone may fill a frame
         let Some(length) = self.content_length()? else {
             self.state = State::Terminated { head, scanned: head };
             return Ok(());
@@ -339,8 +359,7 @@ impl Decoder {
         if length > 0 && !verb.may_have_body() {
             return Err(DecodeError::BodyNotAllowed { command: verb.as_str() });
         }
-        self.check_body(length)?;
-        self.check_frame(head.saturating_add(length))?;
+        self.check_body(head, head.saturating_add(length))?;
         let here = self.input.len() - head;
         if length <= SEPARATE_BODY_MIN || here > length {
             self.state = State::Counted { head, length };
@@ -362,11 +381,6 @@ impl Decoder {
             return Err(DecodeError::InvalidContentLength { value: quoted(value) });
         }
         Ok(Some(digits.parse().unwrap_or(usize::MAX))) // too large for a number is too large for any limit
-    }
-
-    fn check_body(&self, bytes: usize) -> Result<(), DecodeError> {
-        let limit = self.limits.body_bytes_max;
-        if bytes > limit { Err(DecodeError::BodyTooLong { limit }) } else { Ok(()) }
     }
 
     fn read_body(&mut self) -> Result<Option<Complete>, DecodeError> {
@@ -407,8 +421,7 @@ impl Decoder {
         if length > 0 && !verb.may_have_body() {
             return Err(DecodeError::BodyNotAllowed { command: verb.as_str() });
         }
-        self.check_body(length)?;
-        self.check_frame(end)?;
+        self.check_body(head, end)?;
         if found.is_none() {
             self.state = State::Terminated { head, scanned: end };
             return Ok(None);

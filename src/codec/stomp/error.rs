@@ -80,7 +80,7 @@ pub enum DecodeError {
     #[error("The content-length bytes were read and there was no trailing null byte")]
     MissingNul,
     /// The frame may not have a body.
-    #[error("A {command} frame may not have a body")]
+    #[error("The body of a {command} frame is not empty")]
     BodyNotAllowed {
         /// The frame's command.
         command: &'static str,

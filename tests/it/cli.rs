@@ -1,0 +1,186 @@
+//! The command line of the built binary: exit codes, sentences, and the life of a broker as a script sees it.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::process::{ANY_PORT, PATIENCE, Running, assert_fails, batonmq, published, run, text};
+
+#[test]
+fn help_has_examples_and_exit_codes() {
+    let directory = TempDir::new().unwrap();
+    let help = text(&run(&directory, &["--help"]).stdout);
+    assert!(help.contains("Examples:") && help.contains(batonmq::cli::EXIT_CODES), "{help}");
+    assert_eq!(text(&run(&directory, &["--version"]).stdout), format!("batonmq {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(run(&directory, &["--nonsense"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_bad_configuration_is_code_3() {
+    let directory = TempDir::new().unwrap();
+    fs::write(directory.path().join("batonmq.toml"), "[stomp]\nlenientt = true\n").unwrap();
+    for arguments in [&["check-config"][..], &["start"], &[]] {
+        assert_fails(&run(&directory, arguments), 3, &["stomp.lenientt", "batonmq.toml", "lenient,"]);
+    }
+    assert_fails(&run(&directory, &["start", "--config", "nowhere.toml"]), 3, &["nowhere.toml", "--config"]);
+    let stray =
+        batonmq(&directory).args(["check-config", "--config", "/dev/null"]).env("BATONMQ_NOTHING", "1").output();
+    assert_fails(&stray.unwrap(), 3, &["BATONMQ_NOTHING"]);
+    let uri = ["start", "--config", "/dev/null", "--listen", "stomp://127.0.0.1:0?trace=true"];
+    assert_fails(&run(&directory, &uri), 3, &["--listen", "trace", "maximumConnections"]);
+}
+
+#[test]
+fn a_good_configuration_is_told_what_it_amounts_to() {
+    let directory = TempDir::new().unwrap();
+    let output = run(&directory, &["check-config"]);
+    assert_eq!(output.status.code(), Some(0));
+    let said = text(&output.stdout);
+    assert!(said.contains("the defaults: good") && said.contains("127.0.0.1:61613"), "{said}");
+    assert!(said.contains("warning: no users"), "{said}");
+    assert!(!directory.path().join("data").exists(), "nothing was started");
+}
+
+#[test]
+fn a_taken_port_is_code_4() {
+    let directory = TempDir::new().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = run(&directory, &["start", "--listen", &format!("stomp://{address}")]);
+    assert_fails(&output, 4, &[&address, "choose another port"]);
+    assert_eq!(published(&directory.path().join("data")), None);
+}
+
+#[test]
+fn no_permission_is_code_7() {
+    let directory = TempDir::new().unwrap();
+    // Nobody can make a directory there, not even root, for whom permissions mean little.
+    let output = run(&directory, &["start", "--data", "/sys/batonmq"]);
+    assert_fails(&output, 7, &["/sys/batonmq", "access"]);
+}
+
+#[test]
+fn a_held_data_directory_is_code_8_with_no_wait() {
+    let directory = TempDir::new().unwrap();
+    let master = Running::ready(&directory, &ANY_PORT);
+    let output = run(&directory, &["start", "--no-wait", ANY_PORT[0], ANY_PORT[1]]);
+    assert_fails(&output, 8, &["data", "--no-wait"]);
+    drop(master);
+}
+
+#[test]
+fn a_standby_keeps_its_ports_closed_and_takes_over() {
+    let directory = TempDir::new().unwrap();
+    let data = directory.path().join("data");
+    let master = Running::ready(&directory, &ANY_PORT);
+    let first = published(&data).unwrap();
+    let mut standby = Running::start(&directory, &ANY_PORT);
+    standby.until("standby: another broker holds");
+    assert_eq!(published(&data).unwrap(), first, "only the master is published");
+
+    master.signal(Signal::KILL);
+    let since = Instant::now();
+    standby.until("ready");
+    assert!(since.elapsed() < Duration::from_secs(2), "took {:?} to take over", since.elapsed());
+    let second = published(&data).unwrap();
+    assert_ne!(first, second);
+    TcpStream::connect(second).unwrap();
+}
+
+#[test]
+fn a_standby_can_be_stopped() {
+    let directory = TempDir::new().unwrap();
+    let _master = Running::ready(&directory, &ANY_PORT);
+    let mut standby = Running::start(&directory, &ANY_PORT);
+    standby.until("standby");
+    standby.signal(Signal::TERM);
+    let (code, log) = standby.ended();
+    assert_eq!(code, Some(0), "{log}");
+}
+
+#[test]
+fn sigterm_and_sigint_stop_politely() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let directory = TempDir::new().unwrap();
+        let data = directory.path().join("data");
+        let running = Running::ready(&directory, &ANY_PORT);
+        let address = published(&data).unwrap();
+        TcpStream::connect(&address).unwrap();
+        running.signal(signal);
+        let (code, log) = running.ended();
+        assert_eq!(code, Some(0), "{log}");
+        assert!(log.contains("stopped"), "{log}");
+        assert_eq!(published(&data), None, "nothing is open any more");
+        TcpStream::connect(address).unwrap_err();
+    }
+}
+
+#[test]
+fn the_start_is_told_in_plain_sentences() {
+    let directory = TempDir::new().unwrap();
+    let mut running = Running::start(&directory, &["--log-level", "info", ANY_PORT[0], ANY_PORT[1]]);
+    running.until(&format!("BatonMQ {} starts", env!("CARGO_PKG_VERSION")));
+    running.until("name is batonmq");
+    running.until(&directory.path().join("data").display().to_string());
+    running.until("connector stomp listens on stomp://127.0.0.1:");
+    running.until("stop with Ctrl-C or SIGTERM");
+}
+
+#[test]
+fn a_json_log_is_one_object_a_line() {
+    let directory = TempDir::new().unwrap();
+    fs::write(directory.path().join("batonmq.toml"), "log.format = \"json\"\n").unwrap();
+    let mut running = Running::start(&directory, &ANY_PORT);
+    let line = running.until("ready");
+    let object = serde_json::from_str::<serde_json::Value>(&line).unwrap();
+    assert_eq!(object["level"], "INFO");
+}
+
+#[test]
+fn one_connection_too_many_is_told_so() {
+    let directory = TempDir::new().unwrap();
+    let mut running = Running::ready(&directory, &["--listen", "stomp://127.0.0.1:0?maximumConnections=2"]);
+    let address = published(&directory.path().join("data")).unwrap();
+    let kept = [TcpStream::connect(&address).unwrap(), TcpStream::connect(&address).unwrap()];
+    let mut refused = TcpStream::connect(&address).unwrap();
+    let mut said = String::new();
+    refused.write_all(b"CONNECT\naccept-version:1.2\n\n\0").unwrap();
+    refused.shutdown(std::net::Shutdown::Write).unwrap();
+    refused.read_to_string(&mut said).unwrap();
+    assert!(said.starts_with("ERROR\nmessage:maximum number of connections (2) reached\n"), "{said}");
+    running.until("maximumConnections is reached");
+
+    // A place that is given back can be taken.
+    drop(kept);
+    let since = Instant::now();
+    loop {
+        let mut again = TcpStream::connect(&address).unwrap();
+        again.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        match again.read(&mut [0; 64]) {
+            Err(_) => return, // nobody told it to go
+            Ok(read) => assert!(since.elapsed() < PATIENCE, "the places never came back: {read} bytes said so"),
+        }
+    }
+}
+
+#[test]
+fn passwd_hashes_what_is_piped_in() {
+    let directory = TempDir::new().unwrap();
+    let mut command = batonmq(&directory);
+    let mut child = command.arg("passwd").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"correct horse\n").unwrap();
+    let hash = text(&child.wait_with_output().unwrap().stdout);
+    assert!(hash.starts_with("$argon2id$"), "{hash}");
+    fs::write(directory.path().join("hash"), hash).unwrap();
+    fs::write(directory.path().join("u.toml"), "[[users]]\nname = \"u\"\npassword_hash_file = \"hash\"\n").unwrap();
+    let checked = run(&directory, &["check-config", "--config", "u.toml"]);
+    assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
+    assert_fails(&run(&directory, &["passwd"]), 1, &["empty"]);
+}

@@ -1,0 +1,59 @@
+//! What the documents say exists.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
+
+use batonmq::cli::EXIT_CODES;
+
+fn read(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
+}
+
+/// The lines of a document's fenced blocks of this language.
+fn fenced(document: &str, language: &str) -> Vec<String> {
+    let (mut lines, mut inside) = (Vec::new(), false);
+    for line in document.lines() {
+        match line.trim_start().strip_prefix("```") {
+            Some(tag) if !inside => inside = tag.trim() == language,
+            Some(_) => inside = false,
+            None if inside => lines.push(line.trim().to_owned()),
+            None => {}
+        }
+    }
+    lines
+}
+
+#[test]
+fn the_first_screen_has_the_two_commands() {
+    let readme = read("README.md");
+    let first_screen = readme.lines().take(50).collect::<Vec<_>>().join("\n");
+    assert_eq!(fenced(&first_screen, "sh"), ["cargo run --release", "tests/run"]);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/run");
+    let mode = fs::metadata(script).expect("the second command is there").permissions().mode();
+    assert_ne!(mode & 0o111, 0, "tests/run is executable");
+}
+
+#[test]
+fn every_batonmq_command_in_the_documents_exists() {
+    for document in ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"] {
+        for line in fenced(&read(document), "console") {
+            let Some(command) = line.strip_prefix("$ batonmq") else { continue };
+            let words = command.split_whitespace().take_while(|word| !matches!(*word, "<" | "|" | "#"));
+            let subcommands = words.take_while(|word| !word.starts_with('-')).filter(|word| !word.contains('/'));
+            let asked = Command::new(env!("CARGO_BIN_EXE_batonmq")).args(subcommands).arg("--help").output().unwrap();
+            assert!(asked.status.success(), "{document}: {line}");
+            let help = String::from_utf8(asked.stdout).unwrap();
+            let flags = command.split_whitespace().filter(|word| word.starts_with("--"));
+            flags.for_each(|flag| assert!(help.contains(flag), "{document}: {line}: no {flag}"));
+        }
+    }
+}
+
+#[test]
+fn the_readme_has_the_exit_codes_of_the_program() {
+    let readme = read("README.md");
+    for line in EXIT_CODES.lines().skip(1) {
+        let (code, meaning) = line.trim().split_once("  ").unwrap();
+        let row = format!("| {code} | {} |", meaning.trim());
+        assert!(readme.contains(&row), "README.md lacks the row: {row}");
+    }
+}

@@ -1,0 +1,198 @@
+//! The behaviour suite: what a `PersistenceAdapter` is. Every case runs on every backend; a backend is done when they
+//! pass. Then what only the journal promises: what its files mean at the start, crashes at every I/O call, its space.
+
+mod cases;
+mod crash;
+mod faulty_disk;
+mod script;
+mod seed;
+
+use std::{future::Future, path::Path, sync::Arc};
+
+use batonmq::{
+    persistence::{
+        CommitError, Committed, MemoryAdapter, MemoryStore, MessageReader, PersistenceAdapter, Window,
+        journal::{JournalAdapter, JournalOptions},
+    },
+    types::{
+        Batch, BatchNumber, Catalog, DestinationId, Held, Holder, Message, MessageDraft, Op, Priority, Sequence,
+        Stored, Tenure,
+    },
+};
+use bytes::Bytes;
+use smallvec::smallvec;
+
+/// A store that outlives the adapters that are opened on it, one after the other. Gone with the value.
+trait Backend: Send + Sync + 'static {
+    type Adapter: PersistenceAdapter;
+
+    fn new() -> impl Future<Output = Self> + Send;
+
+    /// As a broker does that starts on it.
+    fn open(&self) -> impl Future<Output = Self::Adapter> + Send;
+}
+
+/// The store in memory.
+struct Memory(MemoryStore);
+
+impl Backend for Memory {
+    type Adapter = MemoryAdapter;
+
+    async fn new() -> Self {
+        Self(MemoryStore::default())
+    }
+
+    async fn open(&self) -> MemoryAdapter {
+        MemoryAdapter::open(&self.0)
+    }
+}
+
+/// A journal in real files, with segments so small that a test fills many.
+struct Journal(tempfile::TempDir);
+
+impl Journal {
+    const SEGMENT_BYTES: u64 = 256 << 10;
+
+    fn data(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Backend for Journal {
+    type Adapter = JournalAdapter;
+
+    async fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    async fn open(&self) -> JournalAdapter {
+        let options = JournalOptions { segment_bytes: Self::SEGMENT_BYTES, ..JournalOptions::default() };
+        JournalAdapter::open(self.data(), options).unwrap()
+    }
+}
+
+/// Lists the cases once, and defines `run_on!`, which makes one module a backend with one test a case.
+macro_rules! conformance {
+    (($d:tt) $($case:ident)*) => {
+        macro_rules! run_on {
+            ($d module:ident, $d backend:ty) => {
+                mod $d module {
+                    use super::*;
+                    $(
+                        #[tokio::test]
+                        async fn $case() {
+                            cases::$case(&<$d backend as Backend>::new().await).await;
+                        }
+                    )*
+                }
+            };
+        }
+    };
+}
+
+conformance! { ($)
+    a_new_store_is_empty
+    a_message_comes_back_as_it_was
+    a_batch_is_applied_whole
+    commit_twice_is_once
+    an_insert_of_what_is_there_changes_nothing
+    r1_a_settled_message_is_gone
+    a_message_stays_until_every_holder_settled
+    settling_what_is_not_there_is_nothing
+    r9_a_return_keeps_its_absolute_numbers
+    r9_a_mark_never_falls
+    the_catalog_survives
+    r29_ids_are_known_after_what_they_named_is_gone
+    a_deleted_durable_takes_its_part_of_every_message
+    reads_in_order_of_acceptance_by_priority
+    a_page_keeps_to_its_window
+    r17_a_tenure_that_is_not_above_is_deposed
+    r17_the_highest_tenure_survives
+    r11_a_raised_token_carries_on_in_its_term
+    nothing_is_committed_before_a_raise
+    r34_a_copy_changes_nothing_that_is_read
+    r34_a_copied_message_that_is_settled_never_comes_back
+    r34_a_copy_of_a_settled_message_is_nothing
+    a_large_message_and_a_large_batch_come_back
+    reopening_keeps_every_promise
+}
+
+run_on!(memory, Memory);
+run_on!(journal, Journal);
+
+/// A broker's side of an adapter: its tenure, and the numbers of its batches.
+struct Broker<A> {
+    adapter: A,
+    catalog: Catalog,
+    tenure: Tenure,
+    number: u64,
+}
+
+impl<A: PersistenceAdapter> Broker<A> {
+    /// Takes over what lies in the backend.
+    async fn start<B: Backend<Adapter = A>>(backend: &B) -> Self {
+        Self::on(backend.open().await).await
+    }
+
+    async fn on(mut adapter: A) -> Self {
+        let catalog = adapter.recover().await.unwrap();
+        let tenure = Tenure::default().next_above(catalog.tenure);
+        adapter.raise(tenure).await.unwrap();
+        Self { adapter, catalog, tenure, number: 0 }
+    }
+
+    /// Commits the next batch.
+    async fn try_commit(&mut self, ops: Vec<Op>) -> Result<Committed, CommitError> {
+        self.number += 1;
+        self.adapter.try_commit(&Arc::new(Batch { number: BatchNumber(self.number), ops })).await
+    }
+
+    async fn commit(&mut self, ops: Vec<Op>) -> Committed {
+        self.try_commit(ops).await.unwrap()
+    }
+
+    /// Every message of a destination, highest priority first, in pages of three.
+    async fn messages(&self, destination: DestinationId) -> Vec<Stored> {
+        let mut messages = Vec::new();
+        for level in (0..10).rev() {
+            messages.extend(read_lane(&self.adapter.reader(), destination, Priority::clamped(level)).await);
+        }
+        messages
+    }
+}
+
+async fn read_lane(reader: &impl MessageReader, destination: DestinationId, priority: Priority) -> Vec<Stored> {
+    let window = Window { messages: 3, bytes: usize::MAX };
+    let mut messages: Vec<Stored> = Vec::new();
+    loop {
+        let after = messages.last().map_or(Sequence::ZERO, |stored| stored.sequence);
+        let page = reader.page(destination, priority, after, window).await.unwrap();
+        if page.is_empty() {
+            return messages;
+        }
+        messages.extend(page);
+    }
+}
+
+const ORDERS: DestinationId = DestinationId(1);
+const NEWS: DestinationId = DestinationId(2);
+
+/// A message of `size` bytes in `ORDERS`, held by the queue.
+fn stored(sequence: Sequence, size: usize) -> Stored {
+    let id = format!("ID:test-{sequence}");
+    let draft = MessageDraft { id: id.as_str().into(), body: Bytes::from(vec![b'x'; size]), ..MessageDraft::default() };
+    let message = Arc::new(Message::new(draft));
+    Stored { sequence, destination: ORDERS, holders: smallvec![Held::fresh(Holder::Queue(ORDERS))], message }
+}
+
+fn insert(sequence: Sequence, size: usize) -> Op {
+    Op::Insert(stored(sequence, size))
+}
+
+fn settle(sequence: Sequence) -> Op {
+    Op::Settle { sequence, holder: Holder::Queue(ORDERS) }
+}
+
+fn sequences(messages: &[Stored]) -> Vec<Sequence> {
+    messages.iter().map(|stored| stored.sequence).collect()
+}

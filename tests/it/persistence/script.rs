@@ -1,0 +1,175 @@
+//! A seeded script of batches, and a naive model of what a store has to hold after them.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use batonmq::{
+    persistence::PersistenceAdapter,
+    types::{
+        Catalog, Destination, DestinationId, Durable, DurableId, Held, Holder, Op, Priority, Sequence, Stored, Tenure,
+        Term, Timestamp,
+    },
+};
+use smallvec::SmallVec;
+
+use super::{Broker, NEWS, ORDERS, read_lane, seed::Rng, stored};
+
+/// What a store has to hold: the definition, as simple as it can be.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Model {
+    pub(super) messages: BTreeMap<Sequence, Stored>,
+    pub(super) catalog: Catalog,
+}
+
+impl Model {
+    pub(super) fn apply(&mut self, ops: &[Op]) {
+        for op in ops {
+            self.catalog.apply(op);
+            match op {
+                Op::Insert(stored) => _ = self.messages.entry(stored.sequence).or_insert_with(|| stored.clone()),
+                Op::Settle { sequence, holder } => self.settle(*sequence, *holder),
+                Op::Return { sequence, held } => {
+                    let holders = self.messages.get_mut(sequence).map(|stored| &mut stored.holders);
+                    for part in holders.into_iter().flatten().filter(|part| part.holder == held.holder) {
+                        *part = *held;
+                    }
+                }
+                Op::DeleteDurable { id } => {
+                    for sequence in self.messages.keys().copied().collect::<Vec<_>>() {
+                        self.settle(sequence, Holder::Durable(*id));
+                    }
+                }
+                Op::Copy(_) | Op::Mark { .. } | Op::CreateDestination { .. } | Op::CreateDurable { .. } => {}
+            }
+        }
+    }
+
+    fn settle(&mut self, sequence: Sequence, holder: Holder) {
+        let Some(stored) = self.messages.get_mut(&sequence) else { return };
+        stored.holders.retain(|part| part.holder != holder);
+        if stored.holders.is_empty() {
+            self.messages.remove(&sequence);
+        }
+    }
+
+    /// What an adapter holds, read as a broker reads it.
+    pub(super) async fn read(broker: &Broker<impl PersistenceAdapter>) -> Self {
+        let mut messages = BTreeMap::new();
+        let reader = broker.adapter.reader();
+        for destination in broker.catalog.destinations.keys() {
+            for level in 0..10 {
+                for stored in read_lane(&reader, *destination, Priority::clamped(level)).await {
+                    assert_eq!((stored.destination, stored.message.priority.level()), (*destination, level));
+                    messages.insert(stored.sequence, stored);
+                }
+            }
+        }
+        Self { messages, catalog: broker.catalog.clone() }
+    }
+
+    /// Messages and catalog; the tenure is its own promise.
+    pub(super) fn same_but_for_the_tenure(&self, other: &Self) -> bool {
+        let timeless = |catalog: &Catalog| Catalog { tenure: Tenure::default(), ..catalog.clone() };
+        self.messages == other.messages && timeless(&self.catalog) == timeless(&other.catalog)
+    }
+}
+
+/// Makes the batches that a broker could.
+pub(super) struct Script {
+    rng: Rng,
+    term: Term,
+    counter: u64,
+    /// Copies that the store asked for.
+    wishes: VecDeque<Sequence>,
+    body_bytes_max: usize,
+}
+
+impl Script {
+    pub(super) fn new(rng: Rng, body_bytes_max: usize) -> Self {
+        Self { rng, term: Term(1), counter: 0, wishes: VecDeque::new(), body_bytes_max }
+    }
+
+    pub(super) fn seed(&self) -> u64 {
+        self.rng.seed()
+    }
+
+    /// What a broker does first.
+    pub(super) fn first_batch() -> Vec<Op> {
+        let durable = |name: &str| Durable { client_id: "c".into(), name: name.into(), topic: NEWS };
+        vec![
+            Op::CreateDestination { id: ORDERS, destination: Destination::queue("orders") },
+            Op::CreateDestination { id: NEWS, destination: Destination::topic("news") },
+            Op::CreateDurable { id: DurableId(1), durable: durable("one") },
+            Op::CreateDurable { id: DurableId(2), durable: durable("two") },
+        ]
+    }
+
+    /// A new term's sequences are above the last one's.
+    pub(super) fn new_term(&mut self, tenure: Tenure) {
+        (self.term, self.counter) = (tenure.term, 0);
+        self.wishes.clear();
+    }
+
+    pub(super) fn wish(&mut self, copies_asked: Vec<Sequence>) {
+        self.wishes.extend(copies_asked);
+    }
+
+    /// The next batch: no two operations on one message (R1).
+    pub(super) fn next_batch(&mut self, model: &Model) -> Vec<Op> {
+        let mut ops = Vec::new();
+        let live: Vec<Sequence> = model.messages.keys().copied().collect();
+        let mut touched = std::collections::BTreeSet::new();
+        for _ in 0..self.rng.below(4) {
+            // old ones too, but mostly the newest: so that segments hold little that is live
+            let Some(index) = live.len().checked_sub(1 + self.rng.below(6)) else { break };
+            let index = if self.rng.one_in(10) { self.rng.below(live.len()) } else { index };
+            let stored = &model.messages[&live[index]];
+            if touched.insert(stored.sequence) {
+                ops.push(self.change(stored));
+            }
+        }
+        while let Some(sequence) = self.wishes.pop_front() {
+            if let Some(stored) = model.messages.get(&sequence).filter(|_| touched.insert(sequence)) {
+                ops.push(Op::Copy(stored.clone()));
+            }
+        }
+        for _ in 0..self.rng.below(3) {
+            ops.push(Op::Insert(self.message()));
+        }
+        if self.rng.one_in(8) {
+            let upto = Sequence::new(self.term, self.rng.next() % 1_000);
+            ops.push(Op::Mark { holder: Holder::Queue(ORDERS), upto });
+        }
+        if self.rng.one_in(16) {
+            let id = DestinationId(3 + self.rng.next() % 5);
+            ops.push(Op::CreateDestination { id, destination: Destination::queue(&format!("q{}", id.0)) });
+        }
+        if ops.is_empty() {
+            ops.push(Op::Insert(self.message()));
+        }
+        ops
+    }
+
+    fn change(&mut self, stored: &Stored) -> Op {
+        let part = stored.holders[self.rng.below(stored.holders.len())];
+        if self.rng.one_in(6) {
+            let held = Held { deliveries: part.deliveries + 1, failures: 1, due: Some(Timestamp(99)), ..part };
+            return Op::Return { sequence: stored.sequence, held };
+        }
+        Op::Settle { sequence: stored.sequence, holder: part.holder }
+    }
+
+    fn message(&mut self) -> Stored {
+        self.counter += 1;
+        let mut message = stored(Sequence::new(self.term, self.counter), self.rng.below(self.body_bytes_max));
+        if self.rng.one_in(3) {
+            let both = [1, 2].map(|id| Held::fresh(Holder::Durable(DurableId(id))));
+            (message.destination, message.holders) = (NEWS, SmallVec::from_slice(&both));
+        }
+        if self.rng.one_in(4) {
+            let mut draft = message.message.to_draft();
+            draft.priority = Priority::clamped(self.rng.below(10) as u8);
+            message.message = std::sync::Arc::new(batonmq::types::Message::new(draft));
+        }
+        message
+    }
+}

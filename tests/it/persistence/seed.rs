@@ -1,0 +1,51 @@
+//! Seeded choices. A failure prints its seed, and `BATONMQ_SEED` repeats it.
+
+use std::hash::{BuildHasher, RandomState};
+
+/// A sequence of choices (SplitMix64, Steele, Lea and Flood 2014).
+#[derive(Debug)]
+pub(super) struct Rng {
+    seed: u64,
+    state: u64,
+}
+
+impl Rng {
+    /// From `BATONMQ_SEED`, or a new seed.
+    pub(super) fn from_env() -> Self {
+        let seed = std::env::var("BATONMQ_SEED").ok().map(|seed| seed.parse().expect("BATONMQ_SEED is a number"));
+        Self::new(seed.unwrap_or_else(|| RandomState::new().hash_one(0) >> 32))
+    }
+
+    pub(super) fn new(seed: u64) -> Self {
+        Self { seed, state: seed }
+    }
+
+    pub(super) fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    pub(super) fn next(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Below `bound`.
+    pub(super) fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+
+    pub(super) fn one_in(&mut self, times: usize) -> bool {
+        self.below(times) == 0
+    }
+}
+
+impl Drop for Rng {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("repeat with BATONMQ_SEED={}", self.seed);
+        }
+    }
+}
