@@ -265,14 +265,19 @@ impl Core {
 
     /// Acknowledgements that do not count: the deliveries are the consumer's again, or the queue's if it is gone.
     pub(super) fn give_back(&mut self, now: Timestamp, acks: Vec<Acknowledged>, effects: &mut Effects) {
+        let mut queues: Vec<QueueKey> = Vec::new();
         for acknowledged in acks {
             match self.consumers.get_mut(acknowledged.consumer) {
                 Some(consumer) => consumer.put_back(acknowledged.in_flight),
                 None => {
                     self.return_lost(now, acknowledged.queue, acknowledged.in_flight.entry, effects);
-                    self.dispatch(now, acknowledged.queue, effects);
+                    queues.push(acknowledged.queue);
                 }
             }
+        }
+        queues.dedup();
+        for key in queues {
+            self.dispatch(now, key, effects);
         }
     }
 }

@@ -133,3 +133,15 @@ fn r9_deliveries_are_counted_and_survive_as_absolute_numbers() {
     table.sync();
     assert!(table.deliveries(next).iter().all(|delivery| delivery.deliveries == 4 && delivery.redelivered));
 }
+
+#[test]
+fn a_closing_connection_does_not_deliver_to_itself() {
+    let (mut table, consumer) = three_in_flight(AckMode::Individual);
+    table.subscribe(consumer, 2, "orders", AckMode::Individual, 10);
+    table.close(consumer);
+    assert!(table.got(consumer).is_empty());
+    let next = table.connect();
+    table.subscribe(next, 1, "orders", AckMode::Individual, 10);
+    let counts: Vec<_> = table.deliveries(next).iter().map(|delivery| delivery.deliveries).collect();
+    assert_eq!(counts, [2, 2, 2]);
+}
