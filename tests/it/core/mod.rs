@@ -4,4 +4,5 @@
 mod acks;
 mod dispatch;
 mod fixture;
+mod rejections;
 mod store;
