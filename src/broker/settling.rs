@@ -22,7 +22,7 @@ impl Core {
     ) -> Result<(), Refusal> {
         let (key, tag) = self.find_delivery(session, &ack)?;
         if let Some(name) = &ack.transaction {
-            return self.ack_in_transaction(session, key, tag, ack.verdict, name);
+            return self.ack_in_transaction(now, session, (key, tag), ack.verdict, name, effects);
         }
         let Some(consumer) = self.consumers.get_mut(key) else { return Ok(()) };
         let (queue, mode) = (consumer.queue, consumer.ack);
@@ -120,11 +120,12 @@ impl Core {
 
     fn ack_in_transaction(
         &mut self,
+        now: Timestamp,
         session: SessionId,
-        key: ConsumerKey,
-        tag: DeliveryTag,
+        (key, tag): (ConsumerKey, DeliveryTag),
         verdict: Verdict,
         name: &TransactionName,
+        effects: &mut Effects,
     ) -> Result<(), Refusal> {
         self.open_transaction(session, name, 0)?;
         let Some(consumer) = self.consumers.get_mut(key) else { return Ok(()) };
@@ -135,11 +136,12 @@ impl Core {
         }
         self.open_transaction(session, name, 0)?.acks.append(&mut acks);
         self.offer_turn(key);
+        self.dispatch(now, queue, effects);
         Ok(())
     }
 
     /// An open transaction with room for one more operation of `bytes`.
-    fn open_transaction(
+    pub(super) fn open_transaction(
         &mut self,
         session: SessionId,
         name: &TransactionName,

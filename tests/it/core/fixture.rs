@@ -134,12 +134,19 @@ impl Table {
     }
 
     pub(super) fn send_in(&mut self, session: SessionId, transaction: &str, queue: &str, id: &str) {
-        let send = Send {
-            destination: Destination::queue(queue),
-            message: Arc::new(Message::new(draft(id))),
-            transaction: Some(transaction.into()),
-        };
-        self.apply(session, Command::Send(send)).unwrap();
+        self.send_to_in(session, transaction, &Destination::queue(queue), draft(id)).unwrap();
+    }
+
+    pub(super) fn send_to_in(
+        &mut self,
+        session: SessionId,
+        transaction: &str,
+        destination: &Destination,
+        draft: MessageDraft,
+    ) -> Result<(), Refusal> {
+        let (destination, message) = (destination.clone(), Arc::new(Message::new(draft)));
+        let send = Send { destination, message, transaction: Some(transaction.into()) };
+        refused(self.apply(session, Command::Send(send)))
     }
 
     pub(super) fn send_to(

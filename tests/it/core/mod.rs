@@ -6,3 +6,4 @@ mod dispatch;
 mod fixture;
 mod rejections;
 mod store;
+mod transactions;
