@@ -10,6 +10,7 @@ mod cli;
 mod codec;
 mod crash;
 mod docs;
+mod engine;
 mod harness;
 mod layering;
 mod persistence;
