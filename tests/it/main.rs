@@ -13,6 +13,7 @@ mod crash;
 mod docs;
 mod harness;
 mod layering;
+mod own_messages;
 mod persistence;
 mod polite_stop;
 mod process;
