@@ -110,7 +110,7 @@ impl Engine {
             if deadline != armed {
                 armed = deadline;
                 if let Some(at) = deadline {
-                    timer.as_mut().reset(self.clock.instant_of(at).into());
+                    timer.as_mut().reset(self.clock.instant_of(at));
                 }
             }
             let mut reply = None;

@@ -2,8 +2,10 @@
 
 use std::{
     fmt,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
+
+use tokio::time::Instant;
 
 /// A point in time. Unit: milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,7 +35,8 @@ impl fmt::Display for Timestamp {
 /// The wall clock at the start, and the monotonic clock since.
 ///
 /// Always true: `now` never goes back, whatever happens to the machine's clock. A step of the wall clock is followed
-/// only at the next start; delays and deadlines are right meanwhile.
+/// only at the next start; delays and deadlines are right meanwhile. The monotonic clock is the runtime's, so that tests
+/// may pause it.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     started: Instant,

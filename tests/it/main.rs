@@ -11,6 +11,7 @@ mod codec;
 mod core;
 mod crash;
 mod docs;
+mod engine;
 mod harness;
 mod layering;
 mod own_messages;

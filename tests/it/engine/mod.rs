@@ -1,0 +1,6 @@
+//! The engine over a store of the tests' own that refuses, fills up and loses its connection. Time is paused: it passes
+//! only when nobody works.
+
+mod broker;
+mod receipts;
+mod store;
