@@ -351,8 +351,8 @@ impl OpenBatch {
             self.clear(slot);
         }
         let unit = self.units.get_mut(slot.0)?;
+        unit.tainted |= !clean;
         if !gone {
-            unit.tainted |= !clean;
             return None;
         }
         let nothing_left = unit.transaction.is_none() && !unit.tainted && unit.live().next().is_none();
