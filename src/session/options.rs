@@ -72,6 +72,7 @@ pub(super) mod tests {
                 header_bytes_max: 10 << 10,
                 headers_max: 1_000,
                 body_bytes_max: 100 << 20,
+                frame_bytes_max: 101 << 20,
             },
             limits: Limits {
                 destinations_max: 1_000,
@@ -86,7 +87,7 @@ pub(super) mod tests {
             broker_name: "test.broker".into(),
             term_started: Timestamp(1_700_000_000_000),
             clock: Clock::start(),
-            authenticator: Authenticator::new([]).unwrap(),
+            authenticator: Arc::new(Authenticator::new([]).unwrap()),
         }
     }
 }

@@ -275,7 +275,8 @@ fn with_user() -> SessionOptions {
     use argon2::{Algorithm, Argon2, Params, PasswordHasher, Version, password_hash::phc::PasswordHash};
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(8, 1, 1, None).unwrap());
     let hash: PasswordHash = argon2.hash_password(b"secret").unwrap();
-    SessionOptions { authenticator: Authenticator::new([("alice".into(), hash.to_string())]).unwrap(), ..options() }
+    let authenticator = Authenticator::new([("alice".into(), hash.to_string())]).unwrap();
+    SessionOptions { authenticator: Arc::new(authenticator), ..options() }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use batonmq::{
         PersistenceAdapter,
         journal::{JournalAdapter, JournalOptions},
     },
-    types::{Op, Sequence, Term},
+    types::{Op, Sequence, Stored, Term},
 };
 
 use super::{Broker, ORDERS, insert, sequences, settle, stored};
@@ -35,7 +35,7 @@ async fn r34_one_old_message_and_2_gb_take_three_segments_and_no_more_copies_tha
     while broker.adapter.usage().written_bytes < THROUGH_BYTES {
         let mut ops: Vec<Op> = (next..next + BATCH_MESSAGES).map(|counter| insert(seq(counter), BODY_BYTES)).collect();
         ops.extend((next.saturating_sub(BATCH_MESSAGES).max(2)..next).map(|counter| settle(seq(counter))));
-        ops.extend(wishes.drain(..).filter(|wish| *wish == old.sequence).map(|_| Op::Copy(old.clone())));
+        ops.extend(wishes.drain(..).filter(|wish: &Stored| wish.sequence == old.sequence).map(Op::Copy));
         next += BATCH_MESSAGES;
         wishes = broker.commit(ops).await.copies_asked;
         most = most.max(files_in(data.path()).len());
@@ -66,11 +66,11 @@ async fn r34_copying_stays_below_writing_and_bounds_the_garbage() {
         if round >= 300 && round % 2 == 0 {
             ops.push(settle(seq(3 * (round - 300) + 1))); // and of these every second one for 300 rounds only
         }
-        let stays = |wish: &Sequence| {
-            let (kept, at) = (wish.counter() % 3 == 1, wish.counter() / 3);
+        let stays = |wish: &Stored| {
+            let (kept, at) = (wish.sequence.counter() % 3 == 1, wish.sequence.counter() / 3);
             kept && (at % 2 == 1 || at + 300 > round) || !kept && at == round
         };
-        ops.extend(wishes.drain(..).filter(stays).map(|wish| Op::Copy(stored(wish, 1_000))));
+        ops.extend(wishes.drain(..).filter(stays).map(Op::Copy));
         wishes = broker.commit(ops).await.copies_asked;
         let usage = broker.adapter.usage();
         assert!(usage.copied_bytes <= usage.written_bytes, "round {round}: {usage:?}");
