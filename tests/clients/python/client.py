@@ -9,6 +9,7 @@ import itertools
 import queue
 import sys
 import threading
+import time
 
 import stomp
 
@@ -47,9 +48,17 @@ class Client(stomp.ConnectionListener):
 
     def connect(self):
         """Connects, also once more after the connection was lost; tries until the broker is there."""
-        self._greeted.clear()
-        self.lost.clear()
-        self.connection.connect(*self._credentials, wait=True, headers=self._connect_headers)
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            self._greeted.clear()
+            self.lost.clear()
+            try:
+                self.connection.connect(*self._credentials, wait=True, headers=self._connect_headers)
+                break
+            except (OSError, stomp.exception.ConnectFailedException, stomp.exception.NotConnectedException):
+                # A dying broker may still have taken the connection. An ERROR is an answer, and final.
+                if not self.errors.empty() or time.monotonic() > deadline:
+                    raise
         assert self._greeted.wait(PATIENCE), "no CONNECTED"
 
     # What stomp.py calls, on its own thread.

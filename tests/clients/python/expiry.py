@@ -17,7 +17,6 @@ def scenario(arguments):
     equal(dead.headers.get("expires", "0"), "0")
     equal(dead.headers["original-destination"], "/queue/perishable")
     assert "expired" in dead.headers["dlqDeliveryFailureCause"].lower(), dead.headers
-    assert int(time.time() * 1000) >= soon
     client.ack(dead)
     client.subscribe("/queue/perishable", ack="client-individual", id="rest")
     message = client.message()
