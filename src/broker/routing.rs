@@ -47,6 +47,9 @@ impl Core {
     ) -> Result<(), NotDone> {
         self.admit_size(&send.message)?;
         self.session(session)?;
+        if let Some(name) = &send.transaction {
+            self.open_transaction(session, name, send.message.size())?; // before a place is made for what is refused
+        }
         self.place(&send.destination, effects)?;
         if send.transaction.is_some() {
             return Ok(self.send_in_transaction(session, send)?);

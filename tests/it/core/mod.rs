@@ -6,4 +6,5 @@ mod dispatch;
 mod fixture;
 mod rejections;
 mod store;
+mod topics;
 mod transactions;
