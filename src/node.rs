@@ -6,11 +6,12 @@
 //! On failure: a [`NodeError`], which ends the process. `kill -9` is an ordinary event: what was confirmed is safe.
 
 use std::{
+    error::Error,
     future::Future,
     io,
     path::{Path, PathBuf},
     pin::pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -149,7 +150,12 @@ async fn run_term<A: PersistenceAdapter>(
     };
     tracing::info!(term = tenure.term.0, destinations = catalog.destinations.len(), "this broker is the master");
     let tasks = Tasks::new();
-    let engine = start_engine(adapter, catalog, tenure, &config, &tasks).await?;
+    let failed = Failed::default();
+    let loading = start_engine(adapter, catalog, tenure, &config, &tasks, &failed);
+    let Some(engine) = signals.unless(loading).await.transpose()? else {
+        tracing::info!("stopping: asked to while messages were being read from the store");
+        return Ok(());
+    };
     let open = match doors.open().await {
         Ok(open) => open,
         Err(error) => {
@@ -157,8 +163,13 @@ async fn run_term<A: PersistenceAdapter>(
             return Err(error.into());
         }
     };
-    Term::begin(config, engine, tasks, open)?.run(signals).await
+    Term::begin(config, engine, tasks, open)?.run(signals).await?;
+    // A task that fails while it stops has been asked to end, and so brings nothing down; the process tells all the same.
+    failed.get().map_or(Ok(()), |task| Err(NodeError::TaskEnded(task)))
 }
+
+/// The first essential task that ended with an error.
+type Failed = Arc<OnceLock<&'static str>>;
 
 /// The engine of a term and its way to the store, as tasks without which the term is worth nothing.
 async fn start_engine<A: PersistenceAdapter>(
@@ -167,6 +178,7 @@ async fn start_engine<A: PersistenceAdapter>(
     tenure: Tenure,
     config: &Config,
     tasks: &Tasks,
+    failed: &Failed,
 ) -> Result<EngineHandle, StoreError> {
     let options = CoreOptions {
         limits: config.limits.clone(),
@@ -174,15 +186,16 @@ async fn start_engine<A: PersistenceAdapter>(
         message_bytes_max: adapter.limits().message_bytes_max,
     };
     let running = engine::start(adapter, options, catalog, tenure, Clock::start(), tasks.stop_token()).await?;
-    tasks.spawn_essential("engine", log_error(running.engine));
-    tasks.spawn_essential("store", log_error(running.store));
+    tasks.spawn_essential("engine", log_error("engine", failed.clone(), running.engine));
+    tasks.spawn_essential("store", log_error("store", failed.clone(), running.store));
     Ok(running.handle)
 }
 
 /// An essential task's error is logged where it ends.
-async fn log_error<E: std::error::Error>(task: impl Future<Output = Result<(), E>>) {
+async fn log_error<E: Error>(name: &'static str, failed: Failed, task: impl Future<Output = Result<(), E>>) {
     if let Err(error) = task.await {
-        let causes = std::iter::successors(error.source(), |cause| cause.source());
+        failed.get_or_init(|| name);
+        let causes = std::iter::successors(error.source(), |&cause| cause.source());
         let causes: String = causes.map(|cause| format!(": {cause}")).collect();
         tracing::error!("{error}{causes}");
     }
@@ -191,6 +204,8 @@ async fn log_error<E: std::error::Error>(task: impl Future<Output = Result<(), E
 /// What exists while this broker is the master and its doors are open.
 struct Term {
     config: Arc<Config>,
+    /// Kept while sessions come and go: an engine that nobody can reach any more ends by itself.
+    engine: EngineHandle,
     tasks: Tasks,
     listeners: Tasks,
     sessions: Tasks,
@@ -206,12 +221,12 @@ impl Term {
             path: config.data.clone(),
             source,
         })?;
-        open.serve(&Service::new(engine, &config, Clock::start())?, &listeners, &sessions);
+        open.serve(&Service::new(engine.clone(), &config, Clock::start())?, &listeners, &sessions);
         for (name, uri) in addresses {
             tracing::info!("connector {name} listens on {uri}");
         }
         tracing::info!("ready; stop with Ctrl-C or SIGTERM");
-        Ok(Self { config, tasks, listeners, sessions, published })
+        Ok(Self { config, engine, tasks, listeners, sessions, published })
     }
 
     async fn run(self, signals: &mut Signals) -> Result<(), NodeError> {
@@ -227,6 +242,10 @@ impl Term {
         let tasks = self.tasks.clone();
         tokio::select! {
             stopped = self.stop() => stopped,
+            task = tasks.broken() => {
+                tasks.abort();
+                Err(NodeError::TaskEnded(task))
+            }
             _ = signals.next() => {
                 tasks.abort();
                 Err(NodeError::StoppedAtOnce)
@@ -248,7 +267,9 @@ impl Term {
             self.sessions.abort();
         }
         tracing::debug!(open, "connections are closed");
-        self.tasks.stop(remaining()).await.map_err(NodeError::StopTimeout)
+        let stopped = self.tasks.stop(remaining()).await.map_err(NodeError::StopTimeout);
+        drop(self.engine);
+        stopped
     }
 }
 

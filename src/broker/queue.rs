@@ -144,7 +144,14 @@ impl Queue {
 
     /// Gives back what was taken out; it keeps its place.
     pub(super) fn put_back(&mut self, entry: Entry) {
-        self.lane(entry.message.priority).returned.insert(entry.sequence, entry);
+        let lane = self.lane(entry.message.priority);
+        // Not always before what is fresh: a delay may end after a restart, when all the others are loaded as fresh.
+        let at = lane.fresh.partition_point(|fresh| fresh.sequence < entry.sequence);
+        if at == 0 {
+            lane.returned.insert(entry.sequence, entry);
+        } else {
+            lane.fresh.insert(at, entry);
+        }
     }
 
     /// Keeps what was taken out until `due`.

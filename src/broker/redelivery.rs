@@ -109,6 +109,9 @@ impl Core {
     ) {
         let Some(queue) = self.queues.get(acknowledged.queue) else { return };
         let entry = &acknowledged.in_flight.entry;
+        if entry.storage == Storage::Withdrawn {
+            return;
+        }
         let holder = queue.holder.filter(|_| entry.storage == Storage::Stored);
         let settle = |holder| Op::Settle { sequence: entry.sequence, holder };
         if acknowledged.verdict == Verdict::Accepted {
@@ -221,11 +224,11 @@ impl Core {
             }
             let consumers = self.consumers.values_mut().filter(|consumer| consumer.queue == key);
             let held = consumers.flat_map(super::consumer::Consumer::entries_mut);
-            let acknowledged = self
-                .sessions
-                .values_mut()
-                .flat_map(|session| session.transactions.values_mut())
-                .flat_map(|transaction| transaction.acks.iter_mut())
+            let open = self.sessions.values_mut().flat_map(|session| session.transactions.values_mut());
+            let open = open.flat_map(|transaction| &mut transaction.acks);
+            let committing = self.committing.values_mut().flat_map(|committing| &mut committing.acks);
+            let acknowledged = open
+                .chain(committing)
                 .filter(|acknowledged| acknowledged.queue == key)
                 .map(|acknowledged| &mut acknowledged.in_flight.entry);
             for entry in held.chain(acknowledged).filter(|entry| entry.sequence == sequence) {

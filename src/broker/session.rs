@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    AckMode, CloseReason, Connect, ConsumerKey, Core, Effects, Outgoing, Refusal, Subscribe, TransactionName,
+    AckMode, CloseReason, Connect, ConsumerKey, Core, Effects, Outgoing, QueueKey, Refusal, Subscribe, TransactionName,
     Unsubscribe, consumer::Consumer, core::PlaceRole, queue::QueueRole, transaction::Transaction,
 };
 use crate::types::{ConsumerNo, Destination, Op, SessionId, Text, Timestamp};
@@ -78,25 +78,26 @@ impl Core {
     }
 
     /// A connection is gone: its transactions are rolled back, its deliveries return, what was temporary ends.
+    ///
+    /// It is gone first, so that nothing is handed out to it again, and everything has returned before others get it.
     pub fn close(&mut self, now: Timestamp, id: SessionId, effects: &mut Effects) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        let transactions = std::mem::take(&mut session.transactions);
-        let consumers = std::mem::take(&mut session.consumers);
-        let temporaries = std::mem::take(&mut session.temporaries);
-        for consumer in consumers.into_values() {
-            self.remove_consumer(now, consumer, effects);
-        }
-        for transaction in transactions.into_values() {
-            self.give_back(now, transaction.acks, effects);
-        }
-        for destination in temporaries {
-            self.remove_temporary(&destination);
-        }
         let Some(session) = self.sessions.remove(&id) else { return };
         if let Some(client_id) = session.client_id
             && self.clients.get(&client_id) == Some(&id)
         {
             self.clients.remove(&client_id);
+        }
+        let mut queues: Vec<QueueKey> = Vec::new();
+        for consumer in session.consumers.into_values() {
+            queues.extend(self.remove_consumer(now, consumer, effects));
+        }
+        let acks = session.transactions.into_values().flat_map(|transaction| transaction.acks).collect();
+        self.give_back(now, acks, effects);
+        for queue in queues {
+            self.dispatch(now, queue, effects);
+        }
+        for destination in session.temporaries {
+            self.remove_temporary(&destination);
         }
     }
 
@@ -239,8 +240,10 @@ impl Core {
             None => None,
         };
         let identity = session.client_id.clone().zip(unsubscribe.durable.clone());
-        if let Some(consumer) = consumer {
-            self.remove_consumer(now, consumer, effects);
+        if let Some(consumer) = consumer
+            && let Some(queue) = self.remove_consumer(now, consumer, effects)
+        {
+            self.dispatch(now, queue, effects);
         }
         if unsubscribe.durable.is_some() {
             let identity = identity.filter(|identity| self.durables.contains_key(identity)).ok_or_else(none)?;
@@ -251,35 +254,35 @@ impl Core {
 
     fn delete_durable(&mut self, now: Timestamp, origin: SessionId, identity: &(Text, Text), effects: &mut Effects) {
         let Some(durable) = self.durables.remove(identity) else { return };
+        self.remove_subscription(durable.queue); // first, so that what its consumer holds ends with it
         if let Some(consumer) = durable.consumer {
             self.remove_consumer(now, consumer, effects);
         }
-        self.remove_subscription(durable.queue);
         effects.changes.push(super::Change::One { origin: Some(origin), op: Op::DeleteDurable { id: durable.id } });
     }
 
-    /// A consumer ends: what it held returns, or ends with it if it was a plain topic subscription.
-    pub(super) fn remove_consumer(&mut self, now: Timestamp, key: ConsumerKey, effects: &mut Effects) {
-        let Some(mut consumer) = self.consumers.remove(key) else { return };
+    /// A consumer ends: what it held returns, or ends with it if it was a plain topic subscription. The queue that has
+    /// something to hand out again.
+    fn remove_consumer(&mut self, now: Timestamp, key: ConsumerKey, effects: &mut Effects) -> Option<QueueKey> {
+        let mut consumer = self.consumers.remove(key)?;
         if let Some(session) = self.sessions.get_mut(&consumer.session) {
             session.consumers.remove(&consumer.number);
             session.blocked.retain(|blocked| *blocked != key);
         }
-        let Some(queue) = self.queues.get_mut(consumer.queue) else { return };
+        let queue = self.queues.get_mut(consumer.queue)?;
         queue.ready.remove(key);
         queue.consumers -= 1;
-        match queue.role {
-            QueueRole::TopicSubscription(_) => self.remove_subscription(consumer.queue),
-            QueueRole::Queue | QueueRole::DurableSubscription => {
-                for durable in self.durables.values_mut().filter(|durable| durable.consumer == Some(key)) {
-                    durable.consumer = None;
-                }
-                while let Some(in_flight) = consumer.take_first(consumer.last_tag()) {
-                    self.return_lost(now, consumer.queue, in_flight.entry, effects);
-                }
-                self.dispatch(now, consumer.queue, effects);
-            }
+        if let QueueRole::TopicSubscription(_) = queue.role {
+            self.remove_subscription(consumer.queue);
+            return None;
         }
+        for durable in self.durables.values_mut().filter(|durable| durable.consumer == Some(key)) {
+            durable.consumer = None;
+        }
+        while let Some(in_flight) = consumer.take_first(consumer.last_tag()) {
+            self.return_lost(now, consumer.queue, in_flight.entry, effects);
+        }
+        Some(consumer.queue)
     }
 
     /// The session of a command; a command before CONNECT finds none.

@@ -22,7 +22,7 @@ impl Core {
     ) -> Result<(), Refusal> {
         let (key, tag) = self.find_delivery(session, &ack)?;
         if let Some(name) = &ack.transaction {
-            return self.ack_in_transaction(session, key, tag, ack.verdict, name);
+            return self.ack_in_transaction(now, session, (key, tag), ack.verdict, name, effects);
         }
         let Some(consumer) = self.consumers.get_mut(key) else { return Ok(()) };
         let (queue, mode) = (consumer.queue, consumer.ack);
@@ -120,11 +120,12 @@ impl Core {
 
     fn ack_in_transaction(
         &mut self,
+        now: Timestamp,
         session: SessionId,
-        key: ConsumerKey,
-        tag: DeliveryTag,
+        (key, tag): (ConsumerKey, DeliveryTag),
         verdict: Verdict,
         name: &TransactionName,
+        effects: &mut Effects,
     ) -> Result<(), Refusal> {
         self.open_transaction(session, name, 0)?;
         let Some(consumer) = self.consumers.get_mut(key) else { return Ok(()) };
@@ -135,11 +136,12 @@ impl Core {
         }
         self.open_transaction(session, name, 0)?.acks.append(&mut acks);
         self.offer_turn(key);
+        self.dispatch(now, queue, effects);
         Ok(())
     }
 
     /// An open transaction with room for one more operation of `bytes`.
-    fn open_transaction(
+    pub(super) fn open_transaction(
         &mut self,
         session: SessionId,
         name: &TransactionName,
@@ -265,14 +267,19 @@ impl Core {
 
     /// Acknowledgements that do not count: the deliveries are the consumer's again, or the queue's if it is gone.
     pub(super) fn give_back(&mut self, now: Timestamp, acks: Vec<Acknowledged>, effects: &mut Effects) {
+        let mut queues: Vec<QueueKey> = Vec::new();
         for acknowledged in acks {
             match self.consumers.get_mut(acknowledged.consumer) {
                 Some(consumer) => consumer.put_back(acknowledged.in_flight),
                 None => {
                     self.return_lost(now, acknowledged.queue, acknowledged.in_flight.entry, effects);
-                    self.dispatch(now, acknowledged.queue, effects);
+                    queues.push(acknowledged.queue);
                 }
             }
+        }
+        queues.dedup();
+        for key in queues {
+            self.dispatch(now, key, effects);
         }
     }
 }

@@ -52,3 +52,42 @@ impl SessionOptions {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Options with the defaults that the tests rely on; nobody needs to log in.
+    pub(in crate::session) fn options() -> SessionOptions {
+        SessionOptions {
+            stomp: StompOptions {
+                lenient: false,
+                default_persistent: true,
+                connect_timeout: Duration::from_secs(30),
+                heart_beat_min: Duration::from_secs(1),
+                heart_beat_grace: 2.0,
+                command_bytes_max: 1_024,
+                header_bytes_max: 10 << 10,
+                headers_max: 1_000,
+                body_bytes_max: 100 << 20,
+                frame_bytes_max: 101 << 20,
+            },
+            limits: Limits {
+                destinations_max: 1_000,
+                subscriptions_per_connection_max: 10,
+                transactions_per_connection_max: 10,
+                transaction_operations_max: 1_000,
+                transaction_bytes_max: 1 << 20,
+                queue_bytes_max: 1 << 30,
+                topic_backlog_bytes_max: 1 << 20,
+                slow_consumer_timeout: Duration::from_secs(60),
+            },
+            broker_name: "test.broker".into(),
+            term_started: Timestamp(1_700_000_000_000),
+            clock: Clock::start(),
+            authenticator: Arc::new(Authenticator::new([]).unwrap()),
+        }
+    }
+}

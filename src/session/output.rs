@@ -145,8 +145,8 @@ mod tests {
             output.advance(taken);
             let mut slices = [IoSlice::new(&[]); 8];
             let used = output.chunks_vectored(&mut slices);
-            let rest: Vec<u8> = slices[..used].iter().flat_map(|slice| slice.iter().copied()).collect();
-            assert_eq!(rest, &expected[taken..]);
+            let seen: Vec<u8> = slices[..used].iter().flat_map(|slice| slice.iter().copied()).collect();
+            assert_eq!(seen, &expected[taken..]);
         }
     }
 }

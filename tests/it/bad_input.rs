@@ -157,11 +157,6 @@ fn what_does_not_exist_is_refused() {
             ("SUBSCRIBE without destination", b"SUBSCRIBE\nid:1\n\n\0", "destination"),
             ("SUBSCRIBE with an id in use", &same_id, "already"),
             (
-                "durable SUBSCRIBE to a queue",
-                b"SUBSCRIBE\nid:1\ndestination:/queue/a\nactivemq.subscriptionName:x\n\n\0",
-                "queue",
-            ),
-            (
                 "durable SUBSCRIBE without client-id",
                 b"SUBSCRIBE\nid:1\ndestination:/topic/a\nactivemq.subscriptionName:x\n\n\0",
                 "client-id",
@@ -173,6 +168,15 @@ fn what_does_not_exist_is_refused() {
             ("NACK of nothing", b"NACK\nid:9\n\n\0", "Unexpected NACK"),
         ],
     );
+}
+
+#[test]
+fn a_durable_subscription_to_a_queue_is_refused() {
+    let broker = Broker::start();
+    let mut client = Raw::connect_with(broker.address(), &[("client-id", "c")]);
+    let headers = [("destination", "/queue/a"), ("id", "1"), ("activemq.subscriptionName", "x")];
+    client.send(encode("SUBSCRIBE", &headers, b""));
+    client.refused("queue");
 }
 
 #[test]

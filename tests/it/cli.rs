@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
+    io::{self, Read as _, Write as _},
     net::{TcpListener, TcpStream},
     process::Stdio,
     time::{Duration, Instant},
@@ -163,9 +163,9 @@ fn one_connection_too_many_is_told_so() {
     loop {
         let mut again = TcpStream::connect(&address).unwrap();
         again.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-        match again.read(&mut [0; 64]) {
-            Err(_) => return, // nobody told it to go
-            Ok(read) => assert!(since.elapsed() < PATIENCE, "the places never came back: {read} bytes said so"),
+        match again.read_exact(&mut [0]) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return, // nobody told it to go
+            said => assert!(since.elapsed() < PATIENCE, "the places never came back: {said:?}"),
         }
     }
 }
@@ -183,4 +183,65 @@ fn passwd_hashes_what_is_piped_in() {
     let checked = run(&directory, &["check-config", "--config", "u.toml"]);
     assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
     assert_fails(&run(&directory, &["passwd"]), 1, &["empty"]);
+}
+
+/// Sends persistent messages one by one, each after the receipt of the one before.
+fn send(address: &str, bodies: &[&str]) {
+    let mut client = TcpStream::connect(address).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut exchange = |frame: String, awaited: &str| {
+        client.write_all(frame.as_bytes()).unwrap();
+        let mut said = String::new();
+        while !said.contains(awaited) {
+            let mut byte = [0];
+            client.read_exact(&mut byte).unwrap_or_else(|error| panic!("no {awaited}: {said}: {error}"));
+            said.push(char::from(byte[0]));
+        }
+    };
+    exchange("CONNECT\naccept-version:1.2\nhost:h\n\n\0".to_owned(), "CONNECTED");
+    for body in bodies {
+        let frame = format!("SEND\ndestination:/queue/kept\npersistent:true\nreceipt:{body}\n\n{body}\0");
+        exchange(frame, &format!("receipt-id:{body}"));
+    }
+}
+
+/// A data directory with messages in its journal, and the segment file that holds them.
+fn with_messages(directory: &TempDir) -> (std::path::PathBuf, Vec<u8>) {
+    let running = Running::ready(directory, &ANY_PORT);
+    send(&published(&directory.path().join("data")).unwrap(), &["first-body", "second-body", "third-body"]);
+    running.signal(Signal::TERM);
+    assert_eq!(running.ended().0, Some(0));
+    let files = fs::read_dir(directory.path().join("data/journal")).unwrap().map(|entry| entry.unwrap().path());
+    let holds = |path: std::path::PathBuf| {
+        let bytes = fs::read(&path).unwrap();
+        bytes.windows(10).any(|window| window == b"first-body").then_some((path, bytes))
+    };
+    files.filter(|path| path.is_file()).find_map(holds).expect("a segment holds the first message")
+}
+
+#[test]
+fn a_damaged_journal_is_code_5() {
+    let directory = TempDir::new().unwrap();
+    let (segment, mut bytes) = with_messages(&directory);
+    assert_eq!(run(&directory, &["journal", "verify", "data"]).status.code(), Some(0));
+    let at = bytes.windows(10).position(|window| window == b"first-body").unwrap();
+    bytes[at] ^= 1;
+    fs::write(&segment, bytes).unwrap();
+    let name = segment.file_name().unwrap().to_str().unwrap();
+    for arguments in [&["start", ANY_PORT[0], ANY_PORT[1]][..], &["journal", "verify", "data"]] {
+        assert_fails(&run(&directory, arguments), 5, &[name, "damaged at byte", "restore"]);
+    }
+}
+
+#[test]
+fn a_journal_of_a_newer_version_is_code_6() {
+    let directory = TempDir::new().unwrap();
+    let (segment, mut bytes) = with_messages(&directory);
+    // The header: a magic number of 8 bytes, the format, other things, and at byte 60 a checksum of what is before it.
+    bytes[8] = 2;
+    let checksum = crc32c::crc32c(&bytes[..60]).to_le_bytes();
+    bytes[60..64].copy_from_slice(&checksum);
+    fs::write(&segment, bytes).unwrap();
+    let output = run(&directory, &["start", ANY_PORT[0], ANY_PORT[1]]);
+    assert_fails(&output, 6, &["format 2", "newer version"]);
 }

@@ -8,6 +8,7 @@
 mod bad_input;
 mod cli;
 mod codec;
+mod core;
 mod crash;
 mod docs;
 mod engine;

@@ -268,7 +268,7 @@ pub(super) fn make_durable(scan: &Scan) -> Result<(), StoreError> {
 
 /// Everything from the torn record to the end of the file becomes zeros, so that nothing of it is ever looked at again.
 fn cut(newest: &ScannedSegment, torn: &Torn) -> Result<(), StoreError> {
-    const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+    static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
     tracing::warn!(
         path = %torn.path.display(),
         offset = torn.offset,

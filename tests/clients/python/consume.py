@@ -34,7 +34,7 @@ def scenario(arguments):
             receipt = f"ack-{message.body.decode()}"
             consumer.connection.ack(message.headers[key], receipt=receipt, **rest)
         except (OSError, stomp.exception.NotConnectedException):
-            break
+            pass  # what arrived before the end is still told
     assert consumer.errors.empty(), consumer.errors.get().headers
 
 

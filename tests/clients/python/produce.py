@@ -5,7 +5,7 @@ import threading
 
 import stomp
 
-from client import Client, run, say
+from client import PATIENCE, Client, run, say
 
 WINDOW = 50
 
@@ -34,6 +34,7 @@ def scenario(arguments):
             producer.send_unconfirmed("/queue/load", f"{number}", persistent="true", receipt=f"{number}")
         except (OSError, stomp.exception.NotConnectedException):
             break
+    assert producer.lost.wait(PATIENCE)  # receipts that came before the end are still told
     assert producer.errors.empty(), producer.errors.get().headers
 
 

@@ -4,8 +4,10 @@
 mod cases;
 mod crash;
 mod faulty_disk;
+mod recovery;
 mod script;
 mod seed;
+mod space;
 
 use std::{future::Future, path::Path, sync::Arc};
 

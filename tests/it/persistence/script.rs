@@ -109,8 +109,8 @@ impl Script {
         self.wishes.clear();
     }
 
-    pub(super) fn wish(&mut self, copies_asked: Vec<Sequence>) {
-        self.wishes.extend(copies_asked);
+    pub(super) fn wish(&mut self, copies_asked: Vec<Stored>) {
+        self.wishes.extend(copies_asked.into_iter().map(|stored| stored.sequence));
     }
 
     /// The next batch: no two operations on one message (R1).

@@ -1,0 +1,9 @@
+//! The rules of the core, held against its public face: scenarios that name their rule, and a naive model under random
+//! commands.
+
+mod acks;
+mod dispatch;
+mod fixture;
+mod rejections;
+mod store;
+mod transactions;

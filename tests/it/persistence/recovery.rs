@@ -1,0 +1,344 @@
+//! The table of `recovery.rs`, a test for each row: what a journal's files mean at the start.
+
+use std::{fs, os::unix::fs::FileExt, path::PathBuf, sync::Arc};
+
+use batonmq::{
+    persistence::{
+        PersistenceAdapter, StoreError,
+        journal::{Health, JournalAdapter, JournalOptions, RealDisk, inspect, verify},
+    },
+    types::{Catalog, Sequence, Term},
+};
+
+use super::{Broker, ORDERS, insert, script::Script, sequences, settle};
+
+const SEGMENT_BYTES: u64 = 64 << 10;
+const RECORDS_AT: u64 = 4_096;
+
+/// A journal in real files that can be looked at and spoilt while nobody has it open.
+struct Files(tempfile::TempDir);
+
+impl Files {
+    fn empty() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// With `messages` of 10,000 bytes, a batch each, numbered from 1: six fit into a segment. Ended as by kill -9.
+    async fn with(messages: u64) -> Self {
+        let files = Self::empty();
+        let mut broker = files.start().await;
+        broker.commit(Script::first_batch()).await;
+        for counter in 1..=messages {
+            broker.commit(vec![insert(seq(counter), 10_000)]).await;
+        }
+        files
+    }
+
+    fn options() -> JournalOptions {
+        JournalOptions { segment_bytes: SEGMENT_BYTES, fill_in_background: false, ..JournalOptions::default() }
+    }
+
+    async fn start(&self) -> Broker<JournalAdapter> {
+        Broker::on(JournalAdapter::open(self.0.path(), Self::options()).unwrap()).await
+    }
+
+    async fn refusal(&self) -> StoreError {
+        let before = self.contents();
+        let error = JournalAdapter::open(self.0.path(), Self::options()).unwrap().recover().await.unwrap_err();
+        assert!(self.contents() == before, "nothing is changed");
+        let verified = verify(&(Arc::new(RealDisk) as Arc<_>), self.0.path()).unwrap_err();
+        assert_eq!(verified.to_string(), error.to_string(), "verify says what a start would say");
+        error
+    }
+
+    /// A start is refused because this byte of this segment is damaged.
+    async fn assert_damaged(&self, segment: u32, at: u64, expected: &str) {
+        match self.refusal().await {
+            StoreError::Damaged { path, offset, what } => {
+                assert_eq!((path, offset), (self.path(&name(segment)), at), "{what}");
+                assert!(what.contains(expected), "{what}");
+            }
+            error => panic!("{error}"),
+        }
+    }
+
+    async fn assert_holds(&self, expected: impl IntoIterator<Item = u64>) {
+        let expected: Vec<Sequence> = expected.into_iter().map(seq).collect();
+        assert_eq!(sequences(&self.start().await.messages(ORDERS).await), expected);
+        assert!(matches!(self.health(), Health::Good), "{:?}", self.health());
+    }
+
+    fn health(&self) -> Health {
+        inspect(&(Arc::new(RealDisk) as Arc<_>), self.0.path()).unwrap().health
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join("journal").join(name)
+    }
+
+    fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(self.path(".")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names.into_iter().map(|name| name.into_string().unwrap()).collect()
+    }
+
+    fn contents(&self) -> Vec<(String, Vec<u8>)> {
+        self.names().into_iter().map(|name| (name.clone(), fs::read(self.path(&name)).unwrap())).collect()
+    }
+
+    fn read(&self, segment: u32) -> Vec<u8> {
+        fs::read(self.path(&name(segment))).unwrap()
+    }
+
+    fn write(&self, segment: u32, bytes: &[u8], at: u64) {
+        let file = fs::OpenOptions::new().write(true).open(self.path(&name(segment))).unwrap();
+        file.write_all_at(bytes, at).unwrap();
+    }
+
+    fn flip(&self, segment: u32, at: u64) {
+        let byte = self.read(segment)[at as usize] ^ 0x10;
+        self.write(segment, &[byte], at);
+    }
+
+    /// Where the records of a segment begin, and where the next would.
+    fn records(&self, segment: u32) -> Vec<u64> {
+        let bytes = self.read(segment);
+        let mut records = vec![RECORDS_AT];
+        loop {
+            let at = *records.last().unwrap() as usize;
+            let length = bytes.get(at..at + 4).map_or(0, |length| u32::from_le_bytes(length.try_into().unwrap()));
+            if length == 0 {
+                return records;
+            }
+            records.push((at as u64 + 8 + u64::from(length)).next_multiple_of(8));
+        }
+    }
+}
+
+fn name(segment: u32) -> String {
+    format!("{segment:010}.journal")
+}
+
+fn seq(counter: u64) -> Sequence {
+    Sequence::new(Term(1), counter)
+}
+
+/// A frame around `record` whose checksum is right.
+fn frame(record: &[u8]) -> Vec<u8> {
+    let length = (record.len() as u32).to_le_bytes();
+    let checksum = crc32c::crc32c_append(crc32c::crc32c(&length), record);
+    [&length, checksum.to_le_bytes().as_slice(), record].concat()
+}
+
+#[tokio::test]
+async fn a_missing_directory_becomes_a_new_journal() {
+    let files = Files::empty();
+    let data = files.0.path().join("a/b");
+    let mut adapter = JournalAdapter::open(&data, Files::options()).unwrap();
+    assert_eq!(adapter.recover().await.unwrap(), Catalog::default());
+    assert_eq!(fs::read_dir(data.join("journal")).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn unfinished_files_are_removed_and_a_whole_spare_is_kept() {
+    let files = Files::with(2).await;
+    fs::write(files.path("spare.new"), [1; 100]).unwrap();
+    fs::write(files.path("large.new"), [1; 100]).unwrap();
+    fs::write(files.path("spare"), vec![1; SEGMENT_BYTES as usize]).unwrap();
+    files.assert_holds(1..=2).await;
+    assert_eq!(files.names(), [name(1), "spare".to_owned()]);
+    let mut broker = files.start().await;
+    for counter in 3..=9 {
+        broker.commit(vec![insert(seq(counter), 10_000)]).await;
+    }
+    drop(broker);
+    assert_eq!(files.names(), [name(1), name(2)], "the spare was used");
+    files.assert_holds(1..=9).await;
+}
+
+#[tokio::test]
+async fn a_spare_of_another_size_is_removed() {
+    let files = Files::with(2).await;
+    fs::write(files.path("spare"), [1; 100]).unwrap();
+    files.assert_holds(1..=2).await;
+    assert_eq!(files.names(), [name(1)]);
+}
+
+#[tokio::test]
+async fn a_newer_format_is_refused_as_such() {
+    let files = Files::with(2).await;
+    let mut header = files.read(1)[..60].to_vec();
+    header[8] = 9;
+    let checksum = crc32c::crc32c(&header);
+    files.write(1, &[header, checksum.to_le_bytes().to_vec()].concat(), 0);
+    let error = files.refusal().await;
+    assert!(matches!(error, StoreError::NewerFormat { found: 9, supported: 1, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_bad_header_is_damage() {
+    let files = Files::with(8).await;
+    files.flip(2, 17);
+    files.assert_damaged(2, 0, "the header's checksum").await;
+    fs::write(files.path(&name(2)), [0; 10]).unwrap();
+    files.assert_damaged(2, 0, "shorter than its header").await;
+    fs::copy(files.path(&name(1)), files.path(&name(2))).unwrap();
+    files.assert_damaged(2, 0, "that of another segment").await;
+}
+
+#[tokio::test]
+async fn a_segment_without_its_catalog_is_damage() {
+    let files = Files::with(8).await;
+    let whole = files.read(2);
+    files.flip(2, RECORDS_AT + 20);
+    files.assert_damaged(2, RECORDS_AT, "first record").await;
+    files.write(2, &whole, 0);
+    files.write(2, &vec![0; (SEGMENT_BYTES - RECORDS_AT) as usize], RECORDS_AT);
+    files.assert_damaged(2, RECORDS_AT, "first record").await;
+}
+
+#[tokio::test]
+async fn r34_a_missing_segment_is_damage() {
+    let files = Files::with(20).await;
+    fs::remove_file(files.path(&name(2))).unwrap();
+    files.assert_damaged(2, 0, "the segment is missing").await;
+}
+
+#[tokio::test]
+async fn an_older_segment_that_ends_early_is_damage() {
+    let files = Files::with(8).await;
+    let records = files.records(1);
+    let last = records[records.len() - 2];
+    files.write(1, &vec![0; (SEGMENT_BYTES - last) as usize], last);
+    files.assert_damaged(1, last, "records are missing").await;
+}
+
+#[tokio::test]
+async fn a_bad_record_in_an_older_segment_is_damage() {
+    let files = Files::with(8).await;
+    let records = files.records(1);
+    let last = records[records.len() - 2];
+    files.flip(1, last + 5_000);
+    files.assert_damaged(1, last, "checksum").await;
+}
+
+#[tokio::test]
+async fn bad_bytes_below_a_record_that_proves_them_durable_are_damage() {
+    let files = Files::with(4).await;
+    let whole = files.read(1);
+    let records = files.records(1);
+    for (index, record) in records.iter().enumerate().skip(1).take(records.len() - 3) {
+        for at in [*record, record + 4, record + 20] {
+            files.flip(1, at);
+            let error = files.refusal().await;
+            let StoreError::Damaged { offset, .. } = error else { panic!("record {index}, byte {at}: {error}") };
+            assert_eq!(offset, *record, "record {index}, byte {at}");
+            files.write(1, &whole, 0);
+        }
+        files.write(1, &vec![0; (records[index + 1] - record) as usize], *record);
+        files.assert_damaged(1, *record, "a record is missing").await;
+        files.write(1, &whole, 0);
+    }
+    files.assert_holds(1..=4).await;
+}
+
+#[tokio::test]
+async fn a_record_out_of_turn_is_damage() {
+    let files = Files::with(4).await;
+    let (whole, records) = (files.read(1), files.records(1));
+    let (two, three, end) = (records[4], records[5], records[6]);
+    files.write(1, &whole[three as usize..end as usize], two); // the one after follows at once
+    files.write(1, &vec![0; (SEGMENT_BYTES - three) as usize], two + (end - three));
+    files.assert_damaged(1, two, "not the next one").await;
+}
+
+#[tokio::test]
+async fn a_record_that_is_whole_but_makes_no_sense_is_damage() {
+    let files = Files::with(2).await;
+    let records = files.records(1);
+    let end = *records.last().unwrap();
+    let bytes = files.read(1);
+    let lead = &bytes[RECORDS_AT as usize + 8..RECORDS_AT as usize + 18]; // the incarnation
+    files.write(1, &frame(&[lead, &[0x3a, 0x7f, 0x01]].concat()), end);
+    files.assert_damaged(1, end, "not what this version calls a record").await;
+}
+
+#[tokio::test]
+async fn a_torn_last_write_is_cut_and_the_journal_goes_on() {
+    let files = Files::with(4).await;
+    let records = files.records(1);
+    let last = records[records.len() - 2];
+    files.write(1, &[0; 4_096], (last + 4_096) & !4_095); // a page of it never reached the disk
+    let Health::Torn { offset, .. } = files.health() else { panic!("{:?}", files.health()) };
+    assert_eq!(offset, last);
+    verify(&(Arc::new(RealDisk) as Arc<_>), files.0.path()).unwrap();
+    files.assert_holds(1..=3).await;
+    let mut broker = files.start().await;
+    broker.commit(vec![settle(seq(1)), insert(seq(9), 10)]).await;
+    drop(broker);
+    files.assert_holds([2, 3, 9]).await;
+}
+
+#[tokio::test]
+async fn a_last_write_torn_anywhere_is_cut() {
+    let whole = Files::with(2).await;
+    let (bytes, records) = (whole.read(1), whole.records(1));
+    let (last, end) = (records[records.len() - 2], *records.last().unwrap());
+    for cut in (last..end).step_by(997).chain([last + 1, last + 4, last + 8, end - 9]) {
+        let files = Files::with(0).await;
+        let torn = [&bytes[..cut as usize], &vec![0; (SEGMENT_BYTES - cut) as usize]].concat();
+        fs::write(files.path(&name(1)), torn).unwrap();
+        files.assert_holds(1..=1).await;
+    }
+}
+
+#[tokio::test]
+async fn a_record_of_the_files_earlier_life_is_the_end() {
+    let files = Files::with(2).await;
+    let end = *files.records(1).last().unwrap();
+    let other = Files::with(2).await; // its incarnation is another one
+    let records = other.records(1);
+    let stale = other.read(1)[records[3] as usize..records[4] as usize].to_vec();
+    files.write(1, &stale, end);
+    files.assert_holds(1..=2).await;
+}
+
+#[tokio::test]
+async fn a_flip_in_the_last_record_is_torn_unless_the_end_was_polite() {
+    let files = Files::with(2).await;
+    let records = files.records(1);
+    files.flip(1, records[records.len() - 2] + 20);
+    files.assert_holds(1..=1).await;
+
+    let files = Files::with(2).await;
+    files.start().await.adapter.close().await.unwrap();
+    let records = files.records(1);
+    files.flip(1, records[4] + 20); // behind it: the tenure of the second start, and the mark of its end
+    files.assert_damaged(1, records[4], "checksum").await;
+    files.flip(1, records[4] + 20);
+    files.flip(1, records[5] + 10); // the tenure
+    files.assert_damaged(1, records[5], "checksum").await;
+}
+
+#[tokio::test]
+async fn a_message_damaged_while_the_broker_runs_is_named() {
+    use batonmq::persistence::{MessageReader, Window};
+    let files = Files::with(2).await;
+    let broker = files.start().await;
+    let records = files.records(1);
+    files.flip(1, records[4] + 5_000);
+    let window = Window { messages: 10, bytes: 1 << 20 };
+    let page = broker.adapter.reader().page(ORDERS, batonmq::types::Priority::default(), seq(0), window).await;
+    assert!(matches!(page, Err(StoreError::Damaged { .. })), "{page:?}");
+}
+
+#[tokio::test]
+async fn inspect_counts_what_is_there() {
+    let files = Files::with(8).await;
+    let report = inspect(&(Arc::new(RealDisk) as Arc<_>), files.0.path()).unwrap();
+    assert_eq!(report.segments.iter().map(|segment| segment.live_messages).collect::<Vec<_>>(), [6, 2]);
+    assert_eq!(report.segments.iter().map(|segment| segment.batches).sum::<u64>(), 9);
+    assert_eq!((report.live_messages(), report.tenure.term), (8, Term(1)));
+    let queue = report.messages.iter().find(|(destination, _)| destination.name() == "orders");
+    assert_eq!(queue.unwrap().1, 8);
+}
