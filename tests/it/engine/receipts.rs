@@ -1,6 +1,5 @@
 //! Which answer leaves when: R1 to R5.
 
-
 use super::{
     broker::{Broker, ack, asking, begin, commit, plain, quiet, send, send_in},
     store::Store,
