@@ -15,7 +15,7 @@ use std::{
 use batonmq::{
     persistence::{
         MemoryAdapter, PersistenceAdapter,
-        journal::{JournalAdapter, JournalOptions},
+        journal::{Disk, DiskFile, JournalAdapter, JournalOptions, Open},
     },
     types::{
         Batch, BatchNumber, DestinationId, Held, Holder, Message, MessageDraft, Op, Sequence, Stored, Tenure, Term,
@@ -43,6 +43,11 @@ fn main() -> anyhow::Result<()> {
         let data = tempfile::tempdir_in(directory.path())?;
         let journal = JournalAdapter::open(data.path(), JournalOptions::default())?;
         report("journal", messages, runtime.block_on(commits(journal, messages))?);
+    }
+    for messages in BATCH_MESSAGES {
+        let options = JournalOptions { disk: Arc::new(NoDisk), ..JournalOptions::default() };
+        let journal = JournalAdapter::open(Path::new("nowhere"), options)?;
+        report("journal without a disk", messages, runtime.block_on(commits(journal, messages))?);
     }
     for messages in BATCH_MESSAGES {
         report("memory", messages, runtime.block_on(commits(MemoryAdapter::new(), messages))?);
@@ -89,6 +94,46 @@ async fn commits(mut store: impl PersistenceAdapter, messages: u64) -> anyhow::R
     }
     store.close().await?;
     Ok((number, waited))
+}
+
+/// Takes everything and keeps nothing: what is left is encoding, checksums and the map of what is live.
+#[derive(Debug)]
+struct NoDisk;
+
+impl Disk for NoDisk {
+    fn create_dir(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+    fn list(&self, _: &Path) -> io::Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+    fn open(&self, _: &Path, _: Open) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(Self))
+    }
+    fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+    fn remove(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl DiskFile for NoDisk {
+    fn bytes(&self) -> io::Result<u64> {
+        Ok(0)
+    }
+    fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
+    fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+        Ok(())
+    }
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn batch(number: u64, messages: u64) -> Batch {

@@ -257,8 +257,7 @@ impl Core {
     pub(super) fn create_durable(
         &mut self,
         origin: SessionId,
-        client_id: Text,
-        name: Text,
+        (client_id, name): (Text, Text),
         topic: &Destination,
         effects: &mut Effects,
     ) {

@@ -139,6 +139,10 @@ impl Core {
         if session.consumers.contains_key(&subscribe.consumer) {
             return Err(Refusal::new("The subscription id is in use.", "Choose another id, or unsubscribe first."));
         }
+        let durable = match &subscribe.durable {
+            Some(name) => Some(self.admit_durable(id, name, &subscribe.destination)?),
+            None => None,
+        };
         let owner = self.place(&subscribe.destination, effects)?.owner;
         if owner.is_some_and(|owner| owner != id) {
             return Err(Refusal::new(
@@ -146,8 +150,8 @@ impl Core {
                 "Only the connection that made a temporary destination may consume from it.",
             ));
         }
-        let key = match &subscribe.durable {
-            Some(name) => self.subscribe_durably(now, id, name, &subscribe, effects)?,
+        let key = match durable {
+            Some(identity) => self.subscribe_durably(now, id, identity, &subscribe, effects),
             None => self.add_consumer(id, &subscribe),
         };
         self.offer_turn(key);
@@ -175,17 +179,16 @@ impl Core {
         key
     }
 
-    fn subscribe_durably(
+    /// Whose durable subscription it will be; refused if it can't be or somebody consumes from it.
+    fn admit_durable(
         &mut self,
-        now: Timestamp,
         id: SessionId,
         name: &Text,
-        subscribe: &Subscribe,
-        effects: &mut Effects,
-    ) -> Result<ConsumerKey, Refusal> {
-        if subscribe.destination.kind() != crate::types::DestinationKind::Topic {
+        destination: &Destination,
+    ) -> Result<(Text, Text), Refusal> {
+        if destination.kind() != crate::types::DestinationKind::Topic {
             return Err(Refusal::new(
-                format!("You cannot durably subscribe to {}.", subscribe.destination),
+                format!("You cannot durably subscribe to {destination}."),
                 "Durable subscriptions are for topics; a queue keeps its messages anyway.",
             ));
         }
@@ -196,25 +199,34 @@ impl Core {
             ));
         };
         let identity = (client_id, name.clone());
-        if let Some(durable) = self.durables.get(&identity) {
-            if durable.consumer.is_some() {
-                return Err(Refusal::new(
-                    format!("Durable consumer is in use for client: {} and subscriptionName: {name}", identity.0),
-                    "Unsubscribe the other consumer first.",
-                ));
-            }
-            if durable.topic != subscribe.destination {
-                self.delete_durable(now, id, &identity, effects);
-            }
+        if self.durables.get(&identity).is_some_and(|durable| durable.consumer.is_some()) {
+            return Err(Refusal::new(
+                format!("Durable consumer is in use for client: {} and subscriptionName: {name}", identity.0),
+                "Unsubscribe the other consumer first.",
+            ));
+        }
+        Ok(identity)
+    }
+
+    fn subscribe_durably(
+        &mut self,
+        now: Timestamp,
+        id: SessionId,
+        identity: (Text, Text),
+        subscribe: &Subscribe,
+        effects: &mut Effects,
+    ) -> ConsumerKey {
+        if self.durables.get(&identity).is_some_and(|durable| durable.topic != subscribe.destination) {
+            self.delete_durable(now, id, &identity, effects);
         }
         if !self.durables.contains_key(&identity) {
-            self.create_durable(id, identity.0.clone(), name.clone(), &subscribe.destination, effects);
+            self.create_durable(id, identity.clone(), &subscribe.destination, effects);
         }
         let durable = self.durables.get_mut(&identity).expect("it was there or has just been made");
         let key = self.consumers.insert(Consumer::new(id, durable.queue, subscribe));
         durable.consumer = Some(key);
         self.enlist(id, key, subscribe.consumer);
-        Ok(key)
+        key
     }
 
     fn enlist(&mut self, id: SessionId, key: ConsumerKey, number: ConsumerNo) {
@@ -236,17 +248,22 @@ impl Core {
         let none = || Refusal::new("No subscription matched.", "Name the id of a live subscription.");
         let session = self.session(id)?;
         let consumer = match unsubscribe.consumer {
-            Some(number) => Some(session.consumers.remove(&number).ok_or_else(none)?),
+            Some(number) => Some(session.consumers.get(&number).copied().ok_or_else(none)?),
             None => None,
         };
-        let identity = session.client_id.clone().zip(unsubscribe.durable.clone());
+        let durable = match &unsubscribe.durable {
+            Some(name) => Some((session.client_id.clone().ok_or_else(none)?, name.clone())),
+            None => None,
+        };
+        if durable.as_ref().is_some_and(|identity| !self.durables.contains_key(identity)) {
+            return Err(none());
+        }
         if let Some(consumer) = consumer
             && let Some(queue) = self.remove_consumer(now, consumer, effects)
         {
             self.dispatch(now, queue, effects);
         }
-        if unsubscribe.durable.is_some() {
-            let identity = identity.filter(|identity| self.durables.contains_key(identity)).ok_or_else(none)?;
+        if let Some(identity) = durable {
             self.delete_durable(now, id, &identity, effects);
         }
         Ok(())

@@ -61,7 +61,7 @@ pub fn verify(data: &Path, out: &mut dyn Write) -> Result<(), JournalCommandErro
     let report = journal::verify(&disk(), data)?;
     let records: u64 = report.segments.iter().map(|segment| segment.records).sum();
     let (segments, messages) = (report.segments.len(), report.live_messages());
-    writeln!(out, "{records} records in {segments} segments, {messages} messages: {}", health_text(&report.health))?;
+    writeln!(out, "{}; segments: {segments}, records: {records}, messages: {messages}", health_text(&report.health))?;
     Ok(())
 }
 
@@ -143,7 +143,7 @@ mod tests {
         }
         let mut out = Vec::new();
         verify(data.path(), &mut out).unwrap();
-        assert_eq!(String::from_utf8(out).unwrap(), "4 records in 1 segments, 0 messages: the journal is good\n");
+        assert_eq!(String::from_utf8(out).unwrap(), "the journal is good; segments: 1, records: 4, messages: 0\n");
     }
 
     #[tokio::test]

@@ -38,13 +38,14 @@ pub(super) struct Unit {
     pub(super) transaction: Option<TransactionId>,
     /// When it came in.
     pub(super) since: Timestamp,
-    /// Whether a holder settled it while its connection had something under way: then R2 does not hold.
-    tainted: bool,
+    /// Whether it is over only when everything before it is (R2): who settled the message had something of its own
+    /// under way.
+    in_order: bool,
 }
 
 impl Unit {
     pub(super) fn new(ops: SmallVec<[Op; 1]>, origin: Option<StepRef>, since: Timestamp) -> Self {
-        Self { ops: ops.into_iter().map(Some).collect(), origin, transaction: None, since, tainted: false }
+        Self { ops: ops.into_iter().map(Some).collect(), origin, transaction: None, since, in_order: false }
     }
 
     /// The same as a transaction's.
@@ -57,9 +58,28 @@ impl Unit {
         self.ops.iter().flatten()
     }
 
-    /// Whether a full store still takes it: it only removes, or changes what is there (R14).
+    /// Nothing to write, but a frame that waits until everything before it is over.
+    fn barrier(origin: StepRef, since: Timestamp) -> Self {
+        Self { in_order: true, ..Self::new(smallvec![], Some(origin), since) }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.live().next().is_none()
+    }
+
+    /// Whether it only removes, or changes what is there.
     fn only_settles(&self) -> bool {
         self.live().all(|op| matches!(op, Op::Settle { .. } | Op::Return { .. } | Op::DeleteDurable { .. }))
+    }
+
+    /// Which of a batch's units, asked in order, a full store still takes (R14).
+    fn goes_ahead() -> impl FnMut(&Self) -> bool {
+        let mut something_waits = false;
+        move |unit| {
+            let waits = !unit.only_settles() || (something_waits && unit.in_order && unit.is_empty());
+            something_waits |= waits;
+            !waits
+        }
     }
 }
 
@@ -68,7 +88,7 @@ impl Unit {
 pub(super) enum Settled {
     /// It goes to the store with a batch.
     Written,
-    /// It cancelled with the insert. The frame that sent the message waits for nothing any more, if R2 allows it.
+    /// It cancelled with the insert. The frame that sent the message, if R2 lets it go now.
     Cancelled(Option<StepRef>),
 }
 
@@ -95,7 +115,7 @@ pub(super) struct OpenBatch {
 #[derive(Debug)]
 enum Deferred {
     Unit(Unit),
-    Settle { sequence: Sequence, holder: Holder, origin: Option<StepRef>, since: Timestamp },
+    Settle { sequence: Sequence, holder: Holder, origin: Option<StepRef>, since: Timestamp, clean: bool },
     Return { sequence: Sequence, held: Held, origin: Option<StepRef>, since: Timestamp },
 }
 
@@ -140,11 +160,17 @@ impl OpenBatch {
         clean: bool,
     ) -> Settled {
         if self.deferred_inserts.contains(&sequence) {
-            self.deferred.push(Deferred::Settle { sequence, holder, origin, since });
+            self.deferred.push(Deferred::Settle { sequence, holder, origin, since, clean });
             return Settled::Written;
         }
         if let Some(slot) = self.inserts.get(&sequence).copied() {
-            return Settled::Cancelled(self.cancel(slot, sequence, holder, clean));
+            return match self.cancel(slot, sequence, holder, clean) {
+                Some((sender, in_order)) if in_order => {
+                    self.push_behind(sender, since);
+                    Settled::Cancelled(None)
+                }
+                freed => Settled::Cancelled(freed.map(|(sender, _)| sender)),
+            };
         }
         if let Some(slot) = self.copies.get(&sequence).copied() {
             self.drop_copy(slot, sequence, holder);
@@ -152,7 +178,7 @@ impl OpenBatch {
         if let Some(slot) = self.returns.remove(&(sequence, holder)) {
             self.clear(slot);
         }
-        self.push(Unit::new(smallvec![Op::Settle { sequence, holder }], origin, since));
+        self.push(Unit { in_order: !clean, ..Unit::new(smallvec![Op::Settle { sequence, holder }], origin, since) });
         Settled::Written
     }
 
@@ -168,7 +194,9 @@ impl OpenBatch {
             {
                 *part = held;
             }
-            self.push(Unit::new(smallvec![], origin, since));
+            if let Some(origin) = origin {
+                self.push_behind(origin, since);
+            }
             return;
         }
         if let Some(slot) = self.returns.remove(&(sequence, held.holder)) {
@@ -231,13 +259,15 @@ impl OpenBatch {
 
     /// Seals what a full store still takes (R14); inserts stay here.
     pub(super) fn take_settles(&mut self, number: BatchNumber) -> Sealed {
-        let (settles, waiting) = std::mem::take(&mut self.units).into_iter().partition(Unit::only_settles);
+        let (settles, waiting) = std::mem::take(&mut self.units).into_iter().partition(Unit::goes_ahead());
         self.start_next(number, settles, waiting)
     }
 
     /// Whether [`Self::take_settles`] would seal anything.
     pub(super) fn has_settles(&self) -> bool {
-        !self.marks.is_empty() || self.units.iter().any(Unit::only_settles)
+        let mut goes_ahead = Unit::goes_ahead();
+        let awaited = |unit: &Unit| unit.origin.is_some() || !unit.is_empty(); // else it was cancelled
+        !self.marks.is_empty() || self.units.iter().any(|unit| goes_ahead(unit) && awaited(unit))
     }
 
     /// Opens a batch again that was certainly not written: it comes before all that is here, and cancels again (R14).
@@ -283,35 +313,37 @@ impl OpenBatch {
         Sealed::new(number, marks, units)
     }
 
+    /// What was here before meets again: a settle may cancel now, a return may merge.
     fn refill(&mut self, items: impl Iterator<Item = Deferred>) {
+        let mut behind = Vec::new();
         for item in items {
-            match item {
-                Deferred::Unit(unit) => self.refill_unit(unit),
-                Deferred::Settle { sequence, holder, origin, since } => {
-                    // Without R2: whoever settled it waits for the batch, and so does the sender.
-                    if let Settled::Cancelled(step) = self.settle(sequence, holder, origin, since, false) {
-                        for step in [step, origin].into_iter().flatten() {
-                            self.push(Unit::new(smallvec![], Some(step), since));
-                        }
-                    }
+            match item.reopened() {
+                Deferred::Unit(unit) => self.push(unit),
+                Deferred::Settle { sequence, holder, origin, since, clean } => {
+                    let Some(slot) = self.inserts.get(&sequence).copied() else {
+                        self.settle(sequence, holder, origin, since, clean);
+                        continue;
+                    };
+                    behind.extend(self.cancel(slot, sequence, holder, clean).map(|freed| (freed, since)));
+                    behind.extend(origin.map(|origin| ((origin, false), since)));
                 }
                 Deferred::Return { sequence, held, origin, since } => self.give_back(sequence, held, origin, since),
             }
         }
+        for ((origin, in_order), since) in behind {
+            match in_order {
+                true => self.push_behind(origin, since),
+                false => self.push(Unit::new(smallvec![], Some(origin), since)),
+            }
+        }
     }
 
-    /// A reopened unit meets the others again: a plain settle may cancel now, a return may merge.
-    fn refill_unit(&mut self, unit: Unit) {
-        let single = if unit.transaction.is_none() && unit.ops.len() == 1 { unit.ops.first().cloned() } else { None };
-        match single.flatten() {
-            Some(Op::Settle { sequence, holder }) => self.refill(std::iter::once(Deferred::Settle {
-                sequence,
-                holder,
-                origin: unit.origin,
-                since: unit.since,
-            })),
-            Some(Op::Return { sequence, held }) => self.give_back(sequence, held, unit.origin, unit.since),
-            _ => self.push(unit),
+    /// Lets a frame wait for everything that is here.
+    fn push_behind(&mut self, origin: StepRef, since: Timestamp) {
+        let barrier = Unit::barrier(origin, since);
+        match self.deferred.is_empty() {
+            true => self.push(barrier),
+            false => self.deferred.push(Deferred::Unit(barrier)),
         }
     }
 
@@ -341,8 +373,9 @@ impl OpenBatch {
         self.deferred.push(Deferred::Unit(unit));
     }
 
-    /// Takes a holder out of an open insert; who is freed if nothing of the unit is left and R2 allows it.
-    fn cancel(&mut self, slot: Slot, sequence: Sequence, holder: Holder, clean: bool) -> Option<StepRef> {
+    /// Takes a holder out of an open insert; if nothing is left of a plain send, its frame, and whether that has to wait
+    /// for everything before it (R2).
+    fn cancel(&mut self, slot: Slot, sequence: Sequence, holder: Holder, clean: bool) -> Option<(StepRef, bool)> {
         let Some(Some(Op::Insert(stored))) = self.op(slot) else { return None };
         stored.holders.retain(|held| held.holder != holder);
         let gone = stored.holders.is_empty();
@@ -351,12 +384,10 @@ impl OpenBatch {
             self.clear(slot);
         }
         let unit = self.units.get_mut(slot.0)?;
-        if !gone {
-            unit.tainted |= !clean;
-            return None;
-        }
-        let nothing_left = unit.transaction.is_none() && !unit.tainted && unit.live().next().is_none();
-        if nothing_left { unit.origin.take() } else { None }
+        unit.in_order |= !clean;
+        let nothing_left = unit.transaction.is_none() && unit.is_empty();
+        let sender = if nothing_left { unit.origin.take() } else { None };
+        sender.map(|sender| (sender, unit.in_order))
     }
 
     fn drop_copy(&mut self, slot: Slot, sequence: Sequence, holder: Holder) {
@@ -393,6 +424,21 @@ impl OpenBatch {
             _ => None,
         });
         units.chain(plain).collect()
+    }
+}
+
+impl Deferred {
+    /// What stands alone may cancel or merge.
+    fn reopened(self) -> Self {
+        let Self::Unit(unit) = self else { return self };
+        let Unit { origin, since, in_order, transaction: None, .. } = unit else { return Self::Unit(unit) };
+        match unit.ops.as_slice() {
+            [Some(Op::Settle { sequence, holder })] => {
+                Self::Settle { sequence: *sequence, holder: *holder, origin, since, clean: !in_order }
+            }
+            [Some(Op::Return { sequence, held })] => Self::Return { sequence: *sequence, held: *held, origin, since },
+            _ => Self::Unit(unit),
+        }
     }
 }
 
@@ -507,8 +553,21 @@ mod tests {
         let mut batch = OpenBatch::default();
         batch.push(Unit::new(smallvec![insert(1, &[one, two])], Some(step(1)), NOW));
         assert_eq!(batch.settle(sequence(1), one, None, NOW, false), Settled::Cancelled(None));
+        sent(&mut batch, 2);
         assert_eq!(batch.settle(sequence(1), two, None, NOW, true), Settled::Cancelled(None));
-        assert_eq!(batch.take(BatchNumber(1)).units.first().and_then(|unit| unit.origin), Some(step(1)));
+        let origins: Vec<_> = batch.take(BatchNumber(1)).units.iter().filter_map(|unit| unit.origin).collect();
+        assert_eq!(origins, [step(2), step(1)], "behind everything that is here by now");
+    }
+
+    #[test]
+    fn r14_a_sender_that_waits_in_order_waits_for_inserts_that_wait() {
+        let mut batch = OpenBatch::default();
+        sent(&mut batch, 1);
+        sent(&mut batch, 2);
+        batch.settle(sequence(1), QUEUE, None, NOW, false);
+        assert!(!batch.has_settles());
+        assert_eq!(batch.settle(sequence(2), QUEUE, None, NOW, true), Settled::Cancelled(Some(step(2))));
+        assert!(batch.has_settles(), "nothing is before it any more");
     }
 
     #[test]

@@ -3,12 +3,10 @@
 //! A frame that has something to wait for takes a step in its session's ledger. Answers leave from the front: a step
 //! is over when everything that its frame changed is durable, or was cancelled as R2 allows.
 //!
-//! Always true: an answer leaves after those of all earlier frames of its session; a step that is referred to exists
-//! until it is done, even if its session has gone.
+//! Always true: an answer leaves after those of all earlier frames of its session. Nobody waits for another session's
+//! step: who has to wait for what another one sent waits in the batch, so that waiting can't go round in a circle.
 
 use std::collections::VecDeque;
-
-use smallvec::SmallVec;
 
 use crate::{
     broker::{CloseReason, Receipt, Refusal},
@@ -44,8 +42,6 @@ pub(super) enum Answer {
 struct Step {
     /// Changes that are neither durable nor cancelled.
     pending: u32,
-    /// Steps of other sessions that are freed when all before this one is over (R2).
-    releases: SmallVec<[StepRef; 2]>,
     answer: Answer,
 }
 
@@ -68,8 +64,8 @@ impl Ledger {
     }
 
     /// Adds a frame that waits for `pending` changes.
-    pub(super) fn push(&mut self, pending: u32, releases: SmallVec<[StepRef; 2]>, answer: Answer) {
-        self.steps.push_back(Step { pending, releases, answer });
+    pub(super) fn push(&mut self, pending: u32, answer: Answer) {
+        self.steps.push_back(Step { pending, answer });
     }
 
     /// One change of a step is durable or cancelled. A step that is over already is ignored.
@@ -92,30 +88,19 @@ impl Ledger {
         }
     }
 
-    /// Takes what leaves now: steps to free in other sessions go to `released`, answers to `answers`.
-    pub(super) fn advance(&mut self, released: &mut Vec<StepRef>, answers: &mut Vec<Answer>) {
-        while let Some(front) = self.steps.front_mut() {
-            released.extend(front.releases.drain(..));
-            if front.pending > 0 {
-                return;
-            }
-            answers.push(std::mem::take(&mut front.answer));
-            self.steps.pop_front();
+    /// Takes what leaves now.
+    pub(super) fn advance(&mut self, answers: &mut Vec<Answer>) {
+        while let Some(over) = self.steps.pop_front_if(|front| front.pending == 0) {
+            answers.push(over.answer);
             self.first += 1;
         }
     }
 
     /// Takes the first ERROR out and forgets everything before it, because it has waited long enough.
-    pub(super) fn hasten_error(&mut self, released: &mut Vec<StepRef>) -> Option<Answer> {
+    pub(super) fn hasten_error(&mut self) -> Option<Answer> {
         let at = self.steps.iter().position(|step| matches!(step.answer, Answer::Error { .. }))?;
         self.first += at as u64 + 1;
-        let mut passed = self.steps.drain(..=at);
-        let mut error = None;
-        for step in &mut passed {
-            released.extend(step.releases);
-            error = Some(step.answer);
-        }
-        error
+        self.steps.drain(..=at).last().map(|step| step.answer)
     }
 
     fn step(&mut self, number: u64) -> Option<&mut Step> {
@@ -126,59 +111,44 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
-    use smallvec::smallvec;
-
     use super::*;
 
     fn receipt(text: &str) -> Answer {
         Answer::Receipt(text.into())
     }
 
-    fn leaving(ledger: &mut Ledger) -> (Vec<StepRef>, Vec<String>) {
-        let (mut released, mut answers) = (Vec::new(), Vec::new());
-        ledger.advance(&mut released, &mut answers);
+    fn leaving(ledger: &mut Ledger) -> Vec<String> {
+        let mut answers = Vec::new();
+        ledger.advance(&mut answers);
         let texts = answers.iter().map(|answer| match answer {
             Answer::Receipt(receipt) => receipt.to_string(),
             other => format!("{other:?}"),
         });
-        (released, texts.collect())
+        texts.collect()
     }
 
     #[test]
     fn r4_a_receipt_waits_for_all_frames_before_it() {
         let mut ledger = Ledger::default();
         let (first, second) = (ledger.next(), ledger.next() + 1);
-        ledger.push(1, smallvec![], receipt("a"));
-        ledger.push(1, smallvec![], receipt("b"));
-        ledger.push(0, smallvec![], receipt("c"));
+        ledger.push(1, receipt("a"));
+        ledger.push(1, receipt("b"));
+        ledger.push(0, receipt("c"));
         ledger.done(second);
-        assert!(leaving(&mut ledger).1.is_empty());
+        assert!(leaving(&mut ledger).is_empty());
         ledger.done(first);
-        assert_eq!(leaving(&mut ledger).1, ["a", "b", "c"]);
+        assert_eq!(leaving(&mut ledger), ["a", "b", "c"]);
         assert!(ledger.is_clear());
-    }
-
-    #[test]
-    fn r2_a_release_fires_when_all_before_it_is_over_and_not_sooner() {
-        let mut ledger = Ledger::default();
-        let freed = StepRef { session: SessionId(9), number: 4 };
-        ledger.push(1, smallvec![], Answer::Nothing);
-        ledger.push(1, smallvec![freed], receipt("ack"));
-        assert!(leaving(&mut ledger).0.is_empty());
-        ledger.done(0);
-        assert_eq!(leaving(&mut ledger).0, [freed], "its own change need not be durable");
-        ledger.done(1);
-        assert_eq!(leaving(&mut ledger).1, ["ack"]);
     }
 
     #[test]
     fn r4_an_error_keeps_its_place_until_it_is_hastened() {
         let mut ledger = Ledger::default();
-        ledger.push(1, smallvec![], receipt("a"));
-        ledger.push(1, smallvec![], receipt("b"));
+        ledger.push(1, receipt("a"));
+        ledger.push(1, receipt("b"));
         ledger.refuse(1, Refusal::new("no", ""), Some(CloseReason::Refused));
-        assert!(leaving(&mut ledger).1.is_empty());
-        let error = ledger.hasten_error(&mut Vec::new());
+        assert!(leaving(&mut ledger).is_empty());
+        let error = ledger.hasten_error();
         assert!(matches!(error, Some(Answer::Error { receipt: Some(receipt), .. }) if receipt == "b"));
         ledger.done(0);
         assert!(ledger.is_clear());

@@ -73,7 +73,6 @@ pub async fn start<A: PersistenceAdapter>(
         errors: BTreeSet::new(),
         effects: Effects::default(),
         touched: Vec::new(),
-        released: Vec::new(),
         answers: Vec::new(),
     };
     let store = committer::run(adapter, requested, replies);

@@ -61,8 +61,6 @@ pub(super) struct Engine {
     pub(super) effects: Effects,
     /// Sessions with something to flush at the end of the turn.
     pub(super) touched: Vec<SessionId>,
-    /// Steps that are freed, to be worked off (R2).
-    pub(super) released: Vec<StepRef>,
     pub(super) answers: Vec<Answer>,
 }
 
@@ -86,15 +84,6 @@ enum Phase {
     Open,
     /// It was refused something, or said goodbye: what it still sends is ignored, what it is owed still leaves.
     Ending,
-    /// The connection is gone; the ledger stays until others do not refer to it any more.
-    Gone,
-}
-
-/// What one frame brought about, while its changes are taken in.
-#[derive(Default)]
-struct Frame {
-    pending: u32,
-    releases: SmallVec<[StepRef; 2]>,
 }
 
 impl Engine {
@@ -159,7 +148,7 @@ impl Engine {
             let Some(reply) = self.replies.recv().await else { break };
             self.turn(Some(reply), &mut inbound)?;
         }
-        for link in self.sessions.values_mut().filter(|link| link.phase != Phase::Gone) {
+        for link in self.sessions.values_mut() {
             link.outgoing.push(Outgoing::Close(CloseReason::Stopping));
             link.outbox.append(&mut link.outgoing);
         }
@@ -210,8 +199,8 @@ impl Engine {
             if let Err(NotDone::Refused(refusal)) = self.core.apply(now, session, command, &mut self.effects) {
                 request.command = Command::Refuse(refusal);
             }
-            let frame = self.take_effects(now, Some(session));
-            self.add_step(session, frame, Answer::Nothing);
+            let pending = self.take_effects(now, Some(session));
+            self.add_step(session, pending, Answer::Nothing);
         }
         if let Some(link) = self.sessions.get_mut(&session) {
             link.held.push_back(request);
@@ -276,11 +265,11 @@ impl Engine {
         let goodbye = matches!(command, Command::Disconnect);
         match self.core.apply(now, session, command, &mut self.effects) {
             Ok(()) => {
-                let frame = self.take_effects(now, Some(session));
+                let pending = self.take_effects(now, Some(session));
                 let answer =
                     if goodbye { Answer::Goodbye(receipt) } else { receipt.map_or(Answer::Nothing, Answer::Receipt) };
                 self.give_back(session, bytes);
-                self.add_step(session, frame, answer);
+                self.add_step(session, pending, answer);
                 if goodbye {
                     self.end_session(now, session);
                 }
@@ -311,42 +300,37 @@ impl Engine {
     }
 
     fn refuse(&mut self, now: Timestamp, session: SessionId, refusal: Refusal, receipt: Option<Receipt>) {
-        let frame = self.take_effects(now, Some(session));
+        let pending = self.take_effects(now, Some(session));
         let Some(link) = self.sessions.get(&session) else { return };
         let closes = (refusal.fatal || !link.lenient).then_some(CloseReason::Refused);
         let ends = closes.is_some();
-        self.add_step(session, frame, Answer::Error { refusal, receipt, closes });
+        self.add_step(session, pending, Answer::Error { refusal, receipt, closes });
         self.watch_error(now, session);
         if ends {
             self.end_session(now, session);
         }
     }
 
-    /// Adds a frame to its session's ledger, and lets leave what can.
-    fn add_step(&mut self, session: SessionId, frame: Frame, answer: Answer) {
+    /// Adds a frame with so many changes to its session's ledger, or answers it if nothing is before it.
+    fn add_step(&mut self, session: SessionId, pending: u32, answer: Answer) {
         let Some(link) = self.sessions.get_mut(&session) else { return };
         let asks = !matches!(answer, Answer::Nothing);
-        if frame.pending == 0 && frame.releases.is_empty() && link.ledger.is_clear() {
-            if asks {
-                self.answer(session, answer);
-            }
-            return;
-        }
-        if frame.pending == 0 && frame.releases.is_empty() && !asks {
-            return;
+        if pending == 0 && (link.ledger.is_clear() || !asks) {
+            return self.answer(session, answer);
         }
         if asks {
             self.writer.open.make_eager(); // R4: a receipt makes everything before it on its connection eager
         }
-        link.ledger.push(frame.pending, frame.releases, answer);
+        link.ledger.push(pending, answer);
     }
 
-    /// Takes in what the core brought about: changes into the open batch, words to their sessions.
-    fn take_effects(&mut self, now: Timestamp, session: Option<SessionId>) -> Frame {
-        let mut frame = Frame::default();
+    /// Takes in what the core brought about: changes into the open batch, words to their sessions. How many changes
+    /// `session`'s frame has to wait for.
+    fn take_effects(&mut self, now: Timestamp, session: Option<SessionId>) -> u32 {
+        let mut pending = 0;
         let mut effects = std::mem::take(&mut self.effects);
         for change in effects.changes.drain(..) {
-            self.take_change(now, change, session, &mut frame);
+            self.take_change(now, change, session, &mut pending);
         }
         for (session, outgoing) in effects.outgoing.drain(..) {
             if matches!(outgoing, Outgoing::Close(_)) {
@@ -358,10 +342,10 @@ impl Engine {
             self.writer.want_term();
         }
         self.effects = effects;
-        frame
+        pending
     }
 
-    fn take_change(&mut self, now: Timestamp, change: Change, session: Option<SessionId>, frame: &mut Frame) {
+    fn take_change(&mut self, now: Timestamp, change: Change, session: Option<SessionId>, pending: &mut u32) {
         let open = &mut self.writer.open;
         let sessions = &self.sessions;
         let step = |origin: Option<SessionId>| {
@@ -371,12 +355,12 @@ impl Engine {
         match change {
             Change::One { origin, op } => {
                 let origin = step(origin);
-                frame.pending += u32::from(origin.is_some());
+                *pending += u32::from(origin.is_some());
                 open.push(Unit::new(SmallVec::from_buf([op]), origin, now));
             }
             Change::Unit { origin, ops, transaction } => {
                 let origin = step(origin);
-                frame.pending += u32::from(origin.is_some());
+                *pending += u32::from(origin.is_some());
                 if transaction.is_some() {
                     open.make_eager();
                 }
@@ -384,7 +368,7 @@ impl Engine {
             }
             Change::Return { origin, sequence, held } => {
                 let origin = step(origin);
-                frame.pending += u32::from(origin.is_some());
+                *pending += u32::from(origin.is_some());
                 open.give_back(sequence, held, origin, now);
             }
             Change::Mark { holder, upto, awaited } => {
@@ -397,33 +381,26 @@ impl Engine {
                 let clean = sessions.get(&by).is_none_or(|link| link.ledger.is_clear());
                 let origin = if asked { step(Some(by)) } else { None };
                 match open.settle(sequence, holder, origin, now, clean) {
-                    Settled::Written => frame.pending += u32::from(origin.is_some()),
+                    Settled::Written => *pending += u32::from(origin.is_some()),
                     Settled::Cancelled(None) => {}
-                    Settled::Cancelled(Some(freed)) if clean => self.free(freed),
-                    Settled::Cancelled(Some(freed)) => frame.releases.push(freed), // R2: not before its own sends
+                    Settled::Cancelled(Some(freed)) => self.free(freed),
                 }
             }
         }
     }
 
-    /// One change of a step needs no more waiting; frees in turn what waits for that step.
+    /// One change of a step needs no more waiting.
     fn free(&mut self, step: StepRef) {
-        self.released.push(step);
-        while let Some(step) = self.released.pop() {
-            if let Some(link) = self.sessions.get_mut(&step.session) {
-                link.ledger.done(step.number);
-                self.advance_ledger(step.session);
-            }
+        if let Some(link) = self.sessions.get_mut(&step.session) {
+            link.ledger.done(step.number);
+            self.advance_ledger(step.session);
         }
     }
 
     fn advance_ledger(&mut self, session: SessionId) {
         let Some(link) = self.sessions.get_mut(&session) else { return };
         let mut answers = std::mem::take(&mut self.answers);
-        link.ledger.advance(&mut self.released, &mut answers);
-        if link.phase == Phase::Gone && link.ledger.is_clear() {
-            self.sessions.remove(&session);
-        }
+        link.ledger.advance(&mut answers);
         for answer in answers.drain(..) {
             self.answer(session, answer);
         }
@@ -452,9 +429,6 @@ impl Engine {
 
     fn tell(&mut self, session: SessionId, outgoing: Outgoing) {
         let Some(link) = self.sessions.get_mut(&session) else { return };
-        if link.phase == Phase::Gone {
-            return;
-        }
         link.outgoing.push(outgoing);
         if !link.touched {
             link.touched = true;
@@ -464,8 +438,8 @@ impl Engine {
 
     fn written(&mut self, now: Timestamp, session: SessionId, written: &Written) {
         self.core.written(now, session, &written.last, written.bytes, &mut self.effects);
-        let frame = self.take_effects(now, Some(session));
-        self.add_step(session, frame, Answer::Nothing);
+        let pending = self.take_effects(now, Some(session));
+        self.add_step(session, pending, Answer::Nothing);
     }
 
     /// The connection is gone.
@@ -473,14 +447,7 @@ impl Engine {
         self.core.close(now, session, &mut self.effects);
         self.take_effects(now, None);
         self.errors.retain(|(_, waiting)| *waiting != session);
-        let Some(link) = self.sessions.get_mut(&session) else { return };
-        link.phase = Phase::Gone;
-        link.held.clear();
-        link.hold = None;
-        link.outgoing.clear();
-        if link.ledger.is_clear() {
-            self.sessions.remove(&session);
-        }
+        self.sessions.remove(&session);
     }
 
     /// The session gets nothing new any more; what it is owed still leaves.
@@ -576,12 +543,8 @@ impl Engine {
                 break;
             }
             self.errors.remove(&(at, session));
-            let released = &mut self.released;
-            if let Some(error) = self.sessions.get_mut(&session).and_then(|link| link.ledger.hasten_error(released)) {
+            if let Some(error) = self.sessions.get_mut(&session).and_then(|link| link.ledger.hasten_error()) {
                 self.answer(session, error);
-            }
-            while let Some(step) = self.released.pop() {
-                self.free(step);
             }
         }
     }

@@ -34,6 +34,8 @@ use crate::{
 
 /// The broker sends after this part of a promised interval, so that a client with a strict clock is content.
 const HEART_BEAT_EARLY: f64 = 0.5;
+/// More grace than this is no check at all. Unit: promised intervals.
+const GRACE_MAX: f64 = 1_000.0;
 /// On top of a client's promised intervals, for scheduling and the network.
 const HEART_BEAT_SLACK: Duration = Duration::from_secs(1);
 /// How long a polite end may take: receipts that are due, and the peer's reading of the last frame.
@@ -123,7 +125,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
     async fn greet(&mut self) -> Result<Hello, Rejection> {
         let hello = self.read_hello().await?;
         debug!(peer = %self.info.peer, version = %hello.version, host = hello.host, "CONNECT");
-        self.authenticate(&hello).await?;
+        let authenticated = self.authenticate(&hello).await;
+        authenticated.map_err(|rejection| Rejection { receipt: hello.request.clone(), ..rejection })?;
         self.who.client_id.clone_from(&hello.client_id);
         Ok(hello)
     }
@@ -317,7 +320,8 @@ fn lost(error: &io::Error) -> End {
 }
 
 fn silence_limit(heart_beat: HeartBeat, grace: f64) -> Option<Duration> {
-    heart_beat.hears.map(|interval| interval.mul_f64(grace.max(1.0)) + HEART_BEAT_SLACK)
+    let grace = grace.max(1.0); // NaN too
+    heart_beat.hears.map(|interval| interval.mul_f64(grace.min(GRACE_MAX)) + HEART_BEAT_SLACK)
 }
 
 /// How a reader ended.

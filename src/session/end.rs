@@ -32,7 +32,7 @@ impl End {
     /// Whether the peer can still read what was written, and should be given the time to.
     pub(super) fn is_orderly(&self) -> bool {
         match self {
-            Self::Closed(CloseReason::SlowConsumer(_)) | Self::PeerGone | Self::Lost(_) | Self::Silent(_) => false,
+            Self::PeerGone | Self::Lost(_) | Self::Silent(_) => false,
             Self::Closed(_) | Self::Refused(_) | Self::NoConnect(_) => true,
         }
     }

@@ -1,7 +1,7 @@
 //! The STOMP codec from outside: one answer however the bytes are cut, what is written is read again, and a corpus of
 //! streams whose answers are kept beside them.
 
-use std::{fmt::Write as _, fs, path::PathBuf};
+use std::{fs, path::PathBuf};
 
 use batonmq::codec::stomp::{DecodeError, DecodeLimits, Decoder, FrameWriter, Sender, Verb, Version};
 use bytes::BufMut;
@@ -100,17 +100,14 @@ fn each_stream_of_the_corpus_has_one_answer_however_it_is_cut() {
 
 /// An answer as it is kept beside its stream.
 fn described((frames, error): &Answer) -> String {
-    let mut text = String::new();
+    let mut lines = Vec::new();
     for frame in frames {
-        writeln!(text, "{} counted={} bytes={}", frame.verb.as_str(), frame.counted, frame.bytes).unwrap();
-        for (name, value) in &frame.headers {
-            writeln!(text, "  {name:?}: {value:?}").unwrap();
-        }
-        writeln!(text, "  body {:?}", String::from_utf8_lossy(&frame.body)).unwrap();
+        lines.push(format!("{} counted={} bytes={}", frame.verb.as_str(), frame.counted, frame.bytes));
+        lines.extend(frame.headers.iter().map(|(name, value)| format!("  {name:?}: {value:?}")));
+        lines.push(format!("  body {:?}", String::from_utf8_lossy(&frame.body)));
     }
-    let end = error.as_ref().map_or_else(|| "ends well".to_owned(), |error| format!("ERROR {error}"));
-    writeln!(text, "{end}").unwrap();
-    text
+    lines.push(error.as_ref().map_or_else(|| "ends well".to_owned(), |error| format!("ERROR {error}")));
+    lines.join("\n") + "\n"
 }
 
 #[test]

@@ -4,6 +4,8 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
 use batonmq::cli::EXIT_CODES;
 
+use crate::harness::{Broker, Script};
+
 fn read(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
 }
@@ -15,7 +17,7 @@ fn fenced(document: &str, language: &str) -> Vec<String> {
         match line.trim_start().strip_prefix("```") {
             Some(tag) if !inside => inside = tag.trim() == language,
             Some(_) => inside = false,
-            None if inside => lines.push(line.trim().to_owned()),
+            None if inside => lines.push(line.to_owned()),
             None => {}
         }
     }
@@ -30,6 +32,21 @@ fn the_first_screen_has_the_two_commands() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/run");
     let mode = fs::metadata(script).expect("the second command is there").permissions().mode();
     assert_ne!(mode & 0o111, 0, "tests/run is executable");
+}
+
+#[test]
+fn the_first_message_of_the_readme_arrives() {
+    let broker = Broker::start();
+    let program = fenced(&read("README.md"), "python").join("\n");
+    let address = broker.address();
+    let there = format!("(\"{}\", {})", address.ip(), address.port());
+    let program = program.replace("(\"127.0.0.1\", 61613)", &there);
+    assert!(program.contains(&there), "the program connects to the default port");
+    let file = tempfile::NamedTempFile::with_suffix(".py").unwrap();
+    fs::write(file.path(), program).unwrap();
+    let mut script = Script::python(file.path().to_str().unwrap(), address, &[]);
+    script.wait_for("Hello, baton!");
+    assert_eq!(script.line(), None, "it disconnects and ends");
 }
 
 #[test]

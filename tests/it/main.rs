@@ -14,6 +14,7 @@ mod docs;
 mod engine;
 mod harness;
 mod layering;
+mod own_messages;
 mod persistence;
 mod polite_stop;
 mod process;

@@ -47,8 +47,8 @@ pub struct Decoder {
     verb: Option<Verb>,
     spans: Vec<Span>,
     read_bytes: usize,
-    /// The length of `input` if all the room that was given out last is used.
-    full_at: usize,
+    /// What the length of `input` will be if all the room that was given out last is used.
+    full_at: Option<usize>,
 }
 
 /// How far the frame at the front of `input` has come. All numbers count from the front of `input`.
@@ -96,7 +96,7 @@ impl Decoder {
             verb: None,
             spans: Vec::new(),
             read_bytes: READ_BYTES_MIN,
-            full_at: usize::MAX,
+            full_at: None,
         }
     }
 
@@ -115,8 +115,11 @@ impl Decoder {
                 return body.limit(missing);
             }
         }
+        if self.input.is_empty() && self.input.capacity() > 4 * self.read_bytes {
+            self.input = BytesMut::new(); // a long text grew it, or the peer became quiet
+        }
         self.input.reserve(self.read_bytes);
-        self.full_at = self.input.len() + self.read_bytes;
+        self.full_at = Some(self.input.len() + self.read_bytes);
         (&mut self.input).limit(self.read_bytes)
     }
 
@@ -126,10 +129,7 @@ impl Decoder {
     /// The bytes are no frame that this peer may send. Nothing follows: tell the peer and end the connection.
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, DecodeError> {
         self.release();
-        if self.input.len() >= self.full_at {
-            self.read_bytes = (2 * self.read_bytes).min(READ_BYTES_MAX);
-        }
-        self.full_at = usize::MAX;
+        self.fit_room();
         match self.advance() {
             Ok(Some(complete)) => self.hand_out(complete).map(Some),
             Ok(None) => Ok(None),
@@ -160,8 +160,16 @@ impl Decoder {
         self.verb = None;
         self.spans.clear();
         self.spans.shrink_to(SPANS_KEPT_MAX);
-        if self.input.is_empty() && self.input.capacity() > 2 * READ_BYTES_MAX {
-            self.input = BytesMut::new(); // a long text grew it
+    }
+
+    /// Gives a peer that filled its room more of it, and one that left most of it empty less.
+    fn fit_room(&mut self) {
+        let Some(full_at) = self.full_at.take() else { return };
+        let unused = full_at.saturating_sub(self.input.len());
+        if unused == 0 {
+            self.read_bytes = (2 * self.read_bytes).min(READ_BYTES_MAX);
+        } else if unused > self.read_bytes - self.read_bytes / 8 {
+            self.read_bytes = (self.read_bytes / 2).max(READ_BYTES_MIN);
         }
     }
 

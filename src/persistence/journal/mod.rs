@@ -40,6 +40,7 @@ use self::{
     live::{Found, SharedLive},
     record::decode_op,
     recovery::failed,
+    segment::BLOCK,
     writer::Writer,
 };
 use super::{CommitError, Committed, MessageReader, PersistenceAdapter, StoreError, StoreLimits, Window};
@@ -51,6 +52,10 @@ const MESSAGE_BYTES_MAX: usize = 1 << 30;
 /// How many requests may wait for the journal's thread; the adapter sends one at a time, unless a future is dropped.
 const REQUESTS_MAX: usize = 64;
 
+/// See [`JournalOptions::segment_bytes`].
+const SEGMENT_BYTES_MIN: u64 = 16 << 10;
+const SEGMENT_BYTES_MAX: u64 = 2 << 30;
+
 /// The directory below the data directory.
 const DIRECTORY: &str = "journal";
 
@@ -59,7 +64,8 @@ const DIRECTORY: &str = "journal";
 pub struct JournalOptions {
     /// The file system.
     pub disk: Arc<dyn Disk>,
-    /// How large a segment is. Unit: bytes. Range: 16 KiB to 2 GiB, a multiple of 4 KiB. Default: 64 MiB.
+    /// How large a segment is. Unit: bytes. Range: 16 KiB to 2 GiB, held within it and rounded up to 4 KiB. Default:
+    /// 64 MiB. May change from start to start.
     pub segment_bytes: u64,
     /// Whether a thread of its own fills the next segment ahead of its use. Default: true; tests that count the calls
     /// to the disk turn it off.
@@ -156,7 +162,9 @@ impl JournalAdapter {
     ///
     /// # Errors
     /// [`StoreError::Io`] if its thread can't be started.
-    pub fn open(data: &Path, options: JournalOptions) -> Result<Self, StoreError> {
+    pub fn open(data: &Path, mut options: JournalOptions) -> Result<Self, StoreError> {
+        options.segment_bytes =
+            options.segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX).next_multiple_of(BLOCK);
         let dir = data.join(DIRECTORY);
         let (requests, inbox) = sync_channel(REQUESTS_MAX);
         let reader = JournalReader { dir: dir.clone().into(), live: Arc::default() };

@@ -31,6 +31,9 @@ const COPIES_ASKED_MAX: usize = 1_024;
 /// Unit: bytes.
 const RECORD_BYTES_MAX: usize = 2 << 30;
 
+/// By how much a record may grow that is encoded anew with the next number. Unit: bytes.
+const NUMBERS_GROW_BYTES: u64 = 16;
+
 /// How much a store asks for at a time to be copied, so that no batch grows by more. Unit: bytes.
 const COPIES_ASKED_BYTES_MAX: u64 = 1 << 20;
 
@@ -202,21 +205,15 @@ impl Writer {
         }
         let tenure = self.tenure.ok_or(CommitError::Deposed)?;
         let this = (tenure.term, batch.number);
-        match self.last_batch {
-            Some(last) if last == this => return Ok(Committed::default()), // it is repeated, and it is there
-            Some((term, number)) if term == tenure.term && number > batch.number => {
-                return Err(CommitError::Refused { source: "a batch with a higher number was committed".into() });
-            }
-            _ => {}
+        if self.last_batch == Some(this) {
+            return Ok(Committed::default()); // it is repeated, and it is there
         }
         let copied = self.encode(batch, tenure)?;
         if !self.planned.is_empty() {
-            if self.active.room() < self.encoder.bytes() as u64 {
-                self.rotate(self.encoder.bytes() as u64).map_err(Failure::for_commit)?;
+            if self.make_room().map_err(Failure::for_commit)? {
                 self.encode(batch, tenure)?; // with the new segment's incarnation
             }
-            let frame = self.active.position;
-            let bytes = self.encoder.bytes() as u64;
+            let (frame, bytes) = (self.active.position, self.encoder.bytes() as u64);
             self.append().map_err(Failure::for_commit)?;
             self.follow(batch, frame);
             self.copied_bytes += copied;
@@ -248,6 +245,20 @@ impl Writer {
             live_bytes: live.bytes(),
             written_bytes: self.written_bytes,
             copied_bytes: self.copied_bytes,
+        })
+    }
+
+    /// What this module promises; for tests and debug builds.
+    fn check(&self) -> bool {
+        let active = &self.active;
+        assert!(active.position.is_multiple_of(FRAME_HEAD as u64), "frames are aligned");
+        assert!(active.position <= active.capacity, "what is written lies in the segment");
+        assert!(self.copied_bytes <= self.written_bytes, "no more is copied than written");
+        assert_eq!(self.catalog.tenure, self.tenure.unwrap_or(self.catalog.tenure), "the highest tenure is ours");
+        self.live.with(|live| {
+            let newest = live.segments().next_back().map(|share| share.number);
+            assert_eq!(newest, Some(active.header.segment), "the newest segment is written to");
+            live.len() > CHECKED_MESSAGES_MAX || live.check()
         })
     }
 
@@ -304,8 +315,7 @@ impl Writer {
     /// A record without operations.
     fn append_note(&mut self, tenure: Tenure) -> Result<(), Failure> {
         self.encode_note(tenure)?;
-        if self.active.room() < self.encoder.bytes() as u64 {
-            self.rotate(self.encoder.bytes() as u64)?;
+        if self.make_room()? {
             self.encode_note(tenure)?;
         }
         self.append()
@@ -362,9 +372,20 @@ impl Writer {
                     self.catalog.apply(op);
                 }
             }
-            debug_assert!(live.len() > CHECKED_MESSAGES_MAX || live.check());
         });
         self.planned.clear();
+        debug_assert!(self.check());
+    }
+
+    /// Goes on in a new segment if the encoded record does not fit into this one; whether it did, and the record has
+    /// to be encoded again.
+    fn make_room(&mut self) -> Result<bool, Failure> {
+        let needed = self.encoder.bytes() as u64;
+        let rotates = self.active.room() < needed;
+        if rotates {
+            self.rotate(needed + NUMBERS_GROW_BYTES)?;
+        }
+        Ok(rotates)
     }
 
     /// Goes on in a new segment with room for a frame of `needed` bytes. Header and catalog are durable before the file
@@ -373,22 +394,15 @@ impl Writer {
         let header =
             Header { segment: self.active.header.segment.next(), incarnation: self.active.header.incarnation + 1 };
         let path = self.dir.join(header.segment.file_name());
-        let tenure = self.catalog.tenure;
-        self.encoder.begin(RecordHead { incarnation: header.incarnation, ..self.head(tenure, BatchNumber(0)) });
-        self.encoder.push_catalog(&self.catalog);
-        self.encoder.seal().ok_or_else(|| Failure::Undone(io::ErrorKind::FileTooLarge.into()))?;
-        let end = RECORDS_AT + self.encoder.bytes() as u64;
+        let (bytes, end) = self.encode_first_block(header)?;
         let capacity = padded(aligned(end) + needed).max(self.options.segment_bytes);
-        let mut bytes = header.encode();
-        bytes.resize(usize::try_from(BLOCK).expect("a block fits in memory"), 0);
-        bytes.extend_from_slice(self.encoder.padded(usize::try_from(padded(end) - RECORDS_AT).unwrap_or_default()));
         let (file, old_path) = self.new_file(capacity).map_err(Failure::of_write)?;
         let named = file.write_at(&bytes, 0).map_err(Failure::of_write).and_then(|()| {
             file.sync().map_err(|error| self.poison("sync", error))?;
             self.disk.rename(&old_path, &path).map_err(Failure::of_write)
         });
         if let Err(failure) = named {
-            self.put_back(file, capacity);
+            self.put_back(file, capacity, &old_path);
             return Err(failure);
         }
         if let Err(error) = self.disk.sync_dir(&self.dir) {
@@ -401,6 +415,21 @@ impl Writer {
         Ok(())
     }
 
+    /// How a segment begins: its header in a block of its own, then the catalog, then zeros. And where the catalog's
+    /// frame ends.
+    fn encode_first_block(&mut self, header: Header) -> Result<(Vec<u8>, u64), Failure> {
+        let head = self.head(self.catalog.tenure, BatchNumber::default());
+        self.encoder.begin(RecordHead { incarnation: header.incarnation, ..head });
+        self.encoder.push_catalog(&self.catalog);
+        self.encoder.seal().ok_or_else(|| Failure::Undone(io::ErrorKind::FileTooLarge.into()))?;
+        let end = RECORDS_AT + self.encoder.bytes() as u64;
+        let mut bytes = header.encode();
+        bytes.resize(usize::try_from(BLOCK).expect("a block fits in memory"), 0);
+        let frame_bytes = usize::try_from(padded(end) - RECORDS_AT).expect("a record fits in memory");
+        bytes.extend_from_slice(self.encoder.padded(frame_bytes));
+        Ok((bytes, end))
+    }
+
     /// A file that is no segment yet; one of more than the usual size is not filled with zeros, it serves one record.
     fn new_file(&mut self, capacity: u64) -> io::Result<(Arc<dyn DiskFile>, PathBuf)> {
         if capacity == self.options.segment_bytes {
@@ -410,9 +439,15 @@ impl Writer {
         Ok((self.disk.open(&path, Open::Create)?, path))
     }
 
-    fn put_back(&mut self, file: Arc<dyn DiskFile>, capacity: u64) {
-        if capacity == self.options.segment_bytes && !self.poisoned {
+    /// What `new_file` gave and nobody used.
+    fn put_back(&mut self, file: Arc<dyn DiskFile>, capacity: u64, path: &Path) {
+        if self.poisoned {
+            return;
+        }
+        if capacity == self.options.segment_bytes {
             self.spares.keep(file);
+        } else if let Err(error) = self.disk.remove(path) {
+            tracing::warn!(%error, path = %path.display(), "cannot remove an unfinished segment");
         }
     }
 
@@ -536,14 +571,27 @@ impl Active {
 
     /// How long a frame may be that is written now. Unit: bytes.
     fn room(&self) -> u64 {
-        (self.capacity - self.position).saturating_sub(2 * FRAME_HEAD as u64) // what rounds it up, and the zeros behind
+        (self.capacity - self.position).saturating_sub(FRAME_HEAD as u64) // the zeros behind it
     }
 }
 
+/// The directory, and durably so: one that a first start made would be gone after a power loss, with all in it.
 fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
     disk.create_dir(dir).map_err(failed("create", dir))?;
-    let data = dir.parent().unwrap_or(dir);
-    disk.sync_dir(data).map_err(failed("sync", data))
+    for parent in dir.ancestors().skip(1) {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        let synced = disk.sync_dir(parent);
+        if Some(parent) == dir.parent() {
+            synced.map_err(failed("sync", parent))?;
+        } else if let Err(error) = synced {
+            let path = parent.display();
+            match error.kind() {
+                io::ErrorKind::PermissionDenied => tracing::debug!(%path, "cannot sync a directory above the journal"),
+                _ => tracing::warn!(%error, %path, "cannot sync a directory above the journal"),
+            }
+        }
+    }
+    Ok(())
 }
 
 fn open_spare(

@@ -18,8 +18,8 @@ pub(in crate::session) struct Hello {
     pub(in crate::session) client_id: Option<Text>,
     pub(in crate::session) host: Option<String>,
     pub(in crate::session) heart_beat: HeartBeat,
-    /// Echoed on CONNECTED.
-    request: Option<String>,
+    /// Echoed on CONNECTED, or on the ERROR instead.
+    pub(in crate::session) request: Option<String>,
 }
 
 /// A secret: never printed.

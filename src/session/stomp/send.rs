@@ -179,7 +179,7 @@ fn sort_headers<'a>(headers: Headers<'a>, properties: &mut BytesMut) -> Result<F
             | "JMSXDeliveryCount"
             | "original-destination" => continue,
             _ => {
-                if let Some(feature) = unsupported::feature_of_send(name) {
+                if let Some(feature) = unsupported::feature_of_send(name, value) {
                     return Err(unsupported::header(name, feature));
                 }
                 append_property(properties, name, PropertyValue::Text(value));

@@ -481,6 +481,8 @@ fn headers_of_features_that_are_not_there_yet_are_refused_by_name() {
 #[test]
 fn a_value_that_means_off_is_fine() {
     let mut client = Client::new(Version::V1_2);
+    client.sent("SEND\ndestination:/queue/a\nAMQ_SCHEDULED_DELAY:0\nJMSXGroupID:\n\n^");
+    client.refused("SEND\ndestination:/queue/a\n_AMQ_DUPL_ID:0\n\n^");
     client.subscribed(
         "SUBSCRIBE\nid:1\ndestination:/queue/a\nselector:\nbrowser:false\nactivemq.exclusive:FALSE\nno-local:false\n\
          activemq.retroactive:false\nactivemq.maximumPendingMessageLimit:0\nactivemq.dispatchAsync:true\ndurable:false\n\n^",

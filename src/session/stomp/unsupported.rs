@@ -19,15 +19,16 @@ pub(super) fn destination(name: &str, feature: &str) -> Refusal {
     )
 }
 
-/// What a SEND's header stands for, if it is one of these.
-pub(super) fn feature_of_send(name: &str) -> Option<&'static str> {
-    Some(match name {
-        "JMSXGroupID" | "JMSXGroupSeq" => "message groups",
-        "dedup-id" | "_AMQ_DUPL_ID" => "duplicate detection",
-        "transformation" => "transformation of bodies",
-        _ if name.starts_with("AMQ_SCHEDULED_") => "scheduled delivery",
+/// What a SEND's header asks for, if it is one of these and asks for anything.
+pub(super) fn feature_of_send(name: &str, value: &str) -> Option<&'static str> {
+    let (feature, off) = match name {
+        "JMSXGroupID" | "JMSXGroupSeq" => ("message groups", value.is_empty()),
+        "dedup-id" | "_AMQ_DUPL_ID" => ("duplicate detection", value.is_empty()),
+        "transformation" => ("transformation of bodies", value.is_empty()),
+        _ if name.starts_with("AMQ_SCHEDULED_") => ("scheduled delivery", means_off(value)),
         _ => return None,
-    })
+    };
+    (!off).then_some(feature)
 }
 
 /// Refuses a SUBSCRIBE with a header that this version would have to ignore.

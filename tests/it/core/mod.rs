@@ -4,6 +4,9 @@
 mod acks;
 mod dispatch;
 mod fixture;
+mod marks;
 mod rejections;
+mod sessions;
 mod store;
+mod topics;
 mod transactions;

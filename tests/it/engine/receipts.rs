@@ -1,7 +1,7 @@
 //! Which answer leaves when: R1 to R5.
 
 use super::{
-    broker::{Broker, ack, asking, begin, commit, plain, quiet, send, send_in},
+    broker::{Broker, ack, asking, begin, commit, send, send_in},
     store::Store,
 };
 
@@ -35,6 +35,86 @@ async fn r2_a_settled_message_confirms_its_send_before_any_disk() {
     producer.gets_nothing().await;
     consumer.submit([ack(&delivery)]).await;
     producer.gets_receipts(&["sent"]).await;
+    broker.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r2_not_before_what_the_acker_sent_is_durable() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let (mut producer, mut worker) = (broker.client().await, broker.client().await);
+    worker.subscribe(1, "jobs").await;
+    broker.keep_busy(&store).await;
+    producer.submit([asking("job", send("jobs", "job"))]).await;
+    let job = worker.gets("job").await;
+    worker.submit([send("results", "result"), ack(&job)]).await;
+    producer.gets_nothing().await;
+    store.let_go();
+    producer.gets_receipts(&["job"]).await;
+    assert_eq!(store.ids(), ["result"]);
+    broker.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r2_a_chain_of_workers_confirms_when_the_last_result_is_durable() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let mut producer = broker.client().await;
+    let mut workers = [broker.client().await, broker.client().await];
+    for (worker, queue) in workers.iter_mut().zip(["0", "1"]) {
+        worker.subscribe(1, queue).await;
+    }
+    broker.keep_busy(&store).await;
+    producer.submit([asking("sent", send("0", "first"))]).await;
+    let [one, two] = &mut workers;
+    let job = one.gets("first").await;
+    one.submit([asking("passed on", send("1", "second")), asking("done", ack(&job))]).await;
+    let job = two.gets("second").await;
+    two.submit([asking("kept", send("2", "third")), asking("done", ack(&job))]).await;
+    producer.gets_nothing().await;
+    one.gets_nothing().await;
+    store.let_go();
+    producer.gets_receipts(&["sent"]).await;
+    one.gets_receipts(&["passed on", "done"]).await;
+    two.gets_receipts(&["kept", "done"]).await;
+    assert_eq!(store.inserted(), ["blocker", "third"]);
+    broker.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r2_who_answers_each_other_is_answered() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let (mut client, mut server) = (broker.client().await, broker.client().await);
+    client.subscribe(1, "replies").await;
+    server.subscribe(1, "requests").await;
+    for _ in 0..3 {
+        broker.keep_busy(&store).await;
+        client.submit([asking("asked", send("requests", "request"))]).await;
+        let request = server.gets("request").await;
+        server.submit([asking("answered", send("replies", "reply")), asking("done", ack(&request))]).await;
+        let reply = client.gets("reply").await;
+        client.submit([asking("read", ack(&reply))]).await;
+        store.let_go();
+        client.gets_receipts(&["asked", "read"]).await;
+        server.gets_receipts(&["answered", "done"]).await;
+    }
+    assert_eq!(store.inserted(), ["blocker"; 3]);
+    broker.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r2_who_consumes_its_own_messages_is_answered() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let mut client = broker.client().await;
+    client.subscribe(1, "q").await;
+    broker.keep_busy(&store).await;
+    client.submit([asking("sent", send("q", "m"))]).await;
+    let delivery = client.gets("m").await;
+    client.submit([asking("acked", ack(&delivery))]).await;
+    store.let_go();
+    client.gets_receipts(&["sent", "acked"]).await;
     broker.crash().await;
 }
 

@@ -269,6 +269,24 @@ async fn r14_a_full_disk_is_certainly_undone() {
     }
 }
 
+/// Where a record ends just before, at and behind the end of its segment.
+#[tokio::test]
+async fn records_of_every_length_around_a_segments_end_come_back() {
+    for size in SEGMENT_BYTES as usize - 4_096 - 400..SEGMENT_BYTES as usize - 4_096 + 20 {
+        let disk = FaultyDisk::new(Fault::Never, size as u64);
+        let mut broker = Broker::on(open(&disk).0).await;
+        let mut model = Model::default();
+        let sequence = |counter| batonmq::types::Sequence::new(broker.tenure.term, counter);
+        for ops in [Script::first_batch(), vec![insert(sequence(1), size)], vec![insert(sequence(2), 10)]] {
+            model.apply(&ops);
+            broker.commit(ops).await;
+        }
+        drop(broker);
+        let (_, found) = recover(&disk.after_power_loss(1), &format!("{size} bytes")).await;
+        assert!(found.same_but_for_the_tenure(&model), "{size} bytes");
+    }
+}
+
 #[tokio::test]
 async fn r34_the_script_copies_and_frees_segments() {
     let disk = FaultyDisk::new(Fault::Never, 1);
