@@ -425,7 +425,7 @@ fn a_new_connection_with_the_same_client_id_takes_the_others_place() {
     new.subscribe("/topic/news", "client-individual", &[name]);
     let message = new.expect("MESSAGE");
     assert_eq!((message.text(), message.redelivered()), ("1", true));
-    old.cut_off();
+    old.refused("connected again");
 }
 
 #[test]
