@@ -199,8 +199,7 @@ impl Engine {
             if let Err(NotDone::Refused(refusal)) = self.core.apply(now, session, command, &mut self.effects) {
                 request.command = Command::Refuse(refusal);
             }
-            let pending = self.take_effects(now, Some(session));
-            self.add_step(session, pending, Answer::Nothing);
+            self.take_frame(now, session, Answer::Nothing);
         }
         if let Some(link) = self.sessions.get_mut(&session) {
             link.held.push_back(request);
@@ -265,11 +264,10 @@ impl Engine {
         let goodbye = matches!(command, Command::Disconnect);
         match self.core.apply(now, session, command, &mut self.effects) {
             Ok(()) => {
-                let pending = self.take_effects(now, Some(session));
                 let answer =
                     if goodbye { Answer::Goodbye(receipt) } else { receipt.map_or(Answer::Nothing, Answer::Receipt) };
                 self.give_back(session, bytes);
-                self.add_step(session, pending, answer);
+                self.take_frame(now, session, answer);
                 if goodbye {
                     self.end_session(now, session);
                 }
@@ -279,7 +277,7 @@ impl Engine {
                 self.refuse(now, session, refusal, receipt);
             }
             Err(NotDone::Held { command, hold }) => {
-                self.take_effects(now, None);
+                self.take_effects(now);
                 return Some((Request { command, receipt, bytes }, hold));
             }
         }
@@ -300,11 +298,10 @@ impl Engine {
     }
 
     fn refuse(&mut self, now: Timestamp, session: SessionId, refusal: Refusal, receipt: Option<Receipt>) {
-        let pending = self.take_effects(now, Some(session));
         let Some(link) = self.sessions.get(&session) else { return };
         let closes = (refusal.fatal || !link.lenient).then_some(CloseReason::Refused);
         let ends = closes.is_some();
-        self.add_step(session, pending, Answer::Error { refusal, receipt, closes });
+        self.take_frame(now, session, Answer::Error { refusal, receipt, closes });
         self.watch_error(now, session);
         if ends {
             self.end_session(now, session);
@@ -324,25 +321,44 @@ impl Engine {
         link.ledger.push(pending, answer);
     }
 
-    /// Takes in what the core brought about: changes into the open batch, words to their sessions. How many changes
-    /// `session`'s frame has to wait for.
-    fn take_effects(&mut self, now: Timestamp, session: Option<SessionId>) -> u32 {
+    /// Takes in what a session's frame brought about. Its answer comes before that if it can: the receipt of a SUBSCRIBE
+    /// before its messages.
+    fn take_frame(&mut self, now: Timestamp, session: SessionId, answer: Answer) {
+        let pending = self.take_changes(now, Some(session));
+        self.add_step(session, pending, answer);
+        self.tell_all();
+    }
+
+    /// Takes in what the core brought about without a frame that waits for it.
+    fn take_effects(&mut self, now: Timestamp) {
+        self.take_changes(now, None);
+        self.tell_all();
+    }
+
+    /// Changes go into the open batch. How many of them `session`'s frame has to wait for.
+    fn take_changes(&mut self, now: Timestamp, session: Option<SessionId>) -> u32 {
         let mut pending = 0;
-        let mut effects = std::mem::take(&mut self.effects);
-        for change in effects.changes.drain(..) {
+        let mut changes = std::mem::take(&mut self.effects.changes);
+        for change in changes.drain(..) {
             self.take_change(now, change, session, &mut pending);
         }
-        for (session, outgoing) in effects.outgoing.drain(..) {
+        self.effects.changes = changes;
+        if std::mem::take(&mut self.effects.term_wanted) {
+            self.writer.want_term();
+        }
+        pending
+    }
+
+    /// Words go to their sessions.
+    fn tell_all(&mut self) {
+        let mut outgoing = std::mem::take(&mut self.effects.outgoing);
+        for (session, outgoing) in outgoing.drain(..) {
             if matches!(outgoing, Outgoing::Close(_)) {
                 self.mark_ending(session);
             }
             self.tell(session, outgoing);
         }
-        if std::mem::take(&mut effects.term_wanted) {
-            self.writer.want_term();
-        }
-        self.effects = effects;
-        pending
+        self.effects.outgoing = outgoing;
     }
 
     fn take_change(&mut self, now: Timestamp, change: Change, session: Option<SessionId>, pending: &mut u32) {
@@ -438,14 +454,13 @@ impl Engine {
 
     fn written(&mut self, now: Timestamp, session: SessionId, written: &Written) {
         self.core.written(now, session, &written.last, written.bytes, &mut self.effects);
-        let pending = self.take_effects(now, Some(session));
-        self.add_step(session, pending, Answer::Nothing);
+        self.take_frame(now, session, Answer::Nothing);
     }
 
     /// The connection is gone.
     fn closed(&mut self, now: Timestamp, session: SessionId) {
         self.core.close(now, session, &mut self.effects);
-        self.take_effects(now, None);
+        self.take_effects(now);
         self.errors.retain(|(_, waiting)| *waiting != session);
         self.sessions.remove(&session);
     }
@@ -454,7 +469,7 @@ impl Engine {
     fn end_session(&mut self, now: Timestamp, session: SessionId) {
         self.mark_ending(session);
         self.core.close(now, session, &mut self.effects);
-        self.take_effects(now, None);
+        self.take_effects(now);
     }
 
     fn mark_ending(&mut self, session: SessionId) {
@@ -481,7 +496,7 @@ impl Engine {
             for unit in sealed.units {
                 self.unit_done(now, unit.origin, unit.transaction);
             }
-            self.take_effects(now, None);
+            self.take_effects(now);
         }
         for (unit, why) in refused {
             self.unit_refused(now, unit, why);
@@ -492,7 +507,7 @@ impl Engine {
     fn unit_done(&mut self, now: Timestamp, origin: Option<StepRef>, transaction: Option<TransactionId>) {
         if let Some(id) = transaction {
             self.core.committed(now, id, &mut self.effects);
-            self.take_effects(now, None);
+            self.take_effects(now);
         }
         if let Some(step) = origin {
             self.free(step);
@@ -512,7 +527,7 @@ impl Engine {
                 }
             }
         }
-        self.take_effects(now, None);
+        self.take_effects(now);
         let Some(step) = unit.origin else { return };
         let Some(link) = self.sessions.get_mut(&step.session) else { return };
         let closes = (!link.lenient).then_some(CloseReason::Refused);
@@ -534,7 +549,7 @@ impl Engine {
 
     fn serve_deadlines(&mut self, now: Timestamp) {
         self.core.advance(now, &mut self.effects);
-        self.take_effects(now, None);
+        self.take_effects(now);
         for (unit, why) in self.writer.take_overdue(now) {
             self.unit_refused(now, unit, why);
         }
