@@ -19,7 +19,9 @@ fn what_was_confirmed_is_there_after_sigterm() {
     }
     client.confirmed("UNSUBSCRIBE", &[("id", "1")], b"");
     broker.sigterm();
-    client.closed();
+    while let Some(frame) = client.reader.next().unwrap() {
+        assert_eq!(frame.command, "MESSAGE", "only what was under way: {frame:?}");
+    }
 
     broker.restart();
     let mut client = Raw::connect(broker.address());

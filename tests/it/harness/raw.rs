@@ -89,49 +89,44 @@ impl Raw {
         frame
     }
 
-    /// Sends a frame, a receipt asked for, and waits for that receipt; what else arrives meanwhile is returned.
-    pub(crate) fn confirmed(&mut self, command: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<Frame> {
+    /// Sends a frame, a receipt asked for, and waits for that receipt. Messages that come before it are kept.
+    pub(crate) fn confirmed(&mut self, command: &str, headers: &[(&str, &str)], body: &[u8]) {
         let receipt = format!("confirm {command}");
         let mut all = headers.to_vec();
         all.push(("receipt", &receipt));
         self.send(encode(command, &all, body));
+        let early = std::mem::take(&mut self.reader.early);
         let mut meanwhile = Vec::new();
         loop {
             let frame = self.frame();
             match frame.command.as_str() {
-                "RECEIPT" if frame.header("receipt-id") == receipt => return meanwhile,
+                "RECEIPT" if frame.header("receipt-id") == receipt => break,
                 "ERROR" => panic!("refused: {frame:?}"),
                 _ => meanwhile.push(frame),
             }
         }
+        self.reader.early = early.into_iter().chain(meanwhile).collect();
     }
 
-    /// Subscribes as "1" unless the headers say otherwise, and waits for the receipt. Messages that come before it are kept.
+    /// Subscribes as "1" unless the headers say otherwise, and waits for the receipt.
     pub(crate) fn subscribe(&mut self, destination: &str, ack: &str, headers: &[(&str, &str)]) {
         let mut all = vec![("destination", destination), ("ack", ack)];
         all.extend_from_slice(headers);
         if !headers.iter().any(|(name, _)| *name == "id") {
             all.push(("id", "1"));
         }
-        let early = self.confirmed("SUBSCRIBE", &all, b"");
-        self.reader.early.extend(early);
+        self.confirmed("SUBSCRIBE", &all, b"");
     }
 
     /// Sends a message and waits for its receipt.
     pub(crate) fn publish(&mut self, destination: &str, body: &str) {
         let headers = [("destination", destination), ("persistent", "true")];
-        let early = self.confirmed("SEND", &headers, body.as_bytes());
-        assert!(early.is_empty(), "{early:?}");
-    }
-
-    /// Sends a message without a receipt, so that it may arrive at this connection's own consumer next.
-    pub(crate) fn publish_beside(&mut self, destination: &str, body: &str) {
-        self.send(encode("SEND", &[("destination", destination), ("persistent", "true")], body.as_bytes()));
+        self.confirmed("SEND", &headers, body.as_bytes());
     }
 
     /// Acknowledges this message and waits for the receipt.
-    pub(crate) fn ack(&mut self, message: &Frame) -> Vec<Frame> {
-        self.confirmed("ACK", &[("id", message.header("ack"))], b"")
+    pub(crate) fn ack(&mut self, message: &Frame) {
+        self.confirmed("ACK", &[("id", message.header("ack"))], b"");
     }
 
     /// The broker ends the connection: an orderly end, all it sent has been read.
@@ -157,6 +152,11 @@ impl Raw {
         assert!(message.contains(&says.to_lowercase()), "{error:?} does not say {says:?}");
         self.closed();
         error
+    }
+
+    /// Refuses this message and waits for the receipt.
+    pub(crate) fn nack(&mut self, message: &Frame) {
+        self.confirmed("NACK", &[("id", message.header("ack"))], b"");
     }
 
     /// Says goodbye and waits until everything before is confirmed.
