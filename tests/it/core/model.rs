@@ -53,7 +53,7 @@ pub(super) struct Record {
     pub(super) redelivered: bool,
     pub(super) deliveries: u32,
     pub(super) failures: u32,
-    /// The command by which it came back last, or died.
+    /// The command by which it came back last, came due, or died.
     pub(super) moved: u64,
     /// Where it was sent first, if it is a dead letter.
     pub(super) origin: Option<Destination>,
@@ -559,6 +559,7 @@ impl Model {
             for (order, record) in &mut queue.records {
                 if matches!(record.state, State::Delayed(due) if due <= now) {
                     record.state = State::Pending;
+                    record.moved = self.commands;
                 }
                 let lies_here = matches!(record.state, State::Pending | State::Delayed(_));
                 if lies_here && record.expires.is_some_and(|expires| expires <= now) {
