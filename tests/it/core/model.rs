@@ -53,8 +53,8 @@ pub(super) struct Record {
     pub(super) redelivered: bool,
     pub(super) deliveries: u32,
     pub(super) failures: u32,
-    /// The command by which it came back last.
-    pub(super) returned: u64,
+    /// The command by which it came back last, came due, or died.
+    pub(super) moved: u64,
     /// Where it was sent first, if it is a dead letter.
     pub(super) origin: Option<Destination>,
 }
@@ -357,7 +357,7 @@ impl Model {
     fn give_back(&mut self, place: Place, due: Option<Timestamp>) {
         let command = self.commands;
         let record = self.record(place).unwrap();
-        record.returned = command;
+        record.moved = command;
         record.redelivered = true;
         record.state = due.map_or(State::Pending, State::Delayed);
         let (deliveries, failures) = (record.deliveries, record.failures);
@@ -380,6 +380,7 @@ impl Model {
             withdrawn: false,
             deliveries: 0,
             failures: 0,
+            moved: self.commands,
             origin: Some(record.origin.clone().unwrap_or(here)),
             ..record.clone()
         };
@@ -558,6 +559,7 @@ impl Model {
             for (order, record) in &mut queue.records {
                 if matches!(record.state, State::Delayed(due) if due <= now) {
                     record.state = State::Pending;
+                    record.moved = self.commands;
                 }
                 let lies_here = matches!(record.state, State::Pending | State::Delayed(_));
                 if lies_here && record.expires.is_some_and(|expires| expires <= now) {
@@ -614,10 +616,10 @@ impl Model {
         let highest = first.filter(|(_, other)| other.queue == consumer.queue).map(|(_, other)| other.priority).max();
         assert_eq!(highest, Some(consumer.priority), "higher consumers come first");
         let order = self.head(consumer.queue).expect("a queue hands out what it has");
-        // What a command gives back may come after what the same command hands out: redeliveries are out of order.
-        let command = self.commands;
-        let other = self.head_of(consumer.queue, |record| record.returned != command);
-        let is_meant = |order: &u64| self.queues[&consumer.queue].records[order].id == delivery.message.id.as_str();
+        // One command may give back or bury much, and hand some of it out before it gives back or buries the rest.
+        let (command, id) = (self.commands, delivery.message.id.as_str());
+        let other = self.head_of(consumer.queue, |record| record.moved != command || record.id == id);
+        let is_meant = |order: &u64| self.queues[&consumer.queue].records[order].id == id;
         let order = other.filter(is_meant).unwrap_or(order);
         let place = (consumer.queue, order);
         assert_eq!(delivery.tag.0, consumer.last_tag + 1, "tags are counted");

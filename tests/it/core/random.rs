@@ -398,7 +398,7 @@ impl World {
             redelivered: false,
             deliveries: 0,
             failures: 0,
-            returned: 0,
+            moved: 0,
             origin: None,
         };
         (draft, record)
