@@ -100,7 +100,7 @@ impl Ledger {
     pub(super) fn hasten_error(&mut self) -> Option<Answer> {
         let at = self.steps.iter().position(|step| matches!(step.answer, Answer::Error { .. }))?;
         self.first += at as u64 + 1;
-        self.steps.drain(..=at).last().map(|step| step.answer)
+        self.steps.drain(..=at).next_back().map(|step| step.answer)
     }
 
     fn step(&mut self, number: u64) -> Option<&mut Step> {

@@ -83,7 +83,6 @@ impl Sequence {
 
     /// The term that gave it.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "63 - 40 bits are left, and they fit")]
     pub fn term(self) -> Term {
         Term((self.0 >> COUNTER_BITS) as u32)
     }
