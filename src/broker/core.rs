@@ -338,3 +338,122 @@ impl Core {
         self.consumers.values().for_each(Consumer::check);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        broker::{AckMode, Change, Connect, Send, Subscribe},
+        types::{ConsumerNo, Message, MessageDraft},
+    };
+
+    const SESSION: SessionId = SessionId(1);
+    const NOW: Timestamp = Timestamp(1_000);
+
+    /// A core with one session, whose counter has `left` sequences left.
+    fn near_the_end(left: u64) -> (Core, Effects) {
+        let limits = Limits {
+            destinations_max: 10,
+            subscriptions_per_connection_max: 10,
+            transactions_per_connection_max: 10,
+            transaction_operations_max: 10,
+            transaction_bytes_max: 1 << 20,
+            queue_bytes_max: 1 << 20,
+            topic_backlog_bytes_max: 1 << 20,
+            slow_consumer_timeout: Duration::from_secs(30),
+        };
+        let options = CoreOptions { limits, redelivery: Vec::new(), message_bytes_max: 1 << 20 };
+        let mut core = Core::recover(options, Term(3), &Catalog::default());
+        let mut effects = Effects::default();
+        let connect = Connect { user: None, client_id: None, lenient: false };
+        core.apply(NOW, SESSION, Command::Connect(connect), &mut effects).unwrap();
+        core.sequences.skip_to(Sequence::COUNTER_MAX - left);
+        (core, effects)
+    }
+
+    fn send(transaction: Option<&str>, expires: Option<Timestamp>) -> Command {
+        let draft = MessageDraft { id: "m".into(), persistent: true, expires, ..MessageDraft::default() };
+        let transaction = transaction.map(Into::into);
+        Command::Send(Send {
+            destination: Destination::queue("q"),
+            message: Arc::new(Message::new(draft)),
+            transaction,
+        })
+    }
+
+    fn inserted(effects: &mut Effects) -> Vec<Sequence> {
+        let inserts = effects.changes.drain(..).flat_map(|change| match change {
+            Change::One { op, .. } => vec![op],
+            Change::Unit { ops, .. } => ops.into_vec(),
+            _ => Vec::new(),
+        });
+        inserts.filter_map(|op| if let Op::Insert(stored) = op { Some(stored.sequence) } else { None }).collect()
+    }
+
+    #[test]
+    fn r17_at_the_counters_end_commands_wait_unchanged_for_the_next_term() {
+        let (mut core, mut effects) = near_the_end(1);
+        core.apply(NOW, SESSION, Command::Begin("t".into()), &mut effects).unwrap();
+        for _ in 0..2 {
+            core.apply(NOW, SESSION, send(Some("t"), None), &mut effects).unwrap();
+        }
+        let held = core.apply(NOW, SESSION, Command::Commit("t".into()), &mut effects).unwrap_err();
+        let NotDone::Held { command: commit, hold: Hold::Passing } = held else { panic!("{held:?}") };
+        assert!(matches!(&commit, Command::Commit(name) if name == "t"));
+        assert!(std::mem::take(&mut effects.term_wanted));
+
+        core.apply(NOW, SESSION, send(None, None), &mut effects).unwrap();
+        let last = inserted(&mut effects);
+        let held = core.apply(NOW, SESSION, send(None, None), &mut effects).unwrap_err();
+        let NotDone::Held { command: send, hold: Hold::Passing } = held else { panic!("{held:?}") };
+        assert!(std::mem::take(&mut effects.term_wanted));
+        assert!(inserted(&mut effects).is_empty(), "what is held has changed nothing");
+
+        core.enter_term(Term(4));
+        core.apply(NOW, SESSION, commit, &mut effects).unwrap();
+        core.apply(NOW, SESSION, send, &mut effects).unwrap();
+        let next = inserted(&mut effects);
+        assert_eq!(next, [1, 2, 3].map(|counter| Sequence::new(Term(4), counter)));
+        assert!(last < next, "order goes on");
+        core.check();
+    }
+
+    #[test]
+    fn r17_what_dies_at_the_counters_end_is_a_dead_letter_of_the_next_term() {
+        let (mut core, mut effects) = near_the_end(2);
+        let expires = Timestamp(NOW.0 + 10);
+        for expires in [None, Some(expires)] {
+            core.apply(NOW, SESSION, send(None, expires), &mut effects).unwrap();
+        }
+        inserted(&mut effects);
+        core.advance(expires, &mut effects);
+        core.check();
+        assert!(std::mem::take(&mut effects.term_wanted));
+        assert!(inserted(&mut effects).is_empty());
+        core.enter_term(Term(4));
+        core.advance(Timestamp(expires.0 + 2_000), &mut effects);
+        core.check();
+        assert_eq!(inserted(&mut effects), [Sequence::new(Term(4), 1)]);
+        let subscribe = Subscribe {
+            consumer: ConsumerNo(1),
+            destination: Destination::queue("q"),
+            ack: AckMode::Individual,
+            prefetch: 10,
+            priority: 0,
+            durable: None,
+        };
+        core.apply(NOW, SESSION, Command::Subscribe(subscribe), &mut effects).unwrap();
+        assert!(core.sequences.peek() > Sequence::new(Term(4), 1));
+    }
+
+    #[test]
+    fn r9_the_last_sequence_of_a_term_is_not_taken_for_an_open_one() {
+        let (mut core, mut effects) = near_the_end(1);
+        while core.apply(NOW, SESSION, send(None, None), &mut effects).is_ok() {}
+        let last = *inserted(&mut effects).last().unwrap();
+        core.sealed();
+        assert!(last < core.open_from, "it is sealed");
+    }
+}

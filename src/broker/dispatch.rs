@@ -114,6 +114,9 @@ impl Core {
                     if let Some(entry) = entry {
                         self.expire(now, key, entry, effects);
                     }
+                    if effects.term_wanted {
+                        return; // the counter's end: what could not be made a dead letter has its deadline again
+                    }
                 }
                 Deadline::Redelivery(key) => {
                     if let Some(queue) = self.queues.get_mut(key) {

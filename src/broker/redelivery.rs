@@ -193,12 +193,13 @@ impl Core {
         self.dispatch_route(now, &route, effects);
     }
 
-    fn keep_for_next_term(&mut self, key: QueueKey, entry: Entry) {
-        if let Some(queue) = self.queues.get_mut(key) {
-            queue.messages += 1;
-            queue.bytes += entry.message.size();
-            queue.put_back(entry);
-        }
+    fn keep_for_next_term(&mut self, key: QueueKey, mut entry: Entry) {
+        let Some(queue) = self.queues.get_mut(key) else { return };
+        queue.messages += 1;
+        queue.bytes += entry.message.size();
+        entry.redelivered |= entry.deliveries > 0;
+        self.deadlines.watch_expiry(key, &entry);
+        queue.put_back(entry);
     }
 
     /// The queue of dead letters; it may exceed every limit, because what can't be put there would be lost.

@@ -18,9 +18,10 @@ impl SequenceSource {
         Self { term, next: 1 }
     }
 
-    /// The next sequence; `None` at the counter's end, until [`Self::enter`].
+    /// The next sequence; `None` at the counter's end, until [`Self::enter`]. The last one is never given, so that
+    /// [`Self::peek`] is above all that were.
     pub(super) fn take(&mut self) -> Option<Sequence> {
-        (self.next <= Sequence::COUNTER_MAX).then(|| {
+        self.has(1).then(|| {
             let sequence = Sequence::new(self.term, self.next);
             self.next += 1;
             sequence
@@ -62,7 +63,7 @@ mod tests {
     fn r17_a_counter_at_its_end_goes_on_in_a_higher_term() {
         let mut source = SequenceSource::new(Term(3));
         assert!(!source.term_wanted());
-        source.skip_to(Sequence::COUNTER_MAX);
+        source.skip_to(Sequence::COUNTER_MAX - 1);
         assert!(source.term_wanted());
         let last = source.take().unwrap();
         assert_eq!(source.take(), None);

@@ -41,11 +41,20 @@ pub(super) struct Unit {
     /// Whether it is over only when everything before it is (R2): who settled the message had something of its own
     /// under way.
     in_order: bool,
+    /// Whether a try of unknown outcome may have written it already: then its settle is written too (R14).
+    doubtful: bool,
 }
 
 impl Unit {
     pub(super) fn new(ops: SmallVec<[Op; 1]>, origin: Option<StepRef>, since: Timestamp) -> Self {
-        Self { ops: ops.into_iter().map(Some).collect(), origin, transaction: None, since, in_order: false }
+        Self {
+            ops: ops.into_iter().map(Some).collect(),
+            origin,
+            transaction: None,
+            since,
+            in_order: false,
+            doubtful: false,
+        }
     }
 
     /// The same as a transaction's.
@@ -70,6 +79,14 @@ impl Unit {
     /// Whether it only removes, or changes what is there.
     fn only_settles(&self) -> bool {
         self.live().all(|op| matches!(op, Op::Settle { .. } | Op::Return { .. } | Op::DeleteDurable { .. }))
+    }
+
+    /// Whether it is what a client sent, and hears of when a full store can't have it (R8). Everything else waits.
+    fn is_send(&self) -> bool {
+        if self.transaction.is_some() {
+            return !self.only_settles();
+        }
+        self.origin.is_some() && !self.is_empty() && self.live().all(|op| matches!(op, Op::Insert(_)))
     }
 
     /// Which of a batch's units, asked in order, a full store still takes (R14).
@@ -119,13 +136,19 @@ enum Deferred {
     Return { sequence: Sequence, held: Held, origin: Option<StepRef>, since: Timestamp },
 }
 
-/// A batch that is sealed, and who waits for what of it.
+/// What was taken out of the open batch to be written, and who waits for what of it.
 #[derive(Debug)]
-pub(super) struct Sealed {
-    pub(super) batch: Arc<Batch>,
+pub(super) struct Part {
     /// The marks that its first operations are.
     pub(super) marks: Vec<(Holder, Sequence)>,
     pub(super) units: Vec<Unit>,
+}
+
+/// A part as the store gets it.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    pub(super) batch: Arc<Batch>,
+    pub(super) part: Part,
 }
 
 impl OpenBatch {
@@ -164,13 +187,17 @@ impl OpenBatch {
             return Settled::Written;
         }
         if let Some(slot) = self.inserts.get(&sequence).copied() {
-            return match self.cancel(slot, sequence, holder, clean) {
-                Some((sender, in_order)) if in_order => {
+            let doubtful = self.is_doubtful(slot);
+            let freed = match self.cancel(slot, sequence, holder, clean && !doubtful) {
+                Some((sender, true)) => {
                     self.push_behind(sender, since);
-                    Settled::Cancelled(None)
+                    None
                 }
-                freed => Settled::Cancelled(freed.map(|(sender, _)| sender)),
+                freed => freed.map(|(sender, _)| sender),
             };
+            if !doubtful {
+                return Settled::Cancelled(freed);
+            }
         }
         if let Some(slot) = self.copies.get(&sequence).copied() {
             self.drop_copy(slot, sequence, holder);
@@ -252,15 +279,15 @@ impl OpenBatch {
     }
 
     /// Seals all of it; what had to wait becomes the next open batch.
-    pub(super) fn take(&mut self, number: BatchNumber) -> Sealed {
+    pub(super) fn take(&mut self) -> Part {
         let units = std::mem::take(&mut self.units);
-        self.start_next(number, units, Vec::new())
+        self.start_next(units, Vec::new())
     }
 
     /// Seals what a full store still takes (R14); inserts stay here.
-    pub(super) fn take_settles(&mut self, number: BatchNumber) -> Sealed {
+    pub(super) fn take_settles(&mut self) -> Part {
         let (settles, waiting) = std::mem::take(&mut self.units).into_iter().partition(Unit::goes_ahead());
-        self.start_next(number, settles, waiting)
+        self.start_next(settles, waiting)
     }
 
     /// Whether [`Self::take_settles`] would seal anything.
@@ -271,20 +298,18 @@ impl OpenBatch {
     }
 
     /// Opens a batch again that was certainly not written: it comes before all that is here, and cancels again (R14).
-    pub(super) fn reopen(&mut self, sealed: Sealed) {
+    pub(super) fn reopen(&mut self, part: Part) {
         let newer = std::mem::take(self);
-        for (holder, upto) in sealed.marks.into_iter().chain(newer.marks) {
+        for (holder, upto) in part.marks.into_iter().chain(newer.marks) {
             self.mark(holder, upto, newer.first.unwrap_or_default());
         }
-        self.refill(sealed.units.into_iter().chain(newer.units).map(Deferred::Unit).chain(newer.deferred));
+        self.refill(part.units.into_iter().chain(newer.units).map(Deferred::Unit).chain(newer.deferred));
         self.eager = newer.eager;
     }
 
     /// Takes out what a client has waited for since before `limit`: a full store can't have it (R8).
     pub(super) fn take_overdue(&mut self, limit: Timestamp) -> Vec<Unit> {
-        let overdue = |unit: &Unit| {
-            unit.since < limit && (unit.origin.is_some() || unit.transaction.is_some()) && !unit.only_settles()
-        };
+        let overdue = |unit: &Unit| unit.since <= limit && unit.is_send();
         if !self.units.iter().any(overdue) {
             return Vec::new();
         }
@@ -296,12 +321,17 @@ impl OpenBatch {
         late
     }
 
-    /// Since when the oldest insert waits.
-    pub(super) fn oldest_insert(&self) -> Option<Timestamp> {
-        self.units.iter().filter(|unit| !unit.only_settles()).map(|unit| unit.since).min()
+    /// Since when the oldest of what [`Self::take_overdue`] may take waits.
+    pub(super) fn oldest_send(&self) -> Option<Timestamp> {
+        self.units.iter().filter(|unit| unit.is_send()).map(|unit| unit.since).min()
     }
 
-    fn start_next(&mut self, number: BatchNumber, units: Vec<Unit>, waiting: Vec<Unit>) -> Sealed {
+    /// Whether something waits that a full store can't take.
+    pub(super) fn adds(&self) -> bool {
+        !self.units.iter().all(Unit::only_settles)
+    }
+
+    fn start_next(&mut self, units: Vec<Unit>, waiting: Vec<Unit>) -> Part {
         let eager = self.eager && !waiting.is_empty();
         let deferred = std::mem::take(&mut self.deferred);
         let marks: Vec<_> = std::mem::take(&mut self.marks).into_iter().collect();
@@ -310,7 +340,7 @@ impl OpenBatch {
         if units.iter().any(|unit| unit.transaction.is_some()) || !self.units.is_empty() {
             self.eager = true; // somebody waits for what was deferred
         }
-        Sealed::new(number, marks, units)
+        Part { marks, units }
     }
 
     /// What was here before meets again: a settle may cancel now, a return may merge.
@@ -320,7 +350,8 @@ impl OpenBatch {
             match item.reopened() {
                 Deferred::Unit(unit) => self.push(unit),
                 Deferred::Settle { sequence, holder, origin, since, clean } => {
-                    let Some(slot) = self.inserts.get(&sequence).copied() else {
+                    let slot = self.inserts.get(&sequence).copied().filter(|slot| !self.is_doubtful(*slot));
+                    let Some(slot) = slot else {
                         self.settle(sequence, holder, origin, since, clean);
                         continue;
                     };
@@ -399,6 +430,10 @@ impl OpenBatch {
         }
     }
 
+    fn is_doubtful(&self, (unit, _): Slot) -> bool {
+        self.units.get(unit).is_some_and(|unit| unit.doubtful)
+    }
+
     fn op(&mut self, (unit, place): Slot) -> Option<&mut Option<Op>> {
         self.units.get_mut(unit)?.ops.get_mut(place)
     }
@@ -442,26 +477,41 @@ impl Deferred {
     }
 }
 
+impl Part {
+    /// Two parts that together do the same, for bisecting (R13); itself if there is only one unit.
+    pub(super) fn split(mut self) -> Result<(Self, Self), Self> {
+        if self.units.len() < 2 && (self.marks.is_empty() || self.units.is_empty()) {
+            return Err(self);
+        }
+        let later = self.units.split_off(if self.units.len() < 2 { 0 } else { self.units.len() / 2 });
+        Ok((self, Self { marks: Vec::new(), units: later }))
+    }
+
+    /// Whether a full store can't take it (R14).
+    pub(super) fn adds(&self) -> bool {
+        !self.units.iter().all(Unit::only_settles)
+    }
+
+    /// What it settles, and durable subscriptions that it deletes.
+    pub(super) fn settles(&self) -> impl Iterator<Item = &Op> {
+        self.units.iter().flat_map(Unit::live)
+    }
+
+    /// An earlier try may have written it.
+    pub(super) fn doubt(&mut self) {
+        self.units.iter_mut().for_each(|unit| unit.doubtful = true);
+    }
+}
+
 impl Sealed {
-    fn new(number: BatchNumber, marks: Vec<(Holder, Sequence)>, mut units: Vec<Unit>) -> Self {
-        let mut ops: Vec<Op> = Vec::with_capacity(marks.len() + units.len());
-        ops.extend(marks.iter().map(|(holder, upto)| Op::Mark { holder: *holder, upto: *upto }));
-        for unit in &mut units {
+    pub(super) fn new(number: BatchNumber, mut part: Part) -> Self {
+        let mut ops: Vec<Op> = Vec::with_capacity(part.marks.len() + part.units.len());
+        ops.extend(part.marks.iter().map(|(holder, upto)| Op::Mark { holder: *holder, upto: *upto }));
+        for unit in &mut part.units {
             unit.ops.retain(|op| op.is_some());
             ops.extend(unit.live().cloned());
         }
-        Self { batch: Arc::new(Batch { number, ops }), marks, units }
-    }
-
-    /// Two batches that together do the same, for bisecting (R13); `None` if there is only one unit.
-    pub(super) fn split(self, numbers: [BatchNumber; 2]) -> Result<(Self, Self), Self> {
-        let Self { batch, marks, mut units } = self;
-        if units.len() < 2 && (marks.is_empty() || units.is_empty()) {
-            return Err(Self { batch, marks, units });
-        }
-        let [first, second] = numbers;
-        let later = units.split_off(if units.len() < 2 { 0 } else { units.len() / 2 });
-        Ok((Self::new(first, marks, units), Self::new(second, Vec::new(), later)))
+        Self { batch: Arc::new(Batch { number, ops }), part }
     }
 }
 
@@ -526,14 +576,18 @@ mod tests {
         batch.push(Unit::new(smallvec![insert(counter, &[QUEUE])], Some(step(counter)), NOW));
     }
 
+    fn ops(part: Part) -> Vec<Op> {
+        Sealed::new(BatchNumber(1), part).batch.ops.clone()
+    }
+
     #[test]
     fn r1_insert_and_settle_cancel() {
         let mut batch = OpenBatch::default();
         sent(&mut batch, 1);
         sent(&mut batch, 2);
         assert_eq!(batch.settle(sequence(1), QUEUE, None, NOW, true), Settled::Cancelled(Some(step(1))));
-        let sealed = batch.take(BatchNumber(1));
-        assert_eq!(sealed.batch.ops, [insert(2, &[QUEUE])]);
+        let sealed = batch.take();
+        assert_eq!(ops(sealed), [insert(2, &[QUEUE])]);
         assert_eq!(batch.settle(sequence(2), QUEUE, None, NOW, true), Settled::Written, "it is sealed");
     }
 
@@ -544,7 +598,7 @@ mod tests {
         batch.push(Unit::new(smallvec![insert(1, &[one, two])], Some(step(1)), NOW));
         assert_eq!(batch.settle(sequence(1), one, None, NOW, true), Settled::Cancelled(None));
         assert_eq!(batch.settle(sequence(1), two, None, NOW, true), Settled::Cancelled(Some(step(1))));
-        assert!(batch.take(BatchNumber(1)).batch.ops.is_empty());
+        assert!(ops(batch.take()).is_empty());
     }
 
     #[test]
@@ -555,7 +609,7 @@ mod tests {
         assert_eq!(batch.settle(sequence(1), one, None, NOW, false), Settled::Cancelled(None));
         sent(&mut batch, 2);
         assert_eq!(batch.settle(sequence(1), two, None, NOW, true), Settled::Cancelled(None));
-        let origins: Vec<_> = batch.take(BatchNumber(1)).units.iter().filter_map(|unit| unit.origin).collect();
+        let origins: Vec<_> = batch.take().units.iter().filter_map(|unit| unit.origin).collect();
         assert_eq!(origins, [step(2), step(1)], "behind everything that is here by now");
     }
 
@@ -575,7 +629,7 @@ mod tests {
         let mut batch = OpenBatch::default();
         batch.push(Unit::new(smallvec![settle(1), insert(2, &[QUEUE])], Some(step(9)), NOW));
         assert_eq!(batch.settle(sequence(2), QUEUE, None, NOW, true), Settled::Cancelled(None));
-        assert_eq!(batch.take(BatchNumber(1)).batch.ops, [settle(1)]);
+        assert_eq!(ops(batch.take()), [settle(1)]);
     }
 
     #[test]
@@ -584,9 +638,9 @@ mod tests {
         sent(&mut batch, 1);
         batch.push(Unit::new(smallvec![settle(1), insert(2, &[QUEUE])], None, NOW));
         assert_eq!(batch.settle(sequence(2), QUEUE, None, NOW, true), Settled::Written, "it waits behind its insert");
-        assert_eq!(batch.take(BatchNumber(1)).batch.ops, [insert(1, &[QUEUE])]);
+        assert_eq!(ops(batch.take()), [insert(1, &[QUEUE])]);
         assert!(batch.is_due(NOW));
-        assert_eq!(batch.take(BatchNumber(2)).batch.ops, [settle(1)]);
+        assert_eq!(ops(batch.take()), [settle(1)]);
         assert!(batch.is_empty());
     }
 
@@ -598,8 +652,8 @@ mod tests {
         batch.give_back(sequence(1), held, None, NOW);
         batch.give_back(sequence(7), held, None, NOW);
         batch.settle(sequence(7), QUEUE, None, NOW, true);
-        let sealed = batch.take(BatchNumber(1));
-        assert!(matches!(sealed.batch.ops.as_slice(), [Op::Insert(stored), Op::Settle { .. }]
+        let sealed = batch.take();
+        assert!(matches!(ops(sealed).as_slice(), [Op::Insert(stored), Op::Settle { .. }]
             if stored.holders.as_slice() == [held]));
     }
 
@@ -608,12 +662,12 @@ mod tests {
         let mut batch = OpenBatch::default();
         sent(&mut batch, 5);
         batch.push(Unit::new(smallvec![settle(1)], None, NOW));
-        let sealed = batch.take(BatchNumber(1));
+        let sealed = batch.take();
         batch.settle(sequence(5), QUEUE, None, NOW, true);
         sent(&mut batch, 6);
         batch.reopen(sealed);
-        assert_eq!(batch.take_settles(BatchNumber(2)).batch.ops, [settle(1)], "the settle of 5 cancelled its insert");
-        assert_eq!(batch.take(BatchNumber(3)).batch.ops, [insert(6, &[QUEUE])]);
+        assert_eq!(ops(batch.take_settles()), [settle(1)], "the settle of 5 cancelled its insert");
+        assert_eq!(ops(batch.take()), [insert(6, &[QUEUE])]);
     }
 
     #[test]
@@ -622,10 +676,10 @@ mod tests {
         let mut batch = OpenBatch::default();
         batch.copy(vec![stored.clone()], NOW);
         batch.settle(sequence(1), QUEUE, None, NOW, true);
-        assert_eq!(batch.take(BatchNumber(1)).batch.ops, [settle(1)]);
+        assert_eq!(ops(batch.take()), [settle(1)]);
         batch.settle(sequence(1), QUEUE, None, NOW, true);
         batch.copy(vec![stored], NOW);
-        assert_eq!(batch.take(BatchNumber(2)).batch.ops, [settle(1)], "settled before the copy came");
+        assert_eq!(ops(batch.take()), [settle(1)], "settled before the copy came");
     }
 
     #[test]
@@ -633,10 +687,9 @@ mod tests {
         let mut batch = OpenBatch::default();
         batch.push(Unit::new(smallvec![settle(1), insert(2, &[QUEUE])], None, NOW));
         sent(&mut batch, 3);
-        let (first, second) = batch.take(BatchNumber(1)).split([BatchNumber(2), BatchNumber(3)]).unwrap();
-        assert_eq!(first.batch.ops, [settle(1), insert(2, &[QUEUE])]);
-        assert_eq!(second.batch.ops, [insert(3, &[QUEUE])]);
-        assert!(second.split([BatchNumber(4), BatchNumber(5)]).is_err());
+        let (first, second) = batch.take().split().unwrap();
+        assert_eq!(ops(first), [settle(1), insert(2, &[QUEUE])]);
+        assert_eq!(ops(second.split().unwrap_err()), [insert(3, &[QUEUE])]);
     }
 
     #[test]

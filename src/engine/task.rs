@@ -489,11 +489,11 @@ impl Engine {
         if let Some(term) = entered {
             self.core.enter_term(term);
         }
-        if let Some(sealed) = done {
-            for (holder, upto) in sealed.marks {
+        if let Some(part) = done {
+            for (holder, upto) in part.marks {
                 self.core.marked(now, holder, upto, &mut self.effects);
             }
-            for unit in sealed.units {
+            for unit in part.units {
                 self.unit_done(now, unit.origin, unit.transaction);
             }
             self.take_effects(now);

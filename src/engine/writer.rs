@@ -8,7 +8,7 @@
 
 use std::{collections::VecDeque, error::Error, sync::Arc, time::Duration};
 
-use super::batch::{OpenBatch, Sealed, Unit};
+use super::batch::{OpenBatch, Part, Sealed, Unit};
 use crate::{
     broker::Hold,
     persistence::{CommitError, Committed, StoreError},
@@ -51,7 +51,7 @@ pub(super) enum StoreReply {
 #[derive(Debug, Default)]
 pub(super) struct Resolved {
     /// Durable now.
-    pub(super) done: Option<Sealed>,
+    pub(super) done: Option<Part>,
     /// Never will be; with what its sender is told.
     pub(super) refused: Vec<(Unit, &'static str)>,
     /// The term that sequences are given in from now on.
@@ -64,7 +64,7 @@ pub(super) struct Resolved {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {
     Open,
-    /// Inserts wait until then.
+    /// Inserts wait; it is asked again then, and is open when it takes some.
     Full {
         retry_at: Timestamp,
     },
@@ -75,8 +75,9 @@ enum Flow {
 pub(super) struct Writer {
     pub(super) open: OpenBatch,
     under_way: Option<Sealed>,
-    /// Parts of a refused batch that are still to be written, in order.
-    parts: VecDeque<Sealed>,
+    /// Parts of a refused batch that are still to be written, in order; numbered when their turn comes, so that
+    /// numbers rise.
+    parts: VecDeque<Part>,
     flow: Flow,
     tenure: Tenure,
     /// The highest token ever asked for (R11).
@@ -141,7 +142,7 @@ impl Writer {
     fn commit_request(&mut self, now: Timestamp) -> Option<StoreRequest> {
         if self.under_way.is_none() {
             self.under_way = match self.parts.pop_front() {
-                Some(part) => Some(part),
+                Some(part) => Some(Sealed::new(self.number(), part)),
                 None => self.seal(now),
             };
         }
@@ -149,21 +150,16 @@ impl Writer {
     }
 
     fn seal(&mut self, now: Timestamp) -> Option<Sealed> {
-        if let Flow::Full { retry_at } = self.flow {
-            if self.open.has_settles() {
-                let number = self.number();
-                return Some(self.open.take_settles(number));
+        match self.flow {
+            Flow::Full { retry_at } if now < retry_at => {
+                let settles = self.open.has_settles().then(|| self.open.take_settles())?;
+                return Some(Sealed::new(self.number(), settles));
             }
-            if now < retry_at {
-                return None;
-            }
-            self.flow = Flow::Open;
+            Flow::Full { .. } if !self.open.adds() => self.flow = Flow::Open, // the next one shows
+            Flow::Full { .. } | Flow::Open => {}
         }
-        if !self.open.is_due(now) {
-            return None;
-        }
-        let number = self.number();
-        Some(self.open.take(number))
+        let part = self.open.is_due(now).then(|| self.open.take())?;
+        Some(Sealed::new(self.number(), part))
     }
 
     /// Takes the store's answer.
@@ -178,11 +174,19 @@ impl Writer {
 
     fn committed(&mut self, now: Timestamp, committed: Committed) -> Resolved {
         self.outage_since = None;
+        let done = self.under_way.take().map(|sealed| sealed.part);
+        if done.as_ref().is_some_and(Part::adds) && self.flow != Flow::Open {
+            tracing::info!("the store has room again");
+            self.flow = Flow::Open;
+        }
         self.open.copy(committed.copies_asked, now);
-        Resolved { done: self.under_way.take(), ..Resolved::default() }
+        Resolved { done, ..Resolved::default() }
     }
 
     fn not_committed(&mut self, now: Timestamp, error: CommitError) -> Resolved {
+        if !matches!(error, CommitError::Unknown { .. }) {
+            self.outage_since = None;
+        }
         match error {
             CommitError::Deposed => return over("somebody else holds the baton"),
             CommitError::Refused { source } => return self.bisect(source.as_ref()),
@@ -199,7 +203,10 @@ impl Writer {
                     self.open.reopen(part);
                 }
                 if let Some(sealed) = self.under_way.take() {
-                    self.open.reopen(sealed);
+                    if !sealed.part.adds() {
+                        self.not_before = Some(now.after(FULL_RETRY)); // not even settles have room
+                    }
+                    self.open.reopen(sealed.part);
                 }
             }
             CommitError::Again { source } => {
@@ -209,6 +216,7 @@ impl Writer {
             CommitError::Unknown { source } => {
                 tracing::warn!(source, "the outcome of a batch is unknown; raising the token before it is repeated");
                 self.raise_wanted = Some(Raise::Token);
+                self.under_way.iter_mut().for_each(|sealed| sealed.part.doubt());
                 return self.wait_out(now);
             }
         }
@@ -218,8 +226,7 @@ impl Writer {
     /// R13: halves until the unit is found that the store refuses; the others go on.
     fn bisect(&mut self, source: &(dyn Error + 'static)) -> Resolved {
         let Some(sealed) = self.under_way.take() else { return Resolved::default() };
-        let numbers = [self.number(), self.number()];
-        match sealed.split(numbers) {
+        match sealed.part.split() {
             Ok((first, second)) => {
                 self.parts.push_front(second);
                 self.parts.push_front(first);
@@ -298,7 +305,7 @@ impl Writer {
         match self.flow {
             Flow::Open => self.open.due_at(),
             Flow::Full { retry_at } => {
-                let overdue = self.open.oldest_insert().map(|since| since.after(HELD_MAX));
+                let overdue = self.open.oldest_send().map(|since| since.after(HELD_MAX));
                 Some(overdue.map_or(retry_at, |overdue| overdue.min(retry_at)))
             }
         }

@@ -452,39 +452,59 @@ async fn a_term_that_is_over_ends_its_connections() {
     assert_eq!(scene.end().await, End::STOPPING);
 }
 
+/// Bytes that nobody reads make the kernel throw away what it has not sent yet: here, most of a large message and the
+/// ERROR behind it.
 #[tokio::test]
 async fn no_reset_eats_an_error_over_tcp() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut client = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let client = tokio::net::TcpSocket::new_v4().unwrap();
+    client.set_recv_buffer_size(4 << 10).unwrap();
+    let client = client.connect(listener.local_addr().unwrap()).await.unwrap();
     let (server, _) = listener.accept().await.unwrap();
     let (script, mut told, answers) = script();
     let serving =
         start(
             async move { serve_through(server, info(), &script, Arc::new(options()), CancellationToken::new()).await },
         );
-    // Far more behind the bad frame than the broker reads before it answers.
-    let behind = "SEND\ndestination:/queue/a\n\nbody\0".repeat(20_000);
-    client.write_all(b"CONNECT\naccept-version:1.2\n\n\0PUBLISH\n\n\0").await.unwrap();
     let (mut reads, mut writes) = client.into_split();
-    let writing = async { writes.write_all(behind.as_bytes()).await };
-    let reading = async {
+    let frames = "CONNECT\naccept-version:1.2\n\n\0SUBSCRIBE\nid:1\ndestination:/queue/a\n\n\0PUBLISH\n\n\0";
+    let behind = "SEND\ndestination:/queue/a\n\nbody\0".repeat(20_000);
+    let writing = async { writes.write_all((frames.to_owned() + &behind).as_bytes()).await };
+    let engine = async {
         let refusal = loop {
-            let Some(Told::Requests(requests)) = told.recv().await else { panic!("nothing was told") };
-            let refusal = requests.into_iter().find_map(|request| match request.command {
+            let Some(Told::Requests(requests)) = told.recv().await else { continue };
+            let refused = requests.into_iter().find_map(|request| match request.command {
                 Command::Refuse(refusal) => Some(refusal),
                 _ => None,
             });
-            if let Some(refusal) = refusal {
+            if let Some(refusal) = refused {
                 break refusal;
             }
         };
         let error = Outgoing::Error { refusal, receipt: None };
-        answers.send(vec![Outgoing::Connected, error, Outgoing::Close(CloseReason::Refused)]).await.unwrap();
+        let close = Outgoing::Close(CloseReason::Refused);
+        answers.send(vec![Outgoing::Connected, delivery(1, 300_000), error, close]).await.unwrap();
+        while told.recv().await.is_some() {}
+        std::future::pending::<()>().await;
+    };
+    let reading = async {
+        tokio::time::sleep(Duration::from_millis(200)).await; // until the client's small buffer is full
         let mut heard = String::new();
         reads.read_to_string(&mut heard).await.map(|_| heard)
     };
-    let (_, heard) = tokio::join!(writing, reading);
+    let client = async { tokio::join!(writing, reading).1 };
+    let heard = tokio::select! { heard = client => heard, () = engine => unreachable!("it waits") };
     assert!(heard.unwrap().contains("\0ERROR\nmessage:Unknown STOMP action\\c PUBLISH\n"));
     drop(writes);
     assert_eq!(serving.await.unwrap(), End::Refused("Unknown STOMP action: PUBLISH".into()));
+}
+
+/// Compiles: a listener can give a connection to a task.
+#[test]
+fn serving_can_be_a_task() {
+    fn is_task<F: Future + Send + 'static>(_: impl FnOnce(EngineHandle) -> F) {}
+    is_task(|engine| {
+        let stream = tokio::io::duplex(1).0;
+        serve(stream, info(), engine, Arc::new(options()), CancellationToken::new())
+    });
 }

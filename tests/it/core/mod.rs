@@ -5,6 +5,8 @@ mod acks;
 mod dispatch;
 mod fixture;
 mod marks;
+mod model;
+mod random;
 mod rejections;
 mod sessions;
 mod store;

@@ -2,5 +2,6 @@
 //! only when nobody works.
 
 mod broker;
+mod errors;
 mod receipts;
 mod store;

@@ -59,7 +59,7 @@ struct State {
     full: bool,
     /// Not even settles are taken.
     brimful: bool,
-    copies_asked: Vec<Stored>,
+    copies_asked: Option<(&'static str, Vec<Stored>)>,
     rules: Rules,
 }
 
@@ -96,11 +96,11 @@ impl Store {
         self.lock().brimful = brimful;
     }
 
-    /// The next batch's answer asks for these to be written again.
-    pub(super) fn ask_for_copies(&self, ids: &[&str]) {
+    /// The answer to the batch that inserts `trigger` asks for these to be written again.
+    pub(super) fn ask_for_copies_after(&self, ids: &[&str], trigger: &'static str) {
         let mut state = self.lock();
         let asked = state.messages.values().filter(|stored| ids.contains(&stored.message.id.as_str()));
-        state.copies_asked = asked.cloned().collect();
+        state.copies_asked = Some((trigger, asked.cloned().collect()));
     }
 
     /// Waits until so many batches were asked for since the beginning.
@@ -190,6 +190,12 @@ impl State {
         }
     }
 
+    fn copies_asked_after(&mut self, batch: &Batch) -> Vec<Stored> {
+        let inserts =
+            |id: &str| batch.ops.iter().any(|op| matches!(op, Op::Insert(stored) if stored.message.id.as_str() == id));
+        self.copies_asked.take_if(|(trigger, _)| inserts(trigger)).map(|(_, asked)| asked).unwrap_or_default()
+    }
+
     fn apply(&mut self, batch: &Batch) {
         for op in &batch.ops {
             self.catalog.apply(op);
@@ -247,7 +253,12 @@ impl Rules {
         assert!(!self.raise_first, "R11: raise before repeating");
         match self.unresolved.take() {
             Some(before) => assert_eq!(*before, **batch, "R12: a batch that is not resolved is repeated as it was"),
-            None => assert!(batch.number.0 > self.last_number, "R13: numbers rise, {:?}", batch.number),
+            None => assert!(
+                batch.number.0 > self.last_number,
+                "R13: numbers rise, {:?} after {}",
+                batch.number,
+                self.last_number
+            ),
         }
         self.last_number = batch.number.0;
         let mut rows = HashSet::new();
@@ -337,7 +348,7 @@ impl PersistenceAdapter for Store {
         self.changed.notify_waiters();
         let source = || "the script says so".into();
         match reply {
-            Reply::Done => Ok(Committed { copies_asked: std::mem::take(&mut state.copies_asked) }),
+            Reply::Done => Ok(Committed { copies_asked: state.copies_asked_after(batch) }),
             Reply::Refused => Err(CommitError::Refused { source: source() }),
             Reply::Full => Err(CommitError::Full),
             Reply::Again => Err(CommitError::Again { source: source() }),

@@ -1,0 +1,834 @@
+//! Random commands on the core and on the naive model in lock-step, with batches that become durable, are refused in
+//! part, or are lost in a crash. Each run enables a random part of the commands, so that rare meetings become common.
+//!
+//! `BATONMQ_SEED` repeats one run, `BATONMQ_RUNS` asks for more than the usual ones.
+
+use std::{sync::Arc, time::Duration};
+
+use batonmq::{
+    broker::{
+        Ack, AckMode, AckTarget, Change, Command, Connect, Core, CoreOptions, Effects, NotDone, Outgoing, Send,
+        Subscribe, TransactionId, Unsubscribe, Verdict,
+    },
+    config::RedeliveryPolicy,
+    types::{
+        Catalog, ConsumerNo, DeliveryTag, Destination, DestinationKind, Holder, Message, MessageDraft, Op, Priority,
+        Sequence, SessionId, Stored, Term, Timestamp,
+    },
+};
+
+use super::{
+    fixture::{options, policy},
+    model::{Consumer, DLQ, Event, Group, Label, Model, Place, Record, Session, Shadow, State, Transaction, Who},
+    store::{Store, operations},
+};
+
+/// Runs of the usual test, and commands of each.
+const RUNS: u64 = 600;
+const COMMANDS: u64 = 400;
+
+#[test]
+fn core_and_model_agree_under_random_commands() {
+    if let Ok(seed) = std::env::var("BATONMQ_SEED") {
+        return run(seed.parse().unwrap());
+    }
+    let runs = std::env::var("BATONMQ_RUNS").map_or(RUNS, |runs| runs.parse().unwrap());
+    for seed in 1..=runs {
+        let result = std::panic::catch_unwind(|| run(seed));
+        assert!(result.is_ok(), "repeat it with BATONMQ_SEED={seed}");
+    }
+}
+
+fn run(seed: u64) {
+    let mut world = World::new(seed);
+    for _ in 0..COMMANDS {
+        world.step();
+    }
+    world.drain();
+}
+
+/// Splitmix64.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.roll() % bound.max(1) as u64) as usize
+    }
+
+    fn one_in(&mut self, bound: usize) -> bool {
+        self.below(bound) == 0
+    }
+
+    fn pick<T: Clone>(&mut self, of: &[T]) -> Option<T> {
+        of.get(self.below(of.len())).cloned()
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Connect,
+    Close,
+    Temporary,
+    Send,
+    SendIn,
+    Subscribe,
+    Unsubscribe,
+    DeleteDurable,
+    Answer,
+    AnswerIn,
+    Written,
+    Begin,
+    Commit,
+    Abort,
+    Tick,
+    Seal,
+    Resolve,
+    Crash,
+}
+
+const STEPS: [Step; 18] = [
+    Step::Connect,
+    Step::Send,
+    Step::Subscribe,
+    Step::Seal,
+    Step::Resolve,
+    Step::Close,
+    Step::Temporary,
+    Step::SendIn,
+    Step::Unsubscribe,
+    Step::DeleteDurable,
+    Step::Answer,
+    Step::AnswerIn,
+    Step::Written,
+    Step::Begin,
+    Step::Commit,
+    Step::Abort,
+    Step::Tick,
+    Step::Crash,
+];
+
+/// The first so many steps are in every run; without them nothing happens.
+const ALWAYS: usize = 5;
+
+/// What one batch holds, as the core and as the model see it.
+#[derive(Default)]
+struct Batch {
+    changes: Vec<Change>,
+    groups: Vec<Group>,
+}
+
+struct World {
+    dice: Dice,
+    weights: Vec<(Step, usize)>,
+    /// One refusal in so many units; 0: none.
+    refusals: usize,
+    options: CoreOptions,
+    core: Core,
+    model: Model,
+    store: Store,
+    shadow: Shadow,
+    /// Destinations and durable subscriptions as the core has made them, durable or not.
+    catalog: Catalog,
+    open: Batch,
+    sealed: Option<Batch>,
+    /// The store's name of a message, and the model's.
+    places: std::collections::BTreeMap<(Sequence, Holder), Place>,
+    transactions: Vec<(TransactionId, u64)>,
+    /// Marks that are durable and that the core is not told of yet.
+    untold: Vec<(Holder, Sequence)>,
+    term: u32,
+    sessions: u64,
+    consumers: u32,
+    messages: u64,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut dice = Dice(seed);
+        let mut weights = Vec::new();
+        for (at, step) in STEPS.into_iter().enumerate() {
+            if at < ALWAYS || !dice.one_in(3) {
+                let weight = 1 + dice.below(10);
+                weights
+                    .push((step, if matches!(step, Step::Crash | Step::Close) { 1 + weight / 4 } else { weight * 2 }));
+            }
+        }
+        let at_once = RedeliveryPolicy { delay: Duration::ZERO, backoff_multiplier: 1.0, ..policy("lost", 1) };
+        let policies = vec![
+            policy("retry", 2),
+            RedeliveryPolicy { count_lost_consumers: true, ..at_once.clone() },
+            RedeliveryPolicy { destination: "events".into(), count_lost_consumers: true, ..policy("", 1) },
+        ];
+        let options = CoreOptions { redelivery: policies.iter().cloned().map(Arc::new).collect(), ..options() };
+        let store = Store::default();
+        let refusals = if dice.one_in(2) { 0 } else { 3 + dice.below(10) };
+        Self {
+            weights,
+            refusals,
+            core: store.recover(options.clone(), Term(1)),
+            options,
+            model: Model { now: Timestamp(1_000_000), policies, commands: 1, ..Model::default() },
+            store,
+            shadow: Shadow::default(),
+            catalog: Catalog::default(),
+            open: Batch::default(),
+            sealed: None,
+            places: std::collections::BTreeMap::new(),
+            transactions: Vec::new(),
+            untold: Vec::new(),
+            term: 1,
+            sessions: 0,
+            consumers: 0,
+            messages: 0,
+            dice,
+        }
+    }
+
+    fn step(&mut self) {
+        let total = self.weights.iter().map(|(_, weight)| weight).sum();
+        let mut at = self.dice.below(total);
+        let weights = self.weights.clone();
+        let (step, _) = weights
+            .iter()
+            .find(|(_, weight)| {
+                at.checked_sub(*weight).is_none_or(|rest| {
+                    at = rest;
+                    false
+                })
+            })
+            .unwrap();
+        match step {
+            Step::Connect => self.connect(),
+            Step::Close => self.close(),
+            Step::Temporary => self.temporary(),
+            Step::Send => self.send(),
+            Step::SendIn => self.send_in(),
+            Step::Subscribe => self.subscribe(),
+            Step::Unsubscribe => self.unsubscribe(),
+            Step::DeleteDurable => self.delete_durable(),
+            Step::Answer => self.answer(false),
+            Step::AnswerIn => self.answer(true),
+            Step::Written => self.written(),
+            Step::Begin => self.begin(),
+            Step::Commit => self.commit(),
+            Step::Abort => self.abort(),
+            Step::Tick => self.tick(),
+            Step::Seal => self.seal(),
+            Step::Resolve => self.resolve(),
+            Step::Crash => self.crash(),
+        }
+    }
+
+    // The core, and what comes of it.
+
+    /// Applies a command; whether it was done.
+    fn apply(&mut self, session: SessionId, command: Command, effects: &mut Effects) -> bool {
+        match self.core.apply(self.model.now, session, command, effects) {
+            Ok(()) => true,
+            Err(NotDone::Refused(_)) => false,
+            Err(NotDone::Held { hold, .. }) => panic!("nothing is full: {hold:?}"),
+        }
+    }
+
+    /// The model has followed a command: was what the core did right?
+    fn follow(&mut self, mut effects: Effects) {
+        self.core.advance(self.model.now, &mut effects);
+        self.core.check();
+        self.model.advance(&effects.changes);
+        for change in &effects.changes {
+            operations(change).iter().for_each(|op| self.catalog.apply(op));
+        }
+        let groups = std::mem::take(&mut self.model.groups);
+        self.learn_places(&effects.changes, &groups);
+        self.open.changes.append(&mut effects.changes);
+        self.open.groups.extend(groups);
+        for (session, outgoing) in effects.outgoing.drain(..) {
+            if let Outgoing::Delivery(delivery) = outgoing {
+                self.model.delivered(session, &delivery);
+            }
+        }
+        self.model.commands += 1;
+        let waiting = self.waiting();
+        self.model.check(|label| waiting.contains(label));
+    }
+
+    /// Matches inserts of the core and of the model by destination and message-id.
+    fn learn_places(&mut self, changes: &[Change], groups: &[Group]) {
+        let mut added: Vec<(Place, String)> = Vec::new();
+        for event in groups.iter().flat_map(|group| &group.events) {
+            if let Event::Add(place, record) = event {
+                added.push((*place, record.id.clone()));
+            }
+        }
+        for op in changes.iter().flat_map(operations) {
+            let Op::Insert(stored) = op else { continue };
+            for held in &stored.holders {
+                let label = self.label(held.holder);
+                let same = |(place, id): &(Place, String)| {
+                    *id == stored.message.id.as_str() && self.model.queues[&place.0].label == label
+                };
+                let at = added.iter().position(same).expect("the model stores what the core stores");
+                self.places.insert((stored.sequence, held.holder), added.remove(at).0);
+            }
+        }
+        assert!(added.is_empty(), "the core did not store {added:?}");
+    }
+
+    fn label(&self, holder: Holder) -> Label {
+        match holder {
+            Holder::Queue(id) => Label::Queue(self.catalog.destinations[&id].name().into()),
+            Holder::Durable(id) => {
+                let durable = &self.catalog.durables[&id];
+                let topic = self.catalog.destinations[&durable.topic].name();
+                Label::Durable(durable.client_id.to_string(), durable.name.to_string(), topic.into())
+            }
+        }
+    }
+
+    /// Queues with a mark that is not durable yet.
+    fn waiting(&self) -> Vec<Label> {
+        let changes = self.open.changes.iter().chain(self.sealed.iter().flat_map(|batch| &batch.changes));
+        let marked =
+            changes.filter_map(|change| if let Change::Mark { holder, .. } = change { Some(*holder) } else { None });
+        let holders = marked.chain(self.untold.iter().map(|(holder, _)| *holder));
+        let live = |holder: &Holder| match holder {
+            Holder::Queue(_) => true,
+            Holder::Durable(id) => self.catalog.durables.contains_key(id),
+        };
+        holders.filter(live).map(|holder| self.label(holder)).collect()
+    }
+
+    // Clients.
+
+    fn session(&mut self) -> Option<SessionId> {
+        let sessions: Vec<_> = self.model.sessions.keys().copied().collect();
+        self.dice.pick(&sessions)
+    }
+
+    fn connect(&mut self) {
+        if self.model.sessions.len() >= 5 {
+            return;
+        }
+        let client = [None, None, Some("ann"), Some("bob")][self.dice.below(4)];
+        self.connect_as(client);
+    }
+
+    fn connect_as(&mut self, client: Option<&str>) -> SessionId {
+        self.sessions += 1;
+        let session = SessionId(self.sessions);
+        let mut effects = Effects::default();
+        let connect = Connect { user: None, client_id: client.map(Into::into), lenient: false };
+        assert!(self.apply(session, Command::Connect(connect), &mut effects));
+        let same = |(_, other): &(&SessionId, &Session)| client.is_some() && other.client.as_deref() == client;
+        let old = self.model.sessions.iter().find(same).map(|(old, _)| *old);
+        if let Some(old) = old {
+            self.model.close(old);
+        }
+        self.model.sessions.insert(session, Session { client: client.map(Into::into), ..Session::default() });
+        self.follow(effects);
+        session
+    }
+
+    fn close(&mut self) {
+        let Some(session) = self.session() else { return };
+        let mut effects = Effects::default();
+        self.core.close(self.model.now, session, &mut effects);
+        self.model.close(session);
+        self.follow(effects);
+    }
+
+    fn temporary(&mut self) {
+        let Some(session) = self.session() else { return };
+        let name = format!("answers-{}-{}", session.0, self.dice.below(2));
+        let destination = Destination::new(DestinationKind::TemporaryQueue, &name);
+        let mut effects = Effects::default();
+        assert!(self.apply(session, Command::CreateTemporary(destination), &mut effects));
+        let temporaries = &mut self.model.sessions.get_mut(&session).unwrap().temporaries;
+        if !temporaries.contains(&name) {
+            temporaries.push(name);
+        }
+        self.follow(effects);
+    }
+
+    fn destination(&mut self) -> Destination {
+        match self.dice.below(10) {
+            0..=2 => Destination::queue("orders"),
+            3 => Destination::queue("retry"),
+            4 => Destination::queue("lost"),
+            5 | 6 => Destination::topic("news"),
+            7 => Destination::topic("events"),
+            8 => Destination::queue(DLQ),
+            _ => {
+                let session = self.dice.below(self.sessions as usize + 1);
+                let name = format!("answers-{session}-{}", self.dice.below(2));
+                Destination::new(DestinationKind::TemporaryQueue, &name)
+            }
+        }
+    }
+
+    fn message(&mut self) -> (MessageDraft, Record) {
+        self.messages += 1;
+        let id = format!("m{}", self.messages);
+        let lifetime = self.dice.below(4_000) as u64;
+        let expires = self.dice.one_in(6).then_some(Timestamp(self.model.now.0 + lifetime));
+        let priority = if self.dice.one_in(4) { self.dice.below(10) as u8 } else { 4 };
+        let persistent = !self.dice.one_in(4);
+        let draft = MessageDraft {
+            id: id.as_str().into(),
+            persistent,
+            priority: Priority::clamped(priority),
+            expires,
+            ..MessageDraft::default()
+        };
+        let record = Record {
+            id,
+            priority,
+            persistent,
+            expires,
+            stored: false,
+            withdrawn: false,
+            state: State::Pending,
+            redelivered: false,
+            deliveries: 0,
+            failures: 0,
+            moved: 0,
+            origin: None,
+        };
+        (draft, record)
+    }
+
+    fn send(&mut self) {
+        let Some(session) = self.session() else { return };
+        let destination = self.destination();
+        let (draft, record) = self.message();
+        let message = Arc::new(Message::new(draft));
+        let send = Send { destination: destination.clone(), message, transaction: None };
+        let mut effects = Effects::default();
+        let done = self.apply(session, Command::Send(send), &mut effects);
+        assert_eq!(done, self.model.send(&destination, &record), "{destination}");
+        self.follow(effects);
+    }
+
+    /// A name of one of the session's transactions, or sometimes of none.
+    fn transaction(&mut self, session: SessionId) -> String {
+        let open: Vec<_> = self.model.sessions[&session].transactions.keys().cloned().collect();
+        let unknown = || "unknown".to_owned();
+        if self.dice.one_in(20) { unknown() } else { self.dice.pick(&open).unwrap_or_else(unknown) }
+    }
+
+    fn open_transaction(&mut self, session: SessionId, name: &str) -> Option<&mut Transaction> {
+        self.model.sessions.get_mut(&session)?.transactions.get_mut(name)
+    }
+
+    fn send_in(&mut self) {
+        let Some(session) = self.session() else { return };
+        let (destination, name) = (self.destination(), self.transaction(session));
+        let (draft, record) = self.message();
+        let message = Arc::new(Message::new(draft));
+        let send = Send { destination: destination.clone(), message, transaction: Some(name.as_str().into()) };
+        let mut effects = Effects::default();
+        let done = self.apply(session, Command::Send(send), &mut effects);
+        let open = self.open_transaction(session, &name).is_some();
+        assert_eq!(done, open && self.model.targets(&destination).is_some(), "{destination} {name}");
+        if done {
+            self.open_transaction(session, &name).unwrap().sends.push((destination, record));
+        }
+        self.follow(effects);
+    }
+
+    fn begin(&mut self) {
+        let Some(session) = self.session() else { return };
+        let name = format!("t{}", self.dice.below(4));
+        let mut effects = Effects::default();
+        let done = self.apply(session, Command::Begin(name.as_str().into()), &mut effects);
+        assert_eq!(done, self.open_transaction(session, &name).is_none());
+        if done {
+            self.model.sessions.get_mut(&session).unwrap().transactions.insert(name, Transaction::default());
+        }
+        self.follow(effects);
+    }
+
+    fn commit(&mut self) {
+        let Some(session) = self.session() else { return };
+        let name = self.transaction(session);
+        let mut effects = Effects::default();
+        let done = self.apply(session, Command::Commit(name.as_str().into()), &mut effects);
+        if self.open_transaction(session, &name).is_none() {
+            assert!(!done);
+            return self.follow(effects);
+        }
+        let number = self.model.next();
+        assert_eq!(done, self.model.commit(session, &name, number));
+        let unit = effects.changes.iter().find_map(|change| match change {
+            Change::Unit { transaction, .. } => *transaction,
+            _ => None,
+        });
+        assert_eq!(unit.is_some(), self.model.committing.contains_key(&number), "only what is stored waits");
+        self.transactions.extend(unit.map(|id| (id, number)));
+        self.follow(effects);
+    }
+
+    fn abort(&mut self) {
+        let Some(session) = self.session() else { return };
+        let name = self.transaction(session);
+        let mut effects = Effects::default();
+        let done = self.apply(session, Command::Abort(name.as_str().into()), &mut effects);
+        assert_eq!(done, self.open_transaction(session, &name).is_some());
+        if done {
+            self.model.abort(session, &name);
+        }
+        self.follow(effects);
+    }
+
+    fn subscribe(&mut self) {
+        let Some(session) = self.session() else { return };
+        if self.model.consumers.len() >= 10 {
+            return;
+        }
+        let destination = self.destination();
+        let durable = (destination.kind() == DestinationKind::Topic && self.dice.one_in(2)).then_some("d");
+        let mode = [AckMode::Auto, AckMode::Cumulative, AckMode::Individual, AckMode::Individual][self.dice.below(4)];
+        let prefetch = 1 + self.dice.below(6) as u32;
+        self.subscribe_to(session, &destination, mode, prefetch, durable);
+    }
+
+    fn subscribe_to(
+        &mut self,
+        session: SessionId,
+        destination: &Destination,
+        mode: AckMode,
+        prefetch: u32,
+        durable: Option<&str>,
+    ) -> Who {
+        self.consumers += 1;
+        let who = (session, self.consumers);
+        let priority = if self.dice.one_in(3) { self.dice.below(3) as u8 } else { 0 };
+        let subscribe = Subscribe {
+            consumer: ConsumerNo(who.1),
+            destination: destination.clone(),
+            ack: mode,
+            prefetch,
+            priority,
+            durable: durable.map(Into::into),
+        };
+        let mut effects = Effects::default();
+        let done = self.apply(session, Command::Subscribe(subscribe), &mut effects);
+        let queue = self.subscribed(who, destination, durable);
+        assert_eq!(done, queue.is_some(), "{destination} {durable:?}");
+        if let Some(queue) = queue {
+            let prefetch = prefetch as usize;
+            let consumer = Consumer { queue, mode, prefetch, priority, last_tag: 0, excess: 0 };
+            self.model.consumers.insert(who, consumer);
+        }
+        self.follow(effects);
+        who
+    }
+
+    /// The model's queue for a new consumer, if it may have one.
+    fn subscribed(&mut self, who: Who, destination: &Destination, durable: Option<&str>) -> Option<u64> {
+        let name = destination.name().to_owned();
+        let Some(durable) = durable else {
+            return match destination.kind() {
+                DestinationKind::Topic => Some(self.model.queue(Label::Plain(who, name))),
+                DestinationKind::Queue => Some(self.model.queue(Label::Queue(name))),
+                _ => {
+                    let owned = self.model.sessions[&who.0].temporaries.contains(&name);
+                    owned.then(|| self.model.queue(Label::Temporary(who.0, name)))
+                }
+            };
+        };
+        let client = self.model.sessions[&who.0].client.clone()?;
+        let old = self.durable(&client, durable);
+        if let Some(old) = old {
+            if self.model.consumers.values().any(|consumer| consumer.queue == old) {
+                return None;
+            }
+            if matches!(&self.model.queues[&old].label, Label::Durable(_, _, topic) if *topic == name) {
+                return Some(old);
+            }
+            self.model.delete_durable(old);
+        }
+        let label = Label::Durable(client, durable.into(), name);
+        let queue = self.model.queue(label.clone());
+        let events = vec![Event::NewDurable(queue, label)];
+        self.model.groups.push(Group { transaction: None, sent: Vec::new(), events });
+        Some(queue)
+    }
+
+    fn durable(&self, client: &str, name: &str) -> Option<u64> {
+        let same = |label: &Label| matches!(label, Label::Durable(owner, other, _) if owner == client && other == name);
+        self.model.queues.iter().find(|(_, queue)| same(&queue.label)).map(|(number, _)| *number)
+    }
+
+    fn consumer(&mut self) -> Option<Who> {
+        let consumers: Vec<_> = self.model.consumers.keys().copied().collect();
+        self.dice.pick(&consumers)
+    }
+
+    fn unsubscribe(&mut self) {
+        let Some(who) = self.consumer() else { return };
+        let mut effects = Effects::default();
+        let unsubscribe = Unsubscribe { consumer: Some(ConsumerNo(who.1)), durable: None };
+        assert!(self.apply(who.0, Command::Unsubscribe(unsubscribe), &mut effects));
+        self.model.end_consumer(who);
+        self.follow(effects);
+    }
+
+    fn delete_durable(&mut self) {
+        let Some(session) = self.session() else { return };
+        let mut effects = Effects::default();
+        let unsubscribe = Unsubscribe { consumer: None, durable: Some("d".into()) };
+        let done = self.apply(session, Command::Unsubscribe(unsubscribe), &mut effects);
+        let client = self.model.sessions[&session].client.clone();
+        let queue = client.and_then(|client| self.durable(&client, "d"));
+        assert_eq!(done, queue.is_some());
+        if let Some(queue) = queue {
+            self.model.delete_durable(queue);
+        }
+        self.follow(effects);
+    }
+
+    fn answer(&mut self, in_transaction: bool) {
+        let Some(who) = self.consumer() else { return };
+        let held = self.model.in_flight(who);
+        let last = self.model.consumers[&who].last_tag;
+        let settles_itself = self.model.consumers[&who].mode != AckMode::Auto;
+        let tag = match self.dice.pick(&held) {
+            Some((tag, _)) if !self.dice.one_in(10) => tag,
+            _ => self.dice.below(last as usize + 2) as u64,
+        };
+        let place = held.iter().find(|(other, _)| *other == tag).map(|(_, place)| *place);
+        let target = match place {
+            // The message-id names the oldest delivery of its consumer, and there may be dead letters of one id.
+            Some(place) if self.dice.one_in(3) && self.is_the_only_one(&held, place) => {
+                let id = self.model.record(place).unwrap().id.as_str().into();
+                AckTarget::MessageId { consumer: Some(ConsumerNo(who.1)), id }
+            }
+            _ => AckTarget::Tag { consumer: ConsumerNo(who.1), tag: DeliveryTag(tag) },
+        };
+        let verdict = if self.dice.one_in(4) { Verdict::Rejected } else { Verdict::Accepted };
+        let name = in_transaction.then(|| self.transaction(who.0));
+        let ack = Ack { target, verdict, transaction: name.as_deref().map(Into::into) };
+        let mut effects = Effects::default();
+        let done = self.apply(who.0, Command::Ack(ack), &mut effects);
+        let known = name.as_ref().is_none_or(|name| self.model.sessions[&who.0].transactions.contains_key(name));
+        assert_eq!(done, place.is_some() && settles_itself && known, "R7: {who:?} {tag}");
+        match (done, name) {
+            (false, _) => assert!(effects.changes.is_empty() && effects.outgoing.is_empty(), "R7: it changes nothing"),
+            (true, Some(name)) => self.model.answer_in(who, tag, verdict, &name),
+            (true, None) => self.model.answer(who, tag, verdict),
+        }
+        self.follow(effects);
+    }
+
+    fn is_the_only_one(&mut self, held: &[(u64, Place)], place: Place) -> bool {
+        let id = self.model.record(place).unwrap().id.clone();
+        held.iter().filter(|(_, other)| self.model.record(*other).unwrap().id == id).count() == 1
+    }
+
+    fn written(&mut self) {
+        let consumers = self.model.consumers.iter().filter(|(_, consumer)| consumer.mode == AckMode::Auto);
+        let consumers: Vec<_> = consumers.map(|(who, consumer)| (*who, consumer.last_tag)).collect();
+        let Some((who, last)) = self.dice.pick(&consumers) else { return };
+        let tag = self.dice.below(last as usize + 1) as u64;
+        self.written_upto(who, tag);
+    }
+
+    fn written_upto(&mut self, who: Who, tag: u64) {
+        let mut effects = Effects::default();
+        let last = [(ConsumerNo(who.1), DeliveryTag(tag))];
+        self.core.written(self.model.now, who.0, &last, usize::MAX, &mut effects);
+        self.model.answer(who, tag, Verdict::Accepted);
+        self.follow(effects);
+    }
+
+    fn tick(&mut self) {
+        let millis = self.dice.below(2_000) as u64;
+        self.model.now = Timestamp(self.model.now.0 + millis);
+        self.follow(Effects::default());
+    }
+
+    // The store.
+
+    /// The open batch goes to the store, if that is idle (R12).
+    fn seal(&mut self) {
+        if self.sealed.is_none() {
+            self.sealed = Some(std::mem::take(&mut self.open));
+            self.core.sealed();
+        }
+    }
+
+    /// The batch under way becomes durable, less what the store refuses.
+    fn resolve(&mut self) {
+        let Some(batch) = self.sealed.take() else { return };
+        let mut refused_messages: Vec<Stored> = Vec::new();
+        let mut transactions: Vec<(TransactionId, bool)> = Vec::new();
+        for change in &batch.changes {
+            let refused = self.refusals > 0 && self.dice.one_in(self.refusals);
+            match change {
+                Change::One { op: Op::Insert(stored), .. } if refused => {
+                    refused_messages.push(stored.clone());
+                    continue;
+                }
+                Change::Unit { transaction: Some(id), .. } => {
+                    transactions.push((*id, refused));
+                    if refused {
+                        continue;
+                    }
+                }
+                Change::Mark { holder, upto, .. } => self.untold.push((*holder, *upto)),
+                _ => {}
+            }
+            self.store.apply(change);
+        }
+        self.resolve_shadow(&batch.groups, &refused_messages, &transactions);
+        self.compare_store();
+        while !self.untold.is_empty() {
+            let (holder, upto) = self.untold.remove(0);
+            let mut effects = Effects::default();
+            self.core.marked(self.model.now, holder, upto, &mut effects);
+            self.follow(effects);
+        }
+        for stored in refused_messages {
+            self.core.withdraw(&stored);
+            let places: Vec<_> =
+                stored.holders.iter().map(|held| self.places[&(stored.sequence, held.holder)]).collect();
+            self.model.withdraw(&places);
+            self.follow(Effects::default());
+        }
+        for (id, refused) in transactions {
+            let number = self.number_of(id);
+            let mut effects = Effects::default();
+            if refused {
+                self.core.commit_refused(self.model.now, id, &mut effects);
+                self.model.commit_refused(number);
+            } else {
+                self.core.committed(self.model.now, id, &mut effects);
+                self.model.committed(number);
+            }
+            self.follow(effects);
+        }
+    }
+
+    fn number_of(&self, id: TransactionId) -> u64 {
+        self.transactions.iter().find(|(other, _)| *other == id).unwrap().1
+    }
+
+    fn resolve_shadow(&mut self, groups: &[Group], refused: &[Stored], transactions: &[(TransactionId, bool)]) {
+        let places: Vec<Place> = refused
+            .iter()
+            .flat_map(|stored| stored.holders.iter().map(|held| self.places[&(stored.sequence, held.holder)]))
+            .collect();
+        let aborted: Vec<u64> =
+            transactions.iter().filter(|(_, refused)| *refused).map(|(id, _)| self.number_of(*id)).collect();
+        for (number, queue) in &self.model.queues {
+            if let Label::Queue(_) = queue.label {
+                self.shadow.labels.insert(*number, queue.label.clone());
+            }
+        }
+        for group in groups {
+            let of_aborted = group.transaction.is_some_and(|number| aborted.contains(&number));
+            if !of_aborted && !group.sent.iter().any(|place| places.contains(place)) {
+                self.shadow.apply(group);
+            }
+        }
+    }
+
+    /// The store holds what the model says, message by message.
+    fn compare_store(&self) {
+        let mut held: Vec<_> = Vec::new();
+        for stored in self.store.messages.values() {
+            for part in &stored.holders {
+                let place = self.places[&(stored.sequence, part.holder)];
+                held.push((place, stored.message.id.to_string(), part.deliveries, part.failures, part.due));
+            }
+        }
+        held.sort();
+        let expected = self
+            .shadow
+            .records
+            .iter()
+            .map(|(place, (record, due))| (*place, record.id.clone(), record.deliveries, record.failures, *due));
+        assert_eq!(held, expected.collect::<Vec<_>>(), "the store holds what it should");
+    }
+
+    /// Killed: what is not durable is lost. Sometimes the batch under way had been written, and the open one too.
+    fn crash(&mut self) {
+        let survives = self.dice.below(3);
+        for _ in 0..survives {
+            self.seal();
+            let batch = self.sealed.take().unwrap();
+            batch.changes.iter().for_each(|change| self.store.apply(change));
+            self.resolve_shadow(&batch.groups, &[], &[]);
+        }
+        self.compare_store();
+        (self.open, self.sealed) = (Batch::default(), None);
+        self.transactions.clear(); // their numbers are unique in a term
+        self.term += 1;
+        self.catalog = self.store.catalog.clone();
+        self.core = self.store.recover(self.options.clone(), Term(self.term));
+        for stored in self.store.messages.values() {
+            for part in &stored.holders {
+                let place = self.places[&(stored.sequence, part.holder)];
+                let marked = self.store.catalog.marks.get(&part.holder).is_some_and(|upto| stored.sequence <= *upto);
+                let (record, _) = self.shadow.records.get_mut(&place).unwrap();
+                record.redelivered = part.deliveries > 0 || marked;
+                assert!(record.redelivered || !self.model.seen.contains(&place), "R9: {} came to somebody", record.id);
+            }
+        }
+        self.model.restart(&self.shadow);
+        self.follow(Effects::default());
+    }
+
+    // The end.
+
+    /// Everybody goes, and one consumer takes what is left: all of it, and nothing else.
+    fn drain(&mut self) {
+        self.settle_everything();
+        while let Some(session) = self.session() {
+            let mut effects = Effects::default();
+            self.core.close(self.model.now, session, &mut effects);
+            self.model.close(session);
+            self.follow(effects);
+        }
+        self.model.now = Timestamp(self.model.now.0 + 3_600_000);
+        self.follow(Effects::default());
+        self.settle_everything();
+        let mut labels: Vec<_> = self.model.queues.values().map(|queue| queue.label.clone()).collect();
+        labels.sort_by_key(|label| *label == Label::Queue(DLQ.into()));
+        for label in labels {
+            let who = match &label {
+                Label::Queue(name) => {
+                    let session = self.connect_as(None);
+                    self.subscribe_to(session, &Destination::queue(name), AckMode::Auto, 10_000, None)
+                }
+                Label::Durable(client, name, topic) => {
+                    let session = self.connect_as(Some(client));
+                    self.subscribe_to(session, &Destination::topic(topic), AckMode::Auto, 10_000, Some(name))
+                }
+                Label::Plain(..) | Label::Temporary(..) => panic!("{label:?} outlives its connection"),
+            };
+            self.settle_everything();
+            self.written_upto(who, self.model.consumers[&who].last_tag);
+            assert!(self.model.queues.values().all(|queue| queue.label != label || queue.records.is_empty()));
+        }
+        self.settle_everything();
+        assert!(self.store.messages.is_empty(), "all is settled");
+        self.compare_store();
+    }
+
+    fn settle_everything(&mut self) {
+        self.refusals = 0;
+        while self.sealed.is_some() || !self.open.changes.is_empty() {
+            self.seal();
+            self.resolve();
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! What follows an error of the store: R10 to R14.
+
+use batonmq::{broker::CloseReason, types::Destination};
+
+use super::{
+    broker::{Broker, ack, asking, begin, commit, send, send_in, subscribe},
+    store::{Reply, Store},
+};
+
+#[tokio::test(start_paused = true)]
+async fn r11_a_batch_of_unknown_outcome_is_repeated_under_a_higher_token() {
+    for applied in [false, true] {
+        let store = Store::default();
+        let broker = Broker::start(&store).await;
+        let mut producer = broker.client().await;
+        store.will_say([Reply::Unknown { applied }, Reply::Unknown { applied }]);
+        store.will_not_raise(batonmq::persistence::StoreError::Closed);
+        producer.submit([asking("a", send("q", "a"))]).await;
+        producer.gets_receipts(&["a"]).await;
+        assert_eq!(store.ids(), ["a"]);
+        let tokens: Vec<_> = store.raises().iter().map(|tenure| tenure.token.0).collect();
+        assert_eq!(tokens, [1, 2, 3, 4], "one to start, one that fails, two that do");
+        broker.crash().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r12_a_batch_that_was_not_done_is_repeated_first() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let mut producer = broker.client().await;
+    store.will_say([Reply::Again, Reply::Again]);
+    producer.submit([asking("a", send("q", "a"))]).await;
+    store.asked_for(1).await;
+    producer.submit([asking("b", send("q", "b"))]).await;
+    producer.gets_receipts(&["a", "b"]).await;
+    assert_eq!(store.raises().len(), 1);
+    broker.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r10_a_deposed_broker_confirms_nothing_and_its_term_ends() {
+    let store = Store::default();
+    let mut broker = Broker::start(&store).await;
+    let mut producer = broker.client().await;
+    store.will_say([Reply::Deposed]);
+    producer.submit([asking("a", send("q", "a"))]).await;
+    assert!(broker.ended().await.is_err());
+    producer.is_closed(CloseReason::Stopping).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r13_only_the_sender_of_a_refused_message_gets_error() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let (mut good, mut bad, mut consumer) = (broker.client().await, broker.client().await, broker.client().await);
+    broker.keep_busy(&store).await;
+    store.refuse("bad");
+    for at in 0..8 {
+        let id = format!("good {at}");
+        good.submit([asking(&id, send("q", &id))]).await;
+        if at == 4 {
+            bad.submit([asking("refused", send("q", "bad"))]).await;
+        }
+    }
+    store.let_go();
+    let ids: Vec<_> = (0..8).map(|at| format!("good {at}")).collect();
+    let ids: Vec<_> = ids.iter().map(String::as_str).collect();
+    good.gets_receipts(&ids).await;
+    assert_eq!(bad.gets_error().await.1.as_deref(), Some("refused"));
+    bad.is_closed(CloseReason::Refused).await;
+    store.keeps(&ids).await;
+    consumer.subscribe(1, "q").await;
+    for id in ids {
+        consumer.gets(id).await;
+    }
+    consumer.gets_nothing().await;
+    broker.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r13_a_late_ack_of_a_refused_message_writes_nothing() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let (mut producer, mut consumer) = (broker.client_as(None, true).await, broker.client().await);
+    consumer.subscribe(1, "q").await;
+    broker.keep_busy(&store).await;
+    store.refuse("bad");
+    producer.submit([asking("refused", send("q", "bad"))]).await;
+    let delivery = consumer.gets("bad").await;
+    store.let_go();
+    assert_eq!(producer.gets_error().await.1.as_deref(), Some("refused"));
+    consumer.submit([asking("acked", ack(&delivery))]).await;
+    consumer.gets_receipts(&["acked"]).await;
+    producer.submit([asking("next", send("q", "good"))]).await;
+    producer.gets_receipts(&["next"]).await;
+    store.keeps(&["good"]).await;
+    broker.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r5_a_refused_commit_is_an_abort_and_an_error() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let (mut worker, mut observer) = (broker.client_as(None, true).await, broker.client().await);
+    worker.submit([asking("sent", send("jobs", "job"))]).await;
+    worker.gets_receipts(&["sent"]).await;
+    worker.subscribe(1, "jobs").await;
+    let job = worker.gets("job").await;
+    observer.subscribe(1, "results").await;
+    store.refuse("bad");
+    let in_t = super::broker::ack_in("t", &job);
+    worker.submit([begin("t"), send_in("t", "results", "bad"), in_t, asking("done", commit("t"))]).await;
+    assert_eq!(worker.gets_error().await.1.as_deref(), Some("done"));
+    observer.gets_nothing().await;
+    worker.submit([asking("acked", ack(&job))]).await;
+    worker.gets_receipts(&["acked"]).await;
+    store.keeps(&[]).await;
+    broker.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r14_settles_go_ahead_of_inserts_that_wait() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let (mut producer, mut consumer) = (broker.client().await, broker.client().await);
+    producer.submit([asking("1", send("q", "one")), asking("2", send("q", "two"))]).await;
+    producer.gets_receipts(&["1", "2"]).await;
+    consumer.submit([subscribe(1, Destination::queue("q"))]).await;
+    let (one, two) = (consumer.gets("one").await, consumer.gets("two").await);
+    store.set_full(true);
+    producer.submit([asking("3", send("q", "three"))]).await;
+    let three = consumer.gets("three").await;
+    consumer.submit([asking("first", ack(&one))]).await;
+    consumer.gets_receipts(&["first"]).await;
+    store.keeps(&["two"]).await;
+    producer.gets_nothing().await;
+    consumer.submit([begin("t"), super::broker::ack_in("t", &two), asking("t", commit("t"))]).await;
+    consumer.gets_receipts(&["t"]).await;
+    store.keeps(&[]).await;
+    consumer.submit([asking("third", ack(&three))]).await;
+    consumer.gets_receipts(&["third"]).await;
+    producer.gets_receipts(&["3"]).await;
+    assert_eq!(store.ids(), [""; 0], "three was settled before it found room");
+    broker.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r14_what_may_have_been_written_does_not_cancel() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let (mut producer, mut consumer) = (broker.client().await, broker.client().await);
+    consumer.subscribe(1, "q").await;
+    store.will_say([Reply::Unknown { applied: true }, Reply::Full]);
+    store.set_full(true);
+    store.hold();
+    producer.submit([asking("sent", send("q", "m"))]).await;
+    let delivery = consumer.gets("m").await;
+    consumer.submit([asking("acked", ack(&delivery))]).await;
+    store.let_go();
+    consumer.gets_receipts(&["acked"]).await;
+    assert_eq!(store.ids(), [""; 0], "a confirmed ACK means: never delivered again");
+    broker.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r34_a_copy_does_not_follow_a_settle_in_a_later_part() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let (mut producer, mut consumer) = (broker.client_as(None, true).await, broker.client().await);
+    producer.submit([asking("old", send("q", "old"))]).await;
+    producer.gets_receipts(&["old"]).await;
+    consumer.subscribe(1, "q").await;
+    let old = consumer.gets("old").await;
+    broker.keep_busy(&store).await;
+    store.refuse("bad");
+    producer.submit([send("r", "good"), asking("refused", send("r", "bad"))]).await;
+    consumer.submit([asking("acked", ack(&old))]).await;
+    store.ask_for_copies_after(&["old"], "good");
+    store.let_go();
+    consumer.gets_receipts(&["acked"]).await;
+    producer.gets_error().await;
+    producer.submit([asking("last", send("r", "last"))]).await;
+    producer.gets_receipts(&["last"]).await;
+    assert_eq!(store.ids(), ["good", "last"]);
+    broker.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r34_copies_are_written_again() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let mut producer = broker.client().await;
+    producer.submit([asking("old", send("q", "old"))]).await;
+    producer.gets_receipts(&["old"]).await;
+    store.ask_for_copies_after(&["old"], "next");
+    producer.submit([asking("next", send("q", "next"))]).await;
+    producer.gets_receipts(&["next"]).await;
+    let before = store.commits().len();
+    store.asked_for(before + 1).await;
+    assert!(format!("{:?}", store.commits().last()).contains("Copy"));
+    broker.crash().await;
+}
