@@ -17,6 +17,9 @@ PATIENCE = 60.0
 
 CONNECTIONS = {"1.0": stomp.StompConnection10, "1.1": stomp.StompConnection11, "1.2": stomp.StompConnection12}
 
+# What stomp.py raises when it sends and the connection is gone; the second if it goes in that very moment.
+GONE = (OSError, AttributeError, stomp.exception.NotConnectedException)
+
 
 class Client(stomp.ConnectionListener):
     """One connection. Bodies stay bytes."""
@@ -55,7 +58,7 @@ class Client(stomp.ConnectionListener):
             try:
                 self.connection.connect(*self._credentials, wait=True, headers=self._connect_headers)
                 break
-            except (OSError, stomp.exception.ConnectFailedException, stomp.exception.NotConnectedException):
+            except (*GONE, stomp.exception.ConnectFailedException):
                 # A dying broker may still have taken the connection. An ERROR is an answer, and final.
                 if not self.errors.empty() or time.monotonic() > deadline:
                     raise

@@ -3,9 +3,7 @@
 import itertools
 import threading
 
-import stomp
-
-from client import PATIENCE, Client, run, say
+from client import GONE, PATIENCE, Client, run, say
 
 WINDOW = 50
 
@@ -32,7 +30,7 @@ def scenario(arguments):
             break
         try:
             producer.send_unconfirmed("/queue/load", f"{number}", persistent="true", receipt=f"{number}")
-        except (OSError, stomp.exception.NotConnectedException):
+        except GONE:
             break
     assert producer.lost.wait(PATIENCE)  # receipts that came before the end are still told
     assert producer.errors.empty(), producer.errors.get().headers
