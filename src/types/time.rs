@@ -49,7 +49,8 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
     pub fn start() -> Self {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { started: Instant::now(), wall_at_start: Timestamp::default().after(wall) }
+        let millis = u64::try_from(wall.as_millis()).unwrap_or(u64::MAX); // rounded down: nothing expires early
+        Self { started: Instant::now(), wall_at_start: Timestamp(millis) }
     }
 
     /// The time now.
