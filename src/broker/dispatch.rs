@@ -47,6 +47,14 @@ impl Core {
         self.watch_slowness(now, key);
     }
 
+    /// Hands out what each of these queues has.
+    pub(super) fn dispatch_all(&mut self, now: Timestamp, mut queues: Vec<QueueKey>, effects: &mut Effects) {
+        queues.dedup();
+        for key in queues {
+            self.dispatch(now, key, effects);
+        }
+    }
+
     /// The consumer whose turn it is, taken out of its queue's ring; those without credit or room fall out on the way.
     fn next_consumer(&mut self, key: QueueKey) -> Option<(u8, ConsumerKey)> {
         let queue = self.queues.get_mut(key)?;

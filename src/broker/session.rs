@@ -93,9 +93,7 @@ impl Core {
         }
         let acks = session.transactions.into_values().flat_map(|transaction| transaction.acks).collect();
         self.give_back(now, acks, effects);
-        for queue in queues {
-            self.dispatch(now, queue, effects);
-        }
+        self.dispatch_all(now, queues, effects);
         for destination in session.temporaries {
             self.remove_temporary(&destination);
         }

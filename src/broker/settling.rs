@@ -233,24 +233,23 @@ impl Core {
             queues.push(acknowledged.queue);
             self.complete_answer(now, acknowledged);
         }
-        queues.dedup();
-        for key in queues {
-            self.dispatch(now, key, effects);
-        }
+        self.dispatch_all(now, queues, effects);
     }
 
     /// The store refused a transaction: it is as if it had been aborted (R5).
     pub fn commit_refused(&mut self, now: Timestamp, id: TransactionId, effects: &mut Effects) {
         let Some(committing) = self.committing.remove(&id) else { return };
+        let mut queues: Vec<QueueKey> = Vec::new();
         for (key, priority, sequence) in committing.hidden {
             let Some(queue) = self.queues.get_mut(key) else { continue };
             if let Some(entry) = queue.take(priority, sequence) {
                 queue.forget(&entry);
                 self.deadlines.unwatch_expiry(key, &entry);
-                self.dispatch(now, key, effects);
+                queues.push(key);
             }
         }
         self.give_back(now, committing.acks, effects);
+        self.dispatch_all(now, queues, effects);
     }
 
     pub(super) fn abort(
@@ -265,22 +264,22 @@ impl Core {
         Ok(())
     }
 
-    /// Acknowledgements that do not count: the deliveries are the consumer's again, or the queue's if it is gone.
+    /// Acknowledgements that do not count: the deliveries are the consumer's again, or the queue's if it is gone. Nothing
+    /// is handed out before all consumers have theirs: it takes their credit.
     pub(super) fn give_back(&mut self, now: Timestamp, acks: Vec<Acknowledged>, effects: &mut Effects) {
-        let mut queues: Vec<QueueKey> = Vec::new();
+        let mut lost = Vec::new();
         for acknowledged in acks {
             match self.consumers.get_mut(acknowledged.consumer) {
                 Some(consumer) => consumer.put_back(acknowledged.in_flight),
-                None => {
-                    self.return_lost(now, acknowledged.queue, acknowledged.in_flight.entry, effects);
-                    queues.push(acknowledged.queue);
-                }
+                None => lost.push(acknowledged),
             }
         }
-        queues.dedup();
-        for key in queues {
-            self.dispatch(now, key, effects);
+        let mut queues: Vec<QueueKey> = Vec::new();
+        for acknowledged in lost {
+            queues.push(acknowledged.queue);
+            self.return_lost(now, acknowledged.queue, acknowledged.in_flight.entry, effects);
         }
+        self.dispatch_all(now, queues, effects);
     }
 }
 

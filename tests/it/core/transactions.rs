@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use batonmq::{
     broker::{AckMode, AckTarget, Change, Command, NotDone, Subscribe, Unsubscribe, Verdict},
+    config::RedeliveryPolicy,
     types::{ConsumerNo, Destination, DestinationKind, MessageDraft, Op, SessionId},
 };
 
@@ -348,4 +349,24 @@ fn r7_an_individual_ack_by_message_id_passes_over_what_a_transaction_holds() {
     table.answer(session, by_id.clone(), Verdict::Accepted, None).unwrap();
     table.answer(session, by_id, Verdict::Accepted, None).unwrap_err();
     assert_eq!(table.stored().len(), 1);
+}
+
+#[test]
+fn an_abort_takes_credit_back_before_it_makes_dead_letters() {
+    let counting = RedeliveryPolicy { count_lost_consumers: true, delay: Duration::ZERO, ..policy("lost", 0) };
+    let mut table = Table::with(with_policy(counting));
+    let session = table.connect();
+    table.subscribe(session, 1, "lost", AckMode::Individual, 1);
+    table.subscribe(session, 2, "ActiveMQ.DLQ", AckMode::Individual, 1);
+    table.send(session, "lost", "a");
+    table.send(session, "ActiveMQ.DLQ", "b");
+    assert_eq!(table.got(session), ["a", "b"]);
+    table.begin(session, "t");
+    table.ack_in(session, "t", 1, 1).unwrap();
+    table.ack_in(session, "t", 2, 1).unwrap();
+    table.unsubscribe(session, 1);
+    table.abort(session, "t");
+    assert!(table.got(session).is_empty(), "it has b again, and no credit for a");
+    table.ack(session, 2, 1).unwrap();
+    assert_eq!(table.got(session), ["a"]);
 }
