@@ -271,7 +271,7 @@ impl Core {
 
     /// Refuses one destination too many.
     pub(super) fn admit_destination(&self) -> Result<(), Refusal> {
-        if self.places.len() < self.options.limits.destinations_max {
+        if self.places.len() + self.durables.len() < self.options.limits.destinations_max {
             return Ok(());
         }
         Err(Refusal::new(

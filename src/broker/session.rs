@@ -197,7 +197,11 @@ impl Core {
             ));
         };
         let identity = (client_id, name.clone());
-        if self.durables.get(&identity).is_some_and(|durable| durable.consumer.is_some()) {
+        let existing = self.durables.get(&identity);
+        if existing.is_none() {
+            self.admit_destination()?;
+        }
+        if existing.is_some_and(|durable| durable.consumer.is_some()) {
             return Err(Refusal::new(
                 format!("Durable consumer is in use for client: {} and subscriptionName: {name}", identity.0),
                 "Unsubscribe the other consumer first.",

@@ -191,6 +191,7 @@ impl Core {
             effects.term_wanted = true;
             return Err(NotDone::Held { command: Command::Commit(name), hold: Hold::Passing });
         }
+        effects.term_wanted |= self.sequences.term_wanted();
         if let Some(transaction) = self.session(session)?.transactions.remove(&name) {
             self.commit_unit(now, session, transaction, effects);
         }

@@ -241,7 +241,7 @@ impl Default for StompOptions {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Destinations, temporary ones included.
+    /// Destinations, temporary ones and durable subscriptions included.
     pub destinations_max: usize,
     /// Subscriptions of one connection.
     pub subscriptions_per_connection_max: usize,

@@ -228,9 +228,7 @@ impl Engine {
             while let Some(request) = self.sessions.get_mut(&session).and_then(|link| link.held.pop_front()) {
                 let Some((request, hold)) = self.perform(now, session, request) else { continue };
                 let request = match hold {
-                    Hold::Standing(why) if now >= since.after(HELD_MAX) => {
-                        Request { command: too_long(&why), ..request }
-                    }
+                    Hold::Standing(why) if now >= since.after(HELD_MAX) => self.give_up(now, session, request, &why),
                     hold => {
                         self.keep_held(session, request, hold, since);
                         break;
@@ -241,6 +239,16 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// What has waited too long is refused; a COMMIT that is refused is an ABORT (R5).
+    fn give_up(&mut self, now: Timestamp, session: SessionId, request: Request, why: &str) -> Request {
+        if let Command::Commit(name) = request.command {
+            let aborted = self.core.apply(now, session, Command::Abort(name), &mut self.effects);
+            debug_assert!(aborted.is_ok(), "a COMMIT is held only of a transaction that is open");
+            self.take_effects(now);
+        }
+        Request { command: too_long(why), receipt: request.receipt, bytes: request.bytes }
     }
 
     fn keep_held(&mut self, session: SessionId, request: Request, hold: Hold, since: Timestamp) {
