@@ -179,7 +179,7 @@ impl Writer {
             tracing::info!("the store has room again");
             self.flow = Flow::Open;
         }
-        self.open.copy(committed.copies_asked, now);
+        self.open.copy(committed.copies_asked, &self.parts, now);
         Resolved { done, ..Resolved::default() }
     }
 
