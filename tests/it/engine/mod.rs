@@ -3,5 +3,7 @@
 
 mod broker;
 mod errors;
+mod life;
+mod limits;
 mod receipts;
 mod store;
