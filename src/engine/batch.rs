@@ -81,8 +81,12 @@ impl Unit {
         self.live().all(|op| matches!(op, Op::Settle { .. } | Op::Return { .. } | Op::DeleteDurable { .. }))
     }
 
-    /// Whether it is what a client sent, and hears of when a full store can't have it (R8). Everything else waits.
+    /// Whether it is what a client sent, and hears of when a full store can't have it (R8). Everything else waits:
+    /// what may be there already, too.
     fn is_send(&self) -> bool {
+        if self.doubtful {
+            return false;
+        }
         if self.transaction.is_some() {
             return !self.only_settles();
         }

@@ -6,4 +6,5 @@ mod errors;
 mod life;
 mod limits;
 mod receipts;
+mod simulation;
 mod store;
