@@ -160,6 +160,7 @@ impl Engine {
         for item in inbound.drain(..) {
             self.take_in(now, item);
         }
+        self.writer.advance(now);
         self.retry_held(now);
         self.serve_deadlines(now);
         if stopping {
