@@ -4,7 +4,7 @@
 //! settles what is still open here waits for the next batch, so that refusing it can't lose the other's insert.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     hash::{BuildHasherDefault, Hasher},
     sync::Arc,
     time::Duration,
@@ -81,8 +81,12 @@ impl Unit {
         self.live().all(|op| matches!(op, Op::Settle { .. } | Op::Return { .. } | Op::DeleteDurable { .. }))
     }
 
-    /// Whether it is what a client sent, and hears of when a full store can't have it (R8). Everything else waits.
+    /// Whether it is what a client sent, and hears of when a full store can't have it (R8). Everything else waits:
+    /// what may be there already, too.
     fn is_send(&self) -> bool {
+        if self.doubtful {
+            return false;
+        }
         if self.transaction.is_some() {
             return !self.only_settles();
         }
@@ -239,14 +243,31 @@ impl OpenBatch {
         *mark = (*mark).max(upto);
     }
 
-    /// Adds copies that the store asked for, less what was settled meanwhile (R34).
-    pub(super) fn copy(&mut self, asked: Vec<Stored>, since: Timestamp) {
-        let settled = self.settled();
+    /// Adds copies that the store asked for as it stood, with what was changed since: here, or in `parts` that are
+    /// written before (R34).
+    pub(super) fn copy(&mut self, asked: Vec<Stored>, parts: &VecDeque<Part>, since: Timestamp) {
+        if asked.is_empty() {
+            return;
+        }
+        let changed = self.changed_since(parts);
         for mut stored in asked {
-            stored.holders.retain(|held| !settled.contains(&(stored.sequence, held.holder)));
-            if !stored.holders.is_empty() && !self.copies.contains_key(&stored.sequence) {
-                self.push(Unit::new(smallvec![Op::Copy(stored)], None, since));
+            stored.holders.retain(|held| match changed.get(&(Some(stored.sequence), held.holder)) {
+                Some(Change::Settled) => false,
+                Some(Change::Returned(later)) => {
+                    *held = *later;
+                    true
+                }
+                None => !changed.contains_key(&(None, held.holder)),
+            });
+            if stored.holders.is_empty() || self.copies.contains_key(&stored.sequence) {
+                continue;
             }
+            for held in &stored.holders {
+                if let Some(slot) = self.returns.remove(&(stored.sequence, held.holder)) {
+                    self.clear(slot); // the copy says it (R1)
+                }
+            }
+            self.push(Unit::new(smallvec![Op::Copy(stored)], None, since));
         }
     }
 
@@ -444,22 +465,31 @@ impl OpenBatch {
         }
     }
 
-    /// What is settled by operations that are open here.
-    fn settled(&self) -> HashSet<(Sequence, Holder)> {
+    /// What became of messages and holders by operations that are not durable yet; `None`: of all of a holder's.
+    fn changed_since(&self, parts: &VecDeque<Part>) -> HashMap<(Option<Sequence>, Holder), Change> {
         let deferred = self.deferred.iter().filter_map(|item| match item {
             Deferred::Unit(unit) => Some(unit),
             _ => None,
         });
-        let plain = self.deferred.iter().filter_map(|item| match item {
-            Deferred::Settle { sequence, holder, .. } => Some((*sequence, *holder)),
+        let units = parts.iter().flat_map(|part| &part.units).chain(&self.units).chain(deferred);
+        let ops = units.flat_map(Unit::live).filter_map(|op| match op {
+            Op::Settle { sequence, holder } => Some(((Some(*sequence), *holder), Change::Settled)),
+            Op::Return { sequence, held } => Some(((Some(*sequence), held.holder), Change::Returned(*held))),
+            Op::DeleteDurable { id } => Some(((None, Holder::Durable(*id)), Change::Settled)),
             _ => None,
         });
-        let units = self.units.iter().chain(deferred).flat_map(Unit::live).filter_map(|op| match op {
-            Op::Settle { sequence, holder } => Some((*sequence, *holder)),
+        let alone = self.deferred.iter().filter_map(|item| match item {
+            Deferred::Settle { sequence, holder, .. } => Some(((Some(*sequence), *holder), Change::Settled)),
             _ => None,
         });
-        units.chain(plain).collect()
+        ops.chain(alone).collect()
     }
+}
+
+/// What became of a message at one holder.
+enum Change {
+    Settled,
+    Returned(Held),
 }
 
 impl Deferred {
@@ -490,11 +520,6 @@ impl Part {
     /// Whether a full store can't take it (R14).
     pub(super) fn adds(&self) -> bool {
         !self.units.iter().all(Unit::only_settles)
-    }
-
-    /// What it settles, and durable subscriptions that it deletes.
-    pub(super) fn settles(&self) -> impl Iterator<Item = &Op> {
-        self.units.iter().flat_map(Unit::live)
     }
 
     /// An earlier try may have written it.
@@ -674,12 +699,22 @@ mod tests {
     fn r34_a_copy_is_dropped_when_its_message_is_settled() {
         let Op::Insert(stored) = insert(1, &[QUEUE]) else { unreachable!() };
         let mut batch = OpenBatch::default();
-        batch.copy(vec![stored.clone()], NOW);
+        batch.copy(vec![stored.clone()], &VecDeque::new(), NOW);
         batch.settle(sequence(1), QUEUE, None, NOW, true);
         assert_eq!(ops(batch.take()), [settle(1)]);
         batch.settle(sequence(1), QUEUE, None, NOW, true);
-        batch.copy(vec![stored], NOW);
+        batch.copy(vec![stored], &VecDeque::new(), NOW);
         assert_eq!(ops(batch.take()), [settle(1)], "settled before the copy came");
+    }
+
+    #[test]
+    fn r34_a_copy_says_what_returned_since() {
+        let Op::Insert(stored) = insert(1, &[QUEUE]) else { unreachable!() };
+        let held = Held { deliveries: 3, ..Held::fresh(QUEUE) };
+        let mut batch = OpenBatch::default();
+        batch.give_back(sequence(1), held, None, NOW);
+        batch.copy(vec![stored], &VecDeque::new(), NOW);
+        assert!(matches!(ops(batch.take()).as_slice(), [Op::Copy(stored)] if stored.holders.as_slice() == [held]));
     }
 
     #[test]

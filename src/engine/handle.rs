@@ -99,7 +99,13 @@ impl SessionLink {
     /// # Errors
     /// [`EngineGone`] when the term is over: close the connection.
     pub async fn submit(&self, requests: Vec<Request>) -> Result<(), EngineGone> {
-        self.budget.spend(requests.iter().map(|request| request.bytes).sum()).await;
+        let bytes = requests.iter().map(|request| request.bytes).sum();
+        if !self.budget.try_spend(bytes) {
+            tokio::select! {
+                () = self.budget.spend(bytes) => {}
+                () = self.inbox.closed() => return Err(EngineGone),
+            }
+        }
         self.inbox.send(Inbound::Requests { session: self.id, requests }).await.map_err(|_| EngineGone)
     }
 
@@ -129,14 +135,19 @@ pub(super) struct Budget {
 impl Budget {
     /// Waits while the budget is used up; what is asked for may exceed it if nothing else is out.
     async fn spend(&self, bytes: usize) {
-        loop {
-            let spent = self.spent.load(Ordering::Acquire);
-            if spent == 0 || spent.saturating_add(bytes) <= SESSION_BUDGET_BYTES_MAX {
-                break;
-            }
+        while !self.try_spend(bytes) {
             self.returned.notified().await;
         }
-        self.spent.fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    /// Spends if there is room; one session's reader is the only spender.
+    fn try_spend(&self, bytes: usize) -> bool {
+        let spent = self.spent.load(Ordering::Acquire);
+        let fits = spent == 0 || spent.saturating_add(bytes) <= SESSION_BUDGET_BYTES_MAX;
+        if fits {
+            self.spent.fetch_add(bytes, Ordering::AcqRel);
+        }
+        fits
     }
 
     /// Gives bytes back; one spender waits at most.

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     batch::{Settled, Unit},
-    handle::{Budget, Inbound, Written},
+    handle::{Budget, INBOX_MAX, Inbound, Written},
     outbox::Outbox,
     receipts::{Answer, Ledger, StepRef},
     writer::{HELD_MAX, Resolved, StoreReply, StoreRequest, Writer},
@@ -78,23 +78,45 @@ pub(super) struct Link {
     phase: Phase,
 }
 
+/// What came of trying a session's held requests again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Retried {
+    /// Nothing is held any more.
+    Done,
+    /// Something was done, and something still waits.
+    Moved,
+    Stuck,
+}
+
 /// How far a session has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Open,
     /// It was refused something, or said goodbye: what it still sends is ignored, what it is owed still leaves.
     Ending,
+    /// It was told that nothing follows.
+    Closed,
 }
 
 impl Engine {
-    /// Runs until the term ends or a stop is asked for and everything is written.
+    /// Runs until the term ends, or a stop is asked for and everything is written. Then every session is told.
     pub(super) async fn run(mut self) -> Result<(), EngineError> {
+        let result = self.serve().await;
+        for session in self.sessions.keys().copied().collect::<Vec<_>>() {
+            self.tell(session, Outgoing::Close(CloseReason::Stopping));
+        }
+        self.flush_outboxes();
+        result
+    }
+
+    async fn serve(&mut self) -> Result<(), EngineError> {
         let mut inbound = Vec::with_capacity(TURN_INBOUND_MAX);
         let timer = sleep_until(tokio::time::Instant::now());
         tokio::pin!(timer);
         let mut armed = None;
-        let mut reachable = true;
-        loop {
+        let (mut reachable, mut stopping) = (true, false);
+        let stop = self.stop.clone();
+        while !(stopping && self.writer.is_idle()) {
             let deadline = self.next_deadline();
             if deadline != armed {
                 armed = deadline;
@@ -109,18 +131,28 @@ impl Engine {
                     Some(answered) => reply = Some(answered),
                     None => return Err(EngineError::TermOver("the store's task has ended".into())),
                 },
-                taken = self.inbox.recv_many(&mut inbound, TURN_INBOUND_MAX), if reachable => {
+                () = stop.cancelled(), if !stopping => {
+                    stopping = true;
+                    // Everything that came before the stop, but not what sessions send meanwhile.
+                    inbound.extend((0..INBOX_MAX).map_while(|_| self.inbox.try_recv().ok()));
+                }
+                taken = self.inbox.recv_many(&mut inbound, TURN_INBOUND_MAX), if reachable && !stopping => {
                     reachable = taken > 0; // every session and every handle is gone; the stop follows
                 }
                 () = &mut timer, if armed.is_some() => armed = None,
-                () = self.stop.cancelled() => return self.finish().await,
             }
-            self.turn(reply, &mut inbound)?;
+            self.turn(reply, &mut inbound, stopping)?;
         }
+        Ok(())
     }
 
     /// One turn with one `now`.
-    fn turn(&mut self, reply: Option<StoreReply>, inbound: &mut Vec<Inbound>) -> Result<(), EngineError> {
+    fn turn(
+        &mut self,
+        reply: Option<StoreReply>,
+        inbound: &mut Vec<Inbound>,
+        stopping: bool,
+    ) -> Result<(), EngineError> {
         let now = self.clock.now();
         if let Some(reply) = reply {
             self.store_answered(now, reply)?;
@@ -128,30 +160,14 @@ impl Engine {
         for item in inbound.drain(..) {
             self.take_in(now, item);
         }
+        self.writer.advance(now);
         self.retry_held(now);
         self.serve_deadlines(now);
+        if stopping {
+            self.writer.open.make_eager();
+        }
         self.ask_the_store(now);
         self.flush_outboxes();
-        Ok(())
-    }
-
-    /// Writes what is left, with everything that came before the stop; sessions get what they are owed.
-    async fn finish(mut self) -> Result<(), EngineError> {
-        let mut inbound = Vec::new();
-        while let Ok(item) = self.inbox.try_recv() {
-            inbound.push(item);
-        }
-        self.writer.open.make_eager();
-        self.turn(None, &mut inbound)?;
-        while !self.writer.is_idle() {
-            self.writer.open.make_eager();
-            let Some(reply) = self.replies.recv().await else { break };
-            self.turn(Some(reply), &mut inbound)?;
-        }
-        for link in self.sessions.values_mut() {
-            link.outgoing.push(Outgoing::Close(CloseReason::Stopping));
-            link.outbox.append(&mut link.outgoing);
-        }
         Ok(())
     }
 
@@ -181,7 +197,7 @@ impl Engine {
 
     /// A request takes its turn behind what its session has held; only acknowledgements overtake, and only what waits
     /// for a standing cause (R8). Their receipts do not overtake.
-    fn request(&mut self, now: Timestamp, session: SessionId, mut request: Request) {
+    fn request(&mut self, now: Timestamp, session: SessionId, request: Request) {
         let Some(link) = self.sessions.get_mut(&session) else { return };
         if link.phase != Phase::Open {
             link.budget.give_back(request.bytes);
@@ -193,16 +209,10 @@ impl Engine {
             }
             return;
         }
-        let standing = matches!(link.hold, Some((Hold::Standing(_), _)));
-        if standing && matches!(&request.command, Command::Ack(ack) if ack.transaction.is_none()) {
-            let command = std::mem::replace(&mut request.command, Command::Confirm);
-            if let Err(NotDone::Refused(refusal)) = self.core.apply(now, session, command, &mut self.effects) {
-                request.command = Command::Refuse(refusal);
-            }
-            self.take_frame(now, session, Answer::Nothing);
-        }
-        if let Some(link) = self.sessions.get_mut(&session) {
-            link.held.push_back(request);
+        link.held.push_back(request);
+        if matches!(link.hold, Some((Hold::Standing(_), _))) {
+            let last = link.held.len() - 1;
+            self.overtake(now, session, last);
         }
     }
 
@@ -218,27 +228,45 @@ impl Engine {
         }
     }
 
-    /// Tries what is held again, each session's requests in order; those that waited too long for a standing cause are
-    /// refused (R8).
+    /// Tries what is held again, each session's requests in order. Who gets something done goes to the end of the line.
     fn retry_held(&mut self, now: Timestamp) {
-        for _ in 0..self.held.len() {
-            let Some(session) = self.held.pop_front() else { return };
-            let Some(link) = self.sessions.get_mut(&session) else { continue };
-            let Some((_, since)) = link.hold.take() else { continue };
-            while let Some(request) = self.sessions.get_mut(&session).and_then(|link| link.held.pop_front()) {
-                let Some((request, hold)) = self.perform(now, session, request) else { continue };
-                let request = match hold {
-                    Hold::Standing(why) if now >= since.after(HELD_MAX) => self.give_up(now, session, request, &why),
-                    hold => {
-                        self.keep_held(session, request, hold, since);
-                        break;
-                    }
-                };
-                if self.perform(now, session, request).is_some() {
-                    break; // a refusal is never held
+        let mut moved = VecDeque::new();
+        for session in std::mem::take(&mut self.held) {
+            match self.retry(now, session) {
+                Retried::Done => {}
+                Retried::Moved => moved.push_back(session),
+                Retried::Stuck => self.held.push_back(session),
+            }
+        }
+        self.held.append(&mut moved);
+    }
+
+    /// Those that waited too long for a standing cause are refused (R8); a session that gets something done waits anew.
+    fn retry(&mut self, now: Timestamp, session: SessionId) -> Retried {
+        let hold = self.sessions.get_mut(&session).and_then(|link| link.hold.take());
+        let Some((before, mut since)) = hold else { return Retried::Done };
+        let mut retried = Retried::Stuck;
+        while let Some(request) = self.sessions.get_mut(&session).and_then(|link| link.held.pop_front()) {
+            let Some((request, hold)) = self.perform(now, session, request) else {
+                (since, retried) = (now, Retried::Moved);
+                continue;
+            };
+            if matches!((&before, &hold), (Hold::Passing, Hold::Standing(_))) && retried == Retried::Stuck {
+                since = now;
+            }
+            match hold {
+                Hold::Standing(why) if now >= since.after(HELD_MAX) => {
+                    let refusal = self.give_up(now, session, request, &why);
+                    let refused = self.perform(now, session, refusal);
+                    debug_assert!(refused.is_none(), "a refusal is never held");
+                }
+                hold => {
+                    self.keep_held(now, session, request, hold, since);
+                    return retried;
                 }
             }
         }
+        Retried::Done
     }
 
     /// What has waited too long is refused; a COMMIT that is refused is an ABORT (R5).
@@ -251,12 +279,30 @@ impl Engine {
         Request { command: too_long(why), receipt: request.receipt, bytes: request.bytes }
     }
 
-    fn keep_held(&mut self, session: SessionId, request: Request, hold: Hold, since: Timestamp) {
-        if let Some(link) = self.sessions.get_mut(&session) {
-            link.held.push_front(request);
-            link.hold = Some((hold, since));
-            self.held.push_back(session);
+    fn keep_held(&mut self, now: Timestamp, session: SessionId, request: Request, hold: Hold, since: Timestamp) {
+        let Some(link) = self.sessions.get_mut(&session) else { return };
+        link.held.push_front(request);
+        let standing = matches!(hold, Hold::Standing(_));
+        let waits_anew = since == now;
+        link.hold = Some((hold, since));
+        if standing && waits_anew {
+            for at in 1..link.held.len() {
+                self.overtake(now, session, at); // they came while it waited for something else
+            }
         }
+    }
+
+    /// Serves an acknowledgement among what a session has held (R8); its receipt keeps its place.
+    fn overtake(&mut self, now: Timestamp, session: SessionId, at: usize) {
+        let Some(request) = self.sessions.get_mut(&session).and_then(|link| link.held.get_mut(at)) else { return };
+        if !matches!(&request.command, Command::Ack(ack) if ack.transaction.is_none()) {
+            return;
+        }
+        let command = std::mem::replace(&mut request.command, Command::Confirm);
+        if let Err(NotDone::Refused(refusal)) = self.core.apply(now, session, command, &mut self.effects) {
+            request.command = Command::Refuse(refusal);
+        }
+        self.take_frame(now, session, Answer::Nothing);
     }
 
     /// Applies a request and takes its effects in; gives it back if it has to wait.
@@ -453,6 +499,12 @@ impl Engine {
 
     fn tell(&mut self, session: SessionId, outgoing: Outgoing) {
         let Some(link) = self.sessions.get_mut(&session) else { return };
+        if link.phase == Phase::Closed {
+            return;
+        }
+        if matches!(outgoing, Outgoing::Close(_)) {
+            link.phase = Phase::Closed;
+        }
         link.outgoing.push(outgoing);
         if !link.touched {
             link.touched = true;
@@ -470,6 +522,7 @@ impl Engine {
         self.core.close(now, session, &mut self.effects);
         self.take_effects(now);
         self.errors.retain(|(_, waiting)| *waiting != session);
+        self.mark_ending(session); // gives back what was held
         self.sessions.remove(&session);
     }
 
@@ -482,7 +535,9 @@ impl Engine {
 
     fn mark_ending(&mut self, session: SessionId) {
         let Some(link) = self.sessions.get_mut(&session) else { return };
-        link.phase = Phase::Ending;
+        if link.phase == Phase::Open {
+            link.phase = Phase::Ending;
+        }
         link.hold = None;
         for request in link.held.drain(..) {
             link.budget.give_back(request.bytes);
@@ -550,7 +605,7 @@ impl Engine {
     }
 
     fn watch_error(&mut self, now: Timestamp, session: SessionId) {
-        if self.sessions.get(&session).is_some_and(|link| !link.ledger.is_clear()) {
+        if self.sessions.get(&session).is_some_and(|link| link.ledger.has_error()) {
             self.errors.insert((now.after(ERROR_HELD_MAX), session));
         }
     }
@@ -569,6 +624,7 @@ impl Engine {
             if let Some(error) = self.sessions.get_mut(&session).and_then(|link| link.ledger.hasten_error()) {
                 self.answer(session, error);
             }
+            self.watch_error(now, session); // a lenient session may have more of them
         }
     }
 

@@ -116,6 +116,17 @@ impl Writer {
         }
     }
 
+    /// When nothing waits for room any more, the next SEND shows whether a full store has some.
+    pub(super) fn advance(&mut self, now: Timestamp) {
+        if let Flow::Full { retry_at } = self.flow
+            && now >= retry_at
+            && !self.answer_awaited
+            && !self.open.adds()
+        {
+            self.flow = Flow::Open;
+        }
+    }
+
     /// What the store is asked for next, if anything is due; the answer goes to [`Self::answered`]. The flag tells
     /// whether the open batch was sealed.
     pub(super) fn next_request(&mut self, now: Timestamp) -> Option<(StoreRequest, bool)> {
@@ -150,13 +161,11 @@ impl Writer {
     }
 
     fn seal(&mut self, now: Timestamp) -> Option<Sealed> {
-        match self.flow {
-            Flow::Full { retry_at } if now < retry_at => {
-                let settles = self.open.has_settles().then(|| self.open.take_settles())?;
-                return Some(Sealed::new(self.number(), settles));
-            }
-            Flow::Full { .. } if !self.open.adds() => self.flow = Flow::Open, // the next one shows
-            Flow::Full { .. } | Flow::Open => {}
+        if let Flow::Full { retry_at } = self.flow
+            && now < retry_at
+        {
+            let settles = self.open.has_settles().then(|| self.open.take_settles())?;
+            return Some(Sealed::new(self.number(), settles));
         }
         let part = self.open.is_due(now).then(|| self.open.take())?;
         Some(Sealed::new(self.number(), part))
@@ -179,7 +188,7 @@ impl Writer {
             tracing::info!("the store has room again");
             self.flow = Flow::Open;
         }
-        self.open.copy(committed.copies_asked, now);
+        self.open.copy(committed.copies_asked, &self.parts, now);
         Resolved { done, ..Resolved::default() }
     }
 

@@ -124,13 +124,19 @@ impl Client {
     /// Nothing has arrived when nobody works any more.
     pub(super) async fn gets_nothing(&mut self) {
         quiet().await;
+        let arrived = self.arrived().await;
+        assert!(arrived.is_empty(), "{arrived:?}");
+    }
+
+    /// What has arrived by now.
+    pub(super) async fn arrived(&mut self) -> Vec<Outgoing> {
         let mut taken = Vec::new();
         tokio::select! {
             biased;
             () = self.link.outbox().take(&mut taken) => self.arrived.extend(taken),
             () = std::future::ready(()) => {}
         }
-        assert!(self.arrived.is_empty(), "{:?}", self.arrived);
+        self.arrived.drain(..).collect()
     }
 
     pub(super) async fn gets_receipts(&mut self, expected: &[&str]) {

@@ -3,5 +3,8 @@
 
 mod broker;
 mod errors;
+mod life;
+mod limits;
 mod receipts;
+mod simulation;
 mod store;

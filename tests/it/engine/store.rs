@@ -75,6 +75,11 @@ impl Store {
         self.changed.notify_waiters();
     }
 
+    /// Forgets what it was to say.
+    pub(super) fn calm(&self) {
+        self.lock().script.clear();
+    }
+
     /// What the next batches are told.
     pub(super) fn will_say(&self, replies: impl IntoIterator<Item = Reply>) {
         self.lock().script.extend(replies);
@@ -177,14 +182,15 @@ impl State {
             Op::Insert(stored) => Some(stored),
             _ => None,
         });
-        if let Some(reply) = self.script.pop_front() {
+        let refused = self
+            .refuses
+            .is_some_and(|marker| inserts.clone().any(|stored| stored.message.id.as_str().contains(marker)));
+        if refused {
+            Reply::Refused // whatever else happens to it, it is never taken
+        } else if let Some(reply) = self.script.pop_front() {
             reply
-        } else if self.brimful || self.full && inserts.clone().next().is_some() {
+        } else if self.brimful || self.full && inserts.next().is_some() {
             Reply::Full
-        } else if let Some(marker) = self.refuses
-            && inserts.any(|stored| stored.message.id.as_str().contains(marker))
-        {
-            Reply::Refused
         } else {
             Reply::Done
         }

@@ -1,0 +1,179 @@
+//! What is full, and who waits for it: R8, budgets, lazy batches.
+
+use std::time::Duration;
+
+use batonmq::{
+    broker::{CloseReason, CoreOptions, Outgoing},
+    config::Limits,
+    engine::SESSION_BUDGET_BYTES_MAX,
+    types::{Destination, MessageDraft},
+};
+use tokio::time::{Instant, timeout};
+
+use super::{
+    broker::{Broker, ack, asking, nack, options, quiet, send, send_draft},
+    store::Store,
+};
+
+/// A queue that takes one message of this size.
+fn small_queues() -> CoreOptions {
+    CoreOptions { limits: Limits { queue_bytes_max: 300, ..Limits::default() }, ..options() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r8_acks_go_ahead_of_a_send_that_a_full_queue_holds() {
+    let store = Store::default();
+    let broker = Broker::start_with(&store, small_queues()).await;
+    let mut client = broker.client().await;
+    client.subscribe(1, "q").await;
+    client.submit([asking("one", send("q", "one"))]).await;
+    let one = client.gets("one").await;
+    client.gets_receipts(&["one"]).await;
+    let behind = [asking("two", send("q", "two")), asking("acked", ack(&one))];
+    client.submit(behind).await;
+    client.gets("two").await;
+    client.gets_receipts(&["two", "acked"]).await;
+    store.keeps(&["two"]).await;
+    broker.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r8_a_send_that_a_full_queue_holds_gets_error_after_ten_seconds() {
+    let store = Store::default();
+    let broker = Broker::start_with(&store, small_queues()).await;
+    let mut client = broker.client().await;
+    client.submit([asking("one", send("q", "one")), asking("two", send("q", "two"))]).await;
+    client.gets_receipts(&["one"]).await;
+    let begun = Instant::now();
+    assert_eq!(client.gets_error().await.1.as_deref(), Some("two"));
+    assert!((9_900..10_100).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+    client.is_closed(CloseReason::Refused).await;
+    broker.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r8_a_slow_but_steady_consumer_keeps_its_producers() {
+    let store = Store::default();
+    let broker = Broker::start_with(&store, small_queues()).await;
+    let (mut one, mut two, mut consumer) = (broker.client().await, broker.client().await, broker.client().await);
+    consumer.subscribe(1, "q").await;
+    for at in 0..10 {
+        one.submit([asking("1", send("q", &format!("one {at}")))]).await;
+        two.submit([asking("2", send("q", &format!("two {at}")))]).await;
+    }
+    for _ in 0..20 {
+        let Outgoing::Delivery(delivery) = consumer.next().await else { panic!("a delivery") };
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        consumer.submit([ack(&delivery)]).await;
+    }
+    one.gets_receipts(&["1"; 10]).await;
+    two.gets_receipts(&["2"; 10]).await;
+    broker.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r8_a_full_store_refuses_sends_after_ten_seconds_and_recovers() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let (mut strict, mut other) = (broker.client().await, broker.client_as(None, true).await);
+    store.set_full(true);
+    let begun = Instant::now();
+    strict.submit([asking("a", send("q", "a")), asking("b", send("q", "b"))]).await;
+    assert_eq!(strict.gets_error().await.1.as_deref(), Some("a"));
+    strict.is_closed(CloseReason::Refused).await;
+    assert!((9_900..10_500).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+    other.submit([asking("c", send("q", "c"))]).await;
+    other.gets_nothing().await;
+    store.set_full(false);
+    other.gets_receipts(&["c"]).await;
+    other.submit([asking("d", send("q", "d"))]).await;
+    other.gets_receipts(&["d"]).await;
+    assert_eq!(store.ids(), ["c", "d"]);
+    broker.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r8_a_full_store_is_asked_four_times_a_second() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let (mut producer, mut consumer) = (broker.client().await, broker.client().await);
+    producer.submit([asking("old", send("q", "old"))]).await;
+    producer.gets_receipts(&["old"]).await;
+    consumer.subscribe(1, "q").await;
+    let old = consumer.gets("old").await;
+    store.set_brimful(true);
+    let asked = store.commits().len();
+    consumer.submit([asking("dead", nack(&old))]).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let asked = store.commits().len() - asked;
+    assert!((20..=90).contains(&asked), "asked {asked} times");
+    store.set_brimful(false);
+    consumer.gets_receipts(&["dead"]).await;
+    assert_eq!(store.ids(), ["old"], "as a dead letter, after all");
+    broker.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_waits_for_its_budget_and_the_engine_does_not() {
+    let store = Store::default();
+    let broker = Broker::start_with(&store, small_queues()).await;
+    let (mut greedy, mut other) = (broker.client().await, broker.client().await);
+    greedy.submit([send("q", "one")]).await;
+    let large = batonmq::broker::Request { bytes: SESSION_BUDGET_BYTES_MAX, ..send("q", "two") };
+    greedy.submit([large]).await;
+    let waits = timeout(Duration::from_secs(5), greedy.link.submit(vec![send("q", "three")])).await;
+    assert!(waits.is_err(), "the second is held and has used the budget up");
+    other.submit([asking("served", send("r", "x"))]).await;
+    other.gets_receipts(&["served"]).await;
+    greedy.gets_error().await;
+    broker.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_waits_for_its_budget_hears_of_the_end() {
+    let store = Store::default();
+    let broker = Broker::start_with(&store, small_queues()).await;
+    let mut greedy = broker.client().await;
+    greedy.submit([send("q", "one")]).await;
+    let large = batonmq::broker::Request { bytes: SESSION_BUDGET_BYTES_MAX, ..send("q", "two") };
+    greedy.submit([large]).await;
+    let link = greedy.link.clone();
+    let mut waiting = tokio::task::JoinSet::new();
+    waiting.spawn(async move { link.submit(vec![send("q", "three")]).await.is_err() });
+    quiet().await;
+    broker.crash().await;
+    let gone = timeout(Duration::from_secs(1), waiting.join_next()).await;
+    assert!(gone.expect("it does not wait for ever").unwrap().unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_waits_for_goes_after_five_milliseconds_or_with_a_receipt() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let mut client = broker.client().await;
+    let begun = Instant::now();
+    client.submit([send("q", "lazy")]).await;
+    store.asked_for(1).await;
+    assert_eq!(begun.elapsed().as_millis(), 5);
+    quiet().await;
+    let begun = Instant::now();
+    client.submit([send("q", "taken along"), asking("eager", send("q", "eager"))]).await;
+    client.gets_receipts(&["eager"]).await;
+    assert_eq!(begun.elapsed().as_millis(), 0);
+    assert_eq!(store.commits().len(), 2);
+    broker.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_waits_for_goes_at_a_size() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let mut client = broker.client().await;
+    let begun = Instant::now();
+    let body = vec![0; 1 << 20].into();
+    let draft = MessageDraft { id: "large".into(), persistent: true, body, ..MessageDraft::default() };
+    client.submit([send_draft(Destination::queue("q"), draft, None)]).await;
+    store.asked_for(1).await;
+    assert_eq!(begun.elapsed().as_millis(), 0);
+    broker.crash().await;
+}
