@@ -208,16 +208,19 @@ impl Writer {
         if self.last_batch == Some(this) {
             return Ok(Committed::default()); // it is repeated, and it is there
         }
-        let copied = self.encode(batch, tenure)?;
+        let home = self.active.header.segment;
+        let copied = self.encode(batch, tenure, home)?;
         if !self.planned.is_empty() {
             if self.make_room().map_err(Failure::for_commit)? {
-                self.encode(batch, tenure)?; // with the new segment's incarnation
+                // with the new segment's incarnation, and the same copies: room was made for these
+                self.encode(batch, tenure, home)?;
             }
             let (frame, bytes) = (self.active.position, self.encoder.bytes() as u64);
             self.append().map_err(Failure::for_commit)?;
             self.follow(batch, frame);
             self.copied_bytes += copied;
             self.written_bytes += bytes - copied;
+            self.asked.promised = self.asked.promised.saturating_sub(copied);
         }
         self.last_batch = Some(this);
         Ok(Committed { copies_asked: self.copies_asked() })
@@ -267,8 +270,9 @@ impl Writer {
         RecordHead { incarnation, number: self.last + 1, durable: self.last, tenure, batch }
     }
 
-    /// Encodes a batch and plans what follows from it; answers how many bytes of it are copies.
-    fn encode(&mut self, batch: &Batch, tenure: Tenure) -> Result<u64, CommitError> {
+    /// Encodes a batch and plans what follows from it; answers how many bytes of it are copies. What lies in `home` is
+    /// not copied.
+    fn encode(&mut self, batch: &Batch, tenure: Tenure, home: SegmentNumber) -> Result<u64, CommitError> {
         let refused = || CommitError::Refused { source: "the batch is larger than a record may be".into() };
         self.encoder.begin(self.head(tenure, batch.number));
         self.planned.clear();
@@ -277,7 +281,7 @@ impl Writer {
             let before = self.encoder.bytes();
             let (slice, planned) = match op {
                 Op::Copy(stored) => {
-                    let Some(copy) = self.copy_of(stored) else { continue };
+                    let Some(copy) = self.copy_of(stored, home) else { continue };
                     let slice = self.encoder.push(&copy).ok_or_else(refused)?;
                     let bytes = (self.encoder.bytes() - before) as u64;
                     if self.copied_bytes + copied + bytes > self.written_bytes {
@@ -285,7 +289,6 @@ impl Writer {
                         continue;
                     }
                     copied += bytes;
-                    self.asked.promised = self.asked.promised.saturating_sub(bytes);
                     (slice, Planned::Copy(Box::new(copy)))
                 }
                 _ => (self.encoder.push(op).ok_or_else(refused)?, Planned::Given(index)),
@@ -299,16 +302,16 @@ impl Writer {
         Ok(copied)
     }
 
-    /// The copy that makes sense now: of a message that is live, in an older segment, for those who still hold it. So
+    /// The copy that makes sense now: of a message that is live, in a segment older than `home`, for those who still hold it. So
     /// no copy can follow its settle, whoever asked for it (R34).
-    fn copy_of(&self, stored: &Stored) -> Option<Op> {
+    fn copy_of(&self, stored: &Stored, home: SegmentNumber) -> Option<Op> {
         self.live.with(|live| {
             let segment = live.segment_of(stored.sequence)?;
             let holding = live.holders(stored.sequence)?;
             let holds = |held: &&Held| holding.iter().any(|other| other.holder == held.holder);
             let holders = stored.holders.iter().filter(holds).copied().collect();
             let copy = Stored { holders, ..stored.clone() };
-            (segment != self.active.header.segment && !copy.holders.is_empty()).then_some(Op::Copy(copy))
+            (segment != home && !copy.holders.is_empty()).then_some(Op::Copy(copy))
         })
     }
 

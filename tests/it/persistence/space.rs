@@ -96,5 +96,8 @@ async fn r34_a_core_that_copies_too_much_is_held_to_the_bound() {
         let usage = broker.adapter.usage();
         assert!(usage.copied_bytes <= usage.written_bytes, "round {round}: {usage:?}");
     }
+    let usage = broker.adapter.usage();
+    assert!(usage.copied_bytes > usage.written_bytes / 2, "the bound is what holds it back: {usage:?}");
+    assert!(usage.written_bytes < 1 << 20, "copies count as copies: {usage:?}");
     assert_eq!(broker.messages(ORDERS).await.len(), 41);
 }
