@@ -90,10 +90,9 @@ impl Ledger {
 
     /// Takes what leaves now.
     pub(super) fn advance(&mut self, answers: &mut Vec<Answer>) {
-        while let Some(over) = self.steps.pop_front_if(|front| front.pending == 0) {
-            answers.push(over.answer);
-            self.first += 1;
-        }
+        let over = self.steps.iter().take_while(|step| step.pending == 0).count();
+        answers.extend(self.steps.drain(..over).map(|step| step.answer));
+        self.first += over as u64;
     }
 
     /// Takes the first ERROR out of its place, because it has waited long enough; the others still wait.

@@ -1,7 +1,9 @@
 //! Which answer leaves when: R1 to R5.
 
+use batonmq::{broker::AckMode, types::Destination};
+
 use super::{
-    broker::{Broker, ack, asking, begin, commit, send, send_in},
+    broker::{Broker, ack, ack_in, asking, begin, commit, nack, send, send_in, send_to, subscribe, subscribe_as},
     store::Store,
 };
 
@@ -115,6 +117,71 @@ async fn r2_who_consumes_its_own_messages_is_answered() {
     client.submit([asking("acked", ack(&delivery))]).await;
     store.let_go();
     client.gets_receipts(&["sent", "acked"]).await;
+    broker.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r2_not_when_the_ack_is_in_a_transaction_or_the_answer_is_no() {
+    for rejects in [false, true] {
+        let store = Store::default();
+        let broker = Broker::start(&store).await;
+        let (mut producer, mut consumer) = (broker.client().await, broker.client().await);
+        consumer.subscribe(1, "q").await;
+        broker.keep_busy(&store).await;
+        producer.submit([asking("sent", send("q", "m"))]).await;
+        let delivery = consumer.gets("m").await;
+        let answers = match rejects {
+            false => vec![begin("t"), ack_in("t", &delivery), asking("answered", commit("t"))],
+            true => vec![asking("answered", nack(&delivery))],
+        };
+        consumer.submit(answers).await;
+        producer.gets_nothing().await;
+        consumer.gets_nothing().await;
+        store.let_go();
+        producer.gets_receipts(&["sent"]).await;
+        consumer.gets_receipts(&["answered"]).await;
+        assert_eq!(store.ids().len(), usize::from(rejects), "a dead letter, or nothing");
+        broker.crash().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r2_not_before_every_durable_subscription_has_settled() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let topic = Destination::topic("t");
+    let mut producer = broker.client().await;
+    let mut subscribers = [broker.client_as(Some("one"), false).await, broker.client_as(Some("two"), false).await];
+    for subscriber in &mut subscribers {
+        let durable = subscribe_as(1, topic.clone(), AckMode::Individual, Some("durable"));
+        subscriber.submit([asking("subscribed", durable)]).await;
+        subscriber.gets_receipts(&["subscribed"]).await;
+    }
+    broker.keep_busy(&store).await;
+    producer.submit([asking("sent", send_to(topic, "m", None))]).await;
+    for subscriber in &mut subscribers {
+        let delivery = subscriber.gets("m").await;
+        producer.gets_nothing().await;
+        subscriber.submit([ack(&delivery)]).await;
+    }
+    producer.gets_receipts(&["sent"]).await;
+    assert_eq!(store.inserted(), ["blocker"]);
+    broker.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r3_an_automatic_delivery_is_settled_when_it_is_in_the_kernel() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let (mut producer, mut consumer) = (broker.client().await, broker.client().await);
+    consumer.submit([subscribe_as(1, Destination::queue("q"), AckMode::Auto, None)]).await;
+    consumer.submit([subscribe(2, Destination::queue("other"))]).await;
+    broker.keep_busy(&store).await;
+    producer.submit([asking("sent", send("q", "m"))]).await;
+    let delivery = consumer.gets("m").await;
+    producer.gets_nothing().await;
+    consumer.took(&delivery).await;
+    producer.gets_receipts(&["sent"]).await;
     broker.crash().await;
 }
 
