@@ -358,9 +358,7 @@ impl OpenBatch {
         let marks: Vec<_> = std::mem::take(&mut self.marks).into_iter().collect();
         *self = Self { eager, ..Self::default() };
         self.refill(waiting.into_iter().map(Deferred::Unit).chain(deferred));
-        if units.iter().any(|unit| unit.transaction.is_some()) || !self.units.is_empty() {
-            self.eager = true; // somebody waits for what was deferred
-        }
+        self.eager |= !self.units.is_empty(); // somebody waits for what was deferred
         Part { marks, units }
     }
 

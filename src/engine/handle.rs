@@ -94,15 +94,19 @@ impl SessionLink {
         &self.outbox
     }
 
-    /// Hands over what one read brought, in order; waits while the session's budget or the inbox is full.
+    /// Hands over what one read brought, in order; waits while the session's budget, its outbox or the inbox is full.
     ///
     /// # Errors
     /// [`EngineGone`] when the term is over: close the connection.
     pub async fn submit(&self, requests: Vec<Request>) -> Result<(), EngineGone> {
         let bytes = requests.iter().map(|request| request.bytes).sum();
-        if !self.budget.try_spend(bytes) {
+        if !self.outbox.has_room() || !self.budget.try_spend(bytes) {
+            let room = async {
+                self.outbox.room().await;
+                self.budget.spend(bytes).await;
+            };
             tokio::select! {
-                () = self.budget.spend(bytes) => {}
+                () = room => {}
                 () = self.inbox.closed() => return Err(EngineGone),
             }
         }

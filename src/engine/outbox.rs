@@ -1,7 +1,8 @@
 //! What waits for a session's writer: filled by the engine at the end of a turn, emptied whole by the session.
 //!
-//! Always true: the engine never waits here. What an outbox holds is bounded by the credit of the session's consumers,
-//! by the bytes the core lets a session have outstanding, and by the requests it may have under way.
+//! Always true: the engine never waits here. What an outbox holds is bounded: deliveries by the credit of the session's
+//! consumers and by the bytes that the core lets it have outstanding, answers because a session whose outbox is full
+//! asks for nothing more.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -9,11 +10,15 @@ use tokio::sync::Notify;
 
 use crate::broker::Outgoing;
 
+/// A session that leaves this much untaken has its requests wait: answers need room too.
+const OUTBOX_WAITING_MAX: usize = 16_384;
+
 /// One session's outgoing queue. The engine appends, the session takes.
 #[derive(Debug, Default)]
 pub struct Outbox {
     waiting: Mutex<Vec<Outgoing>>,
     filled: Notify,
+    taken: Notify,
 }
 
 impl Outbox {
@@ -40,10 +45,23 @@ impl Outbox {
                 let mut waiting = self.lock();
                 if !waiting.is_empty() {
                     std::mem::swap(&mut *waiting, into);
+                    self.taken.notify_one();
                     return;
                 }
             }
             self.filled.notified().await;
+        }
+    }
+
+    /// Whether there is room for the answers of more requests.
+    pub(super) fn has_room(&self) -> bool {
+        self.lock().len() < OUTBOX_WAITING_MAX
+    }
+
+    /// Waits until there is; only the session's reader does. Cancel safe.
+    pub(super) async fn room(&self) {
+        while !self.has_room() {
+            self.taken.notified().await;
         }
     }
 

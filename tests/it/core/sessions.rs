@@ -122,6 +122,18 @@ fn destinations_are_limited_temporary_ones_included() {
 }
 
 #[test]
+fn durable_subscriptions_count_as_destinations() {
+    let mut table = limited(|limits| limits.destinations_max = 2);
+    let session = table.connect_as(Some("me"), None).unwrap();
+    let durable = |number, name: &str| Subscribe {
+        durable: Some(name.into()),
+        ..subscription(number, Destination::topic("news"))
+    };
+    table.subscribe_to(session, durable(1, "one")).unwrap();
+    table.subscribe_to(session, durable(2, "two")).unwrap_err();
+}
+
+#[test]
 fn subscriptions_of_a_connection_are_limited() {
     let mut table = limited(|limits| limits.subscriptions_per_connection_max = 1);
     let (session, other) = (table.connect(), table.connect());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use batonmq::{
-    broker::{CloseReason, CoreOptions, Outgoing},
+    broker::{CloseReason, Command, CoreOptions, Outgoing},
     config::Limits,
     engine::SESSION_BUDGET_BYTES_MAX,
     types::{Destination, MessageDraft},
@@ -11,7 +11,7 @@ use batonmq::{
 use tokio::time::{Instant, timeout};
 
 use super::{
-    broker::{Broker, ack, asking, nack, options, quiet, send, send_draft},
+    broker::{Broker, ack, asking, begin, commit, nack, options, plain, quiet, send, send_draft, send_in},
     store::Store,
 };
 
@@ -48,6 +48,41 @@ async fn r8_a_send_that_a_full_queue_holds_gets_error_after_ten_seconds() {
     assert_eq!(client.gets_error().await.1.as_deref(), Some("two"));
     assert!((9_900..10_100).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
     client.is_closed(CloseReason::Refused).await;
+    broker.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r5_a_commit_that_a_full_queue_holds_too_long_is_an_abort() {
+    let store = Store::default();
+    let options = CoreOptions { limits: Limits { queue_bytes_max: 300, ..Limits::default() }, ..options() };
+    let broker = Broker::start_with(&store, options).await;
+    let mut client = broker.client_as(None, true).await;
+    client.submit([asking("one", send("q", "one"))]).await;
+    client.gets_receipts(&["one"]).await;
+    client.submit([begin("t"), send_in("t", "q", "two"), asking("committed", commit("t"))]).await;
+    assert_eq!(client.gets_error().await.1.as_deref(), Some("committed"));
+    client.submit([asking("again", begin("t"))]).await;
+    client.gets_receipts(&["again"]).await;
+    store.keeps(&["one"]).await;
+    broker.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_takes_nothing_asks_for_nothing_more() {
+    let store = Store::default();
+    let broker = Broker::start_with(&store, options()).await;
+    let mut client = broker.client().await;
+    let confirm = || (0..1_000).map(|_| asking("r", plain(Command::Confirm)));
+    for _ in 0..17 {
+        client.submit(confirm()).await;
+    }
+    quiet().await;
+    let waits = timeout(Duration::from_secs(1), client.link.submit(confirm().collect())).await;
+    assert!(waits.is_err(), "its answers have no room");
+    assert_eq!(client.arrived().await.len(), 17_000);
+    client.submit(confirm()).await;
+    quiet().await;
+    assert_eq!(client.arrived().await.len(), 1_000);
     broker.crash().await;
 }
 
