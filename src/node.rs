@@ -108,10 +108,12 @@ pub async fn run(config: Config, standby: Standby) -> Result<(), NodeError> {
         return Ok(());
     }
     let config = Arc::new(config);
-    let ended = serve_term(config.clone(), doors, &mut signals).await;
-    let released = locker.release().await;
-    ended?;
-    released?;
+    if let Err(error) = serve_term(config.clone(), doors, &mut signals).await {
+        // The journal's thread may still write. The lock goes with the process, and not before.
+        std::mem::forget(locker);
+        return Err(error);
+    }
+    locker.release().await?;
     tracing::info!(broker = config.broker_name, "stopped");
     Ok(())
 }
@@ -151,7 +153,8 @@ async fn run_term<A: PersistenceAdapter>(
     tracing::info!(term = tenure.term.0, destinations = catalog.destinations.len(), "this broker is the master");
     let tasks = Tasks::new();
     let failed = Failed::default();
-    let loading = start_engine(adapter, catalog, tenure, &config, &tasks, &failed);
+    let clock = Clock::start(); // one for all of the term: what a session calls now, the engine does too
+    let loading = start_engine(adapter, catalog, tenure, &config, &tasks, &failed, clock);
     let Some(engine) = signals.unless(loading).await.transpose()? else {
         tracing::info!("stopping: asked to while messages were being read from the store");
         return Ok(());
@@ -163,7 +166,7 @@ async fn run_term<A: PersistenceAdapter>(
             return Err(error.into());
         }
     };
-    Term::begin(config, engine, tasks, open)?.run(signals).await?;
+    Term::begin(config, engine, tasks, open, clock)?.run(signals).await?;
     // A task that fails while it stops has been asked to end, and so brings nothing down; the process tells all the same.
     failed.get().map_or(Ok(()), |task| Err(NodeError::TaskEnded(task)))
 }
@@ -179,13 +182,14 @@ async fn start_engine<A: PersistenceAdapter>(
     config: &Config,
     tasks: &Tasks,
     failed: &Failed,
+    clock: Clock,
 ) -> Result<EngineHandle, StoreError> {
     let options = CoreOptions {
         limits: config.limits.clone(),
         redelivery: config.redelivery.iter().cloned().map(Arc::new).collect(),
         message_bytes_max: adapter.limits().message_bytes_max,
     };
-    let running = engine::start(adapter, options, catalog, tenure, Clock::start(), tasks.stop_token()).await?;
+    let running = engine::start(adapter, options, catalog, tenure, clock, tasks.stop_token()).await?;
     tasks.spawn_essential("engine", log_error("engine", failed.clone(), running.engine));
     tasks.spawn_essential("store", log_error("store", failed.clone(), running.store));
     Ok(running.handle)
@@ -213,7 +217,13 @@ struct Term {
 }
 
 impl Term {
-    fn begin(config: Arc<Config>, engine: EngineHandle, tasks: Tasks, open: OpenDoors) -> Result<Self, NodeError> {
+    fn begin(
+        config: Arc<Config>,
+        engine: EngineHandle,
+        tasks: Tasks,
+        open: OpenDoors,
+        clock: Clock,
+    ) -> Result<Self, NodeError> {
         let (listeners, sessions) = (tasks.group(), tasks.group());
         let addresses = open.addresses();
         let published = PublishedAddresses::publish(&config.data, &addresses).map_err(|source| NodeError::Data {
@@ -221,7 +231,7 @@ impl Term {
             path: config.data.clone(),
             source,
         })?;
-        open.serve(&Service::new(engine.clone(), &config, Clock::start())?, &listeners, &sessions);
+        open.serve(&Service::new(engine.clone(), &config, clock)?, &listeners, &sessions);
         for (name, uri) in addresses {
             tracing::info!("connector {name} listens on {uri}");
         }

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::{AckMode, AckTarget, QueueKey, queue::Entry};
+use super::{AckMode, AckTarget, QueueKey, entry::Entry};
 use crate::types::{ConsumerNo, DeliveryTag, SessionId};
 
 /// One delivery that is not settled.

@@ -9,13 +9,16 @@ use std::{
 };
 
 use slotmap::SlotMap;
+use smallvec::SmallVec;
 
 use super::{
     Command, ConsumerKey, Effects, QueueKey, Refusal, TransactionId,
     consumer::Consumer,
     deadlines::Deadlines,
+    entry::{Entry, Storage},
+    mark::DispatchMark,
     policy,
-    queue::{DispatchMark, Entry, Queue, QueueRole, Storage},
+    queue::{Queue, QueueRole},
     sequence::SequenceSource,
     session::Session,
     transaction::Committing,
@@ -64,8 +67,33 @@ impl From<Refusal> for NotDone {
 pub enum Hold {
     /// Something that passes by itself: everything behind it waits too.
     Passing,
-    /// A queue or the store is full: acknowledgements behind it go ahead, and it gets ERROR in the end (R8).
-    Standing(String),
+    /// A topic subscription that is behind by its bound. Acknowledgements behind the command go ahead: they may be what
+    /// it waits for. It is over when the subscription has caught up, or was closed.
+    SlowSubscription,
+    /// A queue or the store is full: acknowledgements behind the command go ahead, and it gets ERROR in the end (R8).
+    Standing(Full),
+}
+
+impl Hold {
+    /// Whether acknowledgements behind the command are served.
+    #[must_use]
+    pub fn lets_acks_pass(&self) -> bool {
+        !matches!(self, Self::Passing)
+    }
+}
+
+/// What is full; its text is for the sender.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Full {
+    /// The store.
+    #[error("The store is full.")]
+    Store,
+    /// A queue.
+    #[error("{0} is full: it holds {1} messages.")]
+    Queue(Destination, usize),
+    /// A durable subscription.
+    #[error("A durable subscription of {0} is full: it holds {1} messages.")]
+    DurableSubscription(Destination, usize),
 }
 
 /// All queues, topics, subscriptions and transactions of one term.
@@ -156,11 +184,16 @@ impl Core {
         core
     }
 
-    /// Takes in a stored message before the first command; within a destination and priority by rising sequence.
-    pub fn load(&mut self, stored: &Stored) {
+    /// Takes in a stored message before the first command; within a destination and priority by rising sequence. Holders
+    /// that do not exist any more are given back: their parts are to be settled, because nobody else ever will.
+    pub fn load(&mut self, stored: &Stored) -> SmallVec<[Holder; 1]> {
+        let mut unknown = SmallVec::new();
         for held in &stored.holders {
-            let Some(key) = self.holders.get(&held.holder).copied() else { continue };
-            let Some(queue) = self.queues.get_mut(key) else { continue };
+            let key = self.holders.get(&held.holder).copied();
+            let Some((key, queue)) = key.and_then(|key| Some((key, self.queues.get_mut(key)?))) else {
+                unknown.push(held.holder);
+                continue;
+            };
             let entry = Entry {
                 storage: Storage::Stored,
                 redelivered: held.deliveries > 0 || queue.mark.covers(stored.sequence),
@@ -177,6 +210,7 @@ impl Core {
                 queue.delay(due, entry);
             }
         }
+        unknown
     }
 
     /// Applies one command of a session.

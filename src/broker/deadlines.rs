@@ -2,10 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{
-    QueueKey,
-    queue::{Entry, Queue},
-};
+use super::{QueueKey, entry::Entry, queue::Queue};
 use crate::types::{Priority, Sequence, Timestamp};
 
 /// Something that happens at a time unless it is called off.

@@ -5,7 +5,9 @@ use smallvec::SmallVec;
 use super::{
     Change, CloseReason, ConsumerKey, Core, Delivery, Effects, Outgoing, QueueKey, Refusal,
     deadlines::Deadline,
-    queue::{Entry, Marking, Queue, QueueRole, Storage},
+    entry::{Entry, Storage},
+    mark::Marking,
+    queue::{Queue, QueueRole},
 };
 use crate::types::{Sequence, Timestamp};
 
@@ -13,7 +15,7 @@ use crate::types::{Sequence, Timestamp};
 pub(super) const OUTBOX_BYTES_MAX: usize = 4 << 20;
 
 /// So many deadlines are served in one turn; the others come in the next.
-const DEADLINES_A_TURN_MAX: usize = 10_000;
+const DEADLINES_A_TURN_MAX: usize = 1_000;
 
 /// What a queue hands out next.
 enum Next {
@@ -141,22 +143,26 @@ impl Core {
     pub(super) fn watch_slowness(&mut self, now: Timestamp, key: QueueKey) {
         let bound = self.options.limits.topic_backlog_bytes_max;
         let Some(queue) = self.queues.get_mut(key) else { return };
-        let over = matches!(queue.role, QueueRole::TopicSubscription(_)) && queue.bytes > bound / 2;
-        if over && queue.over_bound_since.is_none() {
-            queue.over_bound_since = Some(now);
-            self.deadlines.watch_slowness(key, now.after(self.options.limits.slow_consumer_timeout));
-        } else if !over {
+        let over = matches!(queue.role, QueueRole::TopicSubscription(_)) && queue.bytes >= bound;
+        if !over {
             queue.over_bound_since = None;
+        } else if queue.over_bound_since.is_none() {
+            queue.over_bound_since = Some(now);
+            if !std::mem::replace(&mut queue.slowness_watched, true) {
+                self.deadlines.watch_slowness(key, now.after(self.options.limits.slow_consumer_timeout));
+            }
         }
     }
 
     fn close_if_slow(&mut self, now: Timestamp, key: QueueKey, effects: &mut Effects) {
         let timeout = self.options.limits.slow_consumer_timeout;
-        let Some(queue) = self.queues.get(key) else { return };
+        let Some(queue) = self.queues.get_mut(key) else { return };
+        queue.slowness_watched = false;
         let (Some(since), QueueRole::TopicSubscription(consumer)) = (queue.over_bound_since, &queue.role) else {
             return;
         };
         if now < since.after(timeout) {
+            queue.slowness_watched = true; // it settled something meanwhile, and its time began anew
             self.deadlines.watch_slowness(key, since.after(timeout));
             return;
         }

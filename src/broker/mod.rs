@@ -1,8 +1,9 @@
 //! The core: queues, topics, subscriptions, transactions. A plain value without clock, I/O or randomness.
 //!
 //! `core.rs` holds the value and takes commands; `routing.rs` brings messages in, `dispatch.rs` hands them out,
-//! `settling.rs` takes answers, `redelivery.rs` decides what comes back and what is dead. The files below those
-//! (`queue.rs`, `consumer.rs`, `transaction.rs`, `sequence.rs`, `policy.rs`) know nothing of the core.
+//! `settling.rs` takes answers, `redelivery.rs` decides what comes back and what is dead. What those are made of
+//! (`queue.rs` and its `lane.rs`, `mark.rs`, `ready.rs`; `consumer.rs`, `transaction.rs`, `sequence.rs`, `policy.rs`,
+//! `deadlines.rs`) knows nothing of the core.
 
 mod command;
 mod consumer;
@@ -10,8 +11,12 @@ mod core;
 mod deadlines;
 mod dispatch;
 mod effects;
+mod entry;
+mod lane;
+mod mark;
 mod policy;
 mod queue;
+mod ready;
 mod redelivery;
 mod routing;
 mod sequence;
@@ -23,7 +28,7 @@ pub use command::{
     Ack, AckMode, AckTarget, CloseReason, Command, Connect, Delivery, Outgoing, Receipt, Refusal, Request, Send,
     Subscribe, TransactionName, Unsubscribe, Verdict,
 };
-pub use core::{Core, CoreOptions, Hold, NotDone};
+pub use core::{Core, CoreOptions, Full, Hold, NotDone};
 pub use effects::{Change, Effects};
 pub use transaction::TransactionId;
 

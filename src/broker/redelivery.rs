@@ -5,8 +5,10 @@ use std::sync::Arc;
 use smallvec::{SmallVec, smallvec};
 
 use super::{
-    Change, Core, Effects, QueueKey, Verdict, policy,
-    queue::{Entry, Queue, QueueRole, Storage},
+    Change, Core, Effects, QueueKey, Verdict,
+    entry::{Entry, Storage},
+    policy,
+    queue::{Queue, QueueRole},
     transaction::Acknowledged,
 };
 use crate::types::{

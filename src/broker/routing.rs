@@ -5,9 +5,10 @@ use std::sync::Arc;
 use smallvec::{SmallVec, smallvec};
 
 use super::{
-    Change, Command, Core, Effects, Hold, NotDone, QueueKey, Refusal, Send,
+    Change, Command, Core, Effects, Full, Hold, NotDone, QueueKey, Refusal, Send,
     core::{Place, PlaceRole},
-    queue::{Entry, Queue, QueueRole, Storage},
+    entry::{Entry, Storage},
+    queue::{Queue, QueueRole},
 };
 use crate::types::{Destination, Held, Message, Op, Sequence, SessionId, Stored, Timestamp};
 
@@ -50,6 +51,9 @@ impl Core {
         if let Some(name) = &send.transaction {
             self.open_transaction(session, name, send.message.size())?; // before a place is made for what is refused
         }
+        if self.is_gone(&send.destination) {
+            return Ok(());
+        }
         self.place(&send.destination, effects)?;
         if send.transaction.is_some() {
             return Ok(self.send_in_transaction(session, send)?);
@@ -70,6 +74,12 @@ impl Core {
         Ok(())
     }
 
+    /// Whether this is a temporary destination whose connection has ended. What is sent there goes to nobody, as to a
+    /// topic without subscriptions: who answers a requester that has left did nothing wrong.
+    pub(super) fn is_gone(&self, destination: &Destination) -> bool {
+        destination.kind().is_temporary() && !self.places.contains_key(destination)
+    }
+
     /// Refuses what the store could not hold.
     fn admit_size(&self, message: &Message) -> Result<(), Refusal> {
         let max = self.options.message_bytes_max;
@@ -84,31 +94,26 @@ impl Core {
 
     /// Whether a destination takes another message of this size now.
     pub(super) fn admit(&self, destination: &Destination, size: usize) -> Result<(), Hold> {
-        let Some(place) = self.places.get(destination) else { return Ok(()) };
         let limits = &self.options.limits;
         let full = |queue: &Queue| queue.messages > 0 && queue.bytes + size > limits.queue_bytes_max;
-        let subscriptions = match &place.role {
-            PlaceRole::Queue(key) => {
-                return match self.queues.get(*key) {
-                    Some(queue) if full(queue) => Err(Hold::Standing(format!(
-                        "{destination} is full: it holds {} messages of {} bytes.",
-                        queue.messages, queue.bytes
-                    ))),
-                    _ => Ok(()),
-                };
-            }
-            PlaceRole::Topic(subscriptions) => subscriptions,
+        let targets = match self.places.get(destination).map(|place| &place.role) {
+            None => return Ok(()),
+            Some(PlaceRole::Queue(key)) => std::slice::from_ref(key),
+            Some(PlaceRole::Topic(subscriptions)) => subscriptions.as_slice(),
         };
-        for queue in subscriptions.iter().filter_map(|key| self.queues.get(*key)) {
-            if queue.role == QueueRole::DurableSubscription {
-                if full(queue) {
-                    return Err(Hold::Standing(format!(
-                        "A durable subscription of {destination} is full: it holds {} messages of {} bytes.",
-                        queue.messages, queue.bytes
-                    )));
+        for queue in targets.iter().filter_map(|key| self.queues.get(*key)) {
+            match queue.role {
+                QueueRole::Queue if full(queue) => {
+                    return Err(Hold::Standing(Full::Queue(destination.clone(), queue.messages)));
                 }
-            } else if queue.messages > 0 && queue.bytes >= limits.topic_backlog_bytes_max {
-                return Err(Hold::Passing); // whatever the size: so a subscription's clock runs while it holds anybody
+                QueueRole::DurableSubscription if full(queue) => {
+                    return Err(Hold::Standing(Full::DurableSubscription(destination.clone(), queue.messages)));
+                }
+                // Whatever the size: so a subscription's clock runs while it holds anybody.
+                QueueRole::TopicSubscription(_) if queue.bytes >= limits.topic_backlog_bytes_max => {
+                    return Err(Hold::SlowSubscription);
+                }
+                _ => {}
             }
         }
         Ok(())

@@ -235,9 +235,6 @@ impl Core {
         if let Some(session) = self.sessions.get_mut(&id) {
             session.consumers.insert(number, key);
         }
-        if let Some(queue) = self.consumers.get(key).and_then(|consumer| self.queues.get_mut(consumer.queue)) {
-            queue.consumers += 1;
-        }
     }
 
     pub(super) fn unsubscribe(
@@ -290,13 +287,17 @@ impl Core {
         }
         let queue = self.queues.get_mut(consumer.queue)?;
         queue.ready.remove(key);
-        queue.consumers -= 1;
-        if let QueueRole::TopicSubscription(_) = queue.role {
-            self.remove_subscription(consumer.queue);
-            return None;
-        }
-        for durable in self.durables.values_mut().filter(|durable| durable.consumer == Some(key)) {
-            durable.consumer = None;
+        match queue.role {
+            QueueRole::Queue => {}
+            QueueRole::TopicSubscription(_) => {
+                self.remove_subscription(consumer.queue);
+                return None;
+            }
+            QueueRole::DurableSubscription => {
+                for durable in self.durables.values_mut().filter(|durable| durable.consumer == Some(key)) {
+                    durable.consumer = None;
+                }
+            }
         }
         while let Some(in_flight) = consumer.take_first(consumer.last_tag()) {
             self.return_lost(now, consumer.queue, in_flight.entry, effects);

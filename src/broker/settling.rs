@@ -6,7 +6,7 @@ use super::{
     Ack, AckMode, AckTarget, Change, Command, ConsumerKey, Core, Effects, Hold, NotDone, QueueKey, Refusal, Send,
     TransactionId, TransactionName, Verdict,
     consumer::InFlight,
-    queue::{Entry, Storage},
+    entry::{Entry, Storage},
     transaction::{Acknowledged, Committing, Transaction},
 };
 use crate::types::{ConsumerNo, DeliveryTag, Op, SessionId, Timestamp};
@@ -176,18 +176,14 @@ impl Core {
         effects: &mut Effects,
     ) -> Result<(), NotDone> {
         let transaction = self.session(session)?.transactions.get(&name).ok_or_else(|| no_transaction(&name))?;
-        let sends = transaction.sends.iter().map(|(destination, message)| (destination.clone(), message.size()));
-        let (sends, acks) = (sends.collect::<Vec<_>>(), transaction.acks.len());
-        for (destination, size) in &sends {
-            if let Err(refusal) = self.place(destination, effects) {
-                self.abort(now, session, &name, effects)?;
-                return Err(refusal.into());
-            }
-            if let Err(hold) = self.admit(destination, *size) {
+        let operations = transaction.operations();
+        let admitted = transaction.sends.iter().map(|(destination, message)| (destination.clone(), message.size()));
+        for (destination, size) in admitted.collect::<Vec<_>>() {
+            if let Err(hold) = self.admit(&destination, size) {
                 return Err(NotDone::Held { command: Command::Commit(name), hold });
             }
         }
-        if !self.sequences.has(sends.len() + acks) {
+        if !self.sequences.has(operations) {
             effects.term_wanted = true;
             return Err(NotDone::Held { command: Command::Commit(name), hold: Hold::Passing });
         }
@@ -204,7 +200,10 @@ impl Core {
         let mut ops: SmallVec<[Op; 1]> = smallvec![];
         let mut hidden = Vec::new();
         for (destination, message) in &transaction.sends {
-            let route = self.route(destination, message).expect("places and sequences were checked before");
+            if self.is_gone(destination) {
+                continue;
+            }
+            let route = self.route(destination, message).expect("its place was made with it, and sequences are left");
             ops.extend(route.stored.clone().map(Op::Insert));
             self.enqueue_hidden(&route, message, &mut hidden);
         }

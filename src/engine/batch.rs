@@ -76,6 +76,10 @@ impl Unit {
         self.live().next().is_none()
     }
 
+    fn deletes_durable(&self) -> bool {
+        self.live().any(|op| matches!(op, Op::DeleteDurable { .. }))
+    }
+
     /// Whether it only removes, or changes what is there.
     fn only_settles(&self) -> bool {
         self.live().all(|op| matches!(op, Op::Settle { .. } | Op::Return { .. } | Op::DeleteDurable { .. }))
@@ -97,7 +101,8 @@ impl Unit {
     fn goes_ahead() -> impl FnMut(&Self) -> bool {
         let mut something_waits = false;
         move |unit| {
-            let waits = !unit.only_settles() || (something_waits && unit.in_order && unit.is_empty());
+            let in_turn = (unit.in_order && unit.is_empty()) || unit.deletes_durable();
+            let waits = !unit.only_settles() || (something_waits && in_turn);
             something_waits |= waits;
             !waits
         }
@@ -158,7 +163,9 @@ pub(super) struct Sealed {
 impl OpenBatch {
     /// Adds operations that stand or fall together.
     pub(super) fn push(&mut self, unit: Unit) {
-        if unit.live().any(|op| self.is_open(op)) {
+        // A durable subscription is deleted after every insert that names it, deferred ones too.
+        let deletes_early = unit.deletes_durable() && !self.deferred.is_empty();
+        if deletes_early || unit.live().any(|op| self.is_open(op)) {
             self.defer_unit(unit);
             return;
         }
@@ -191,7 +198,7 @@ impl OpenBatch {
             return Settled::Written;
         }
         if let Some(slot) = self.inserts.get(&sequence).copied() {
-            let doubtful = self.is_doubtful(slot);
+            let (doubtful, derived) = (self.is_doubtful(slot), self.is_derived(slot));
             let freed = match self.cancel(slot, sequence, holder, clean && !doubtful) {
                 Some((sender, true)) => {
                     self.push_behind(sender, since);
@@ -199,6 +206,10 @@ impl OpenBatch {
                 }
                 freed => freed.map(|(sender, _)| sender),
             };
+            if derived && let Some(origin) = origin {
+                self.push_behind(origin, since); // else what it came from would come back after its ack was confirmed
+                return Settled::Written;
+            }
             if !doubtful {
                 return Settled::Cancelled(freed);
             }
@@ -213,14 +224,14 @@ impl OpenBatch {
         Settled::Written
     }
 
-    /// Adds a message's return to its holder; merged into its insert, copy or earlier return if that is open.
+    /// Adds a message's return to its holder; merged into its insert or earlier return if that is open.
     pub(super) fn give_back(&mut self, sequence: Sequence, held: Held, origin: Option<StepRef>, since: Timestamp) {
         if self.deferred_inserts.contains(&sequence) {
             self.deferred.push(Deferred::Return { sequence, held, origin, since });
             return;
         }
-        if let Some(slot) = self.inserts.get(&sequence).or_else(|| self.copies.get(&sequence)).copied() {
-            if let Some(Some(Op::Insert(stored) | Op::Copy(stored))) = self.op(slot)
+        if let Some(slot) = self.inserts.get(&sequence).copied() {
+            if let Some(Some(Op::Insert(stored))) = self.op(slot)
                 && let Some(part) = stored.holders.iter_mut().find(|part| part.holder == held.holder)
             {
                 *part = held;
@@ -229,6 +240,9 @@ impl OpenBatch {
                 self.push_behind(origin, since);
             }
             return;
+        }
+        if let Some(slot) = self.copies.remove(&sequence) {
+            self.clear(slot); // the store may decline a copy, and asks again; it does not decline this
         }
         if let Some(slot) = self.returns.remove(&(sequence, held.holder)) {
             self.clear(slot);
@@ -438,6 +452,11 @@ impl OpenBatch {
         let nothing_left = unit.transaction.is_none() && unit.is_empty();
         let sender = if nothing_left { unit.origin.take() } else { None };
         sender.map(|sender| (sender, unit.in_order))
+    }
+
+    /// Whether an insert belongs to a unit that does more than insert: a dead letter.
+    fn is_derived(&self, (unit, _): Slot) -> bool {
+        self.units.get(unit).is_some_and(|unit| unit.live().any(|op| !matches!(op, Op::Insert(_))))
     }
 
     fn drop_copy(&mut self, slot: Slot, sequence: Sequence, holder: Holder) {
@@ -653,6 +672,34 @@ mod tests {
         batch.push(Unit::new(smallvec![settle(1), insert(2, &[QUEUE])], Some(step(9)), NOW));
         assert_eq!(batch.settle(sequence(2), QUEUE, None, NOW, true), Settled::Cancelled(None));
         assert_eq!(ops(batch.take()), [settle(1)]);
+    }
+
+    #[test]
+    fn r2_who_acks_a_dead_letter_waits_for_what_it_came_from() {
+        let mut batch = OpenBatch::default();
+        batch.push(Unit::new(smallvec![settle(1), insert(2, &[QUEUE])], None, NOW));
+        assert_eq!(batch.settle(sequence(2), QUEUE, Some(step(7)), NOW, true), Settled::Written);
+        let part = batch.take();
+        let origins: Vec<_> = part.units.iter().filter_map(|unit| unit.origin).collect();
+        assert_eq!(origins, [step(7)]);
+        let left: Vec<_> = part.units.iter().flat_map(Unit::live).cloned().collect();
+        assert_eq!(left, [settle(1)], "the dead letter itself is never written (R1)");
+    }
+
+    #[test]
+    fn r14_a_durable_subscription_is_deleted_after_the_inserts_that_name_it() {
+        let durable = DurableId(1);
+        let mut batch = OpenBatch::default();
+        batch.push(Unit::new(smallvec![insert(1, &[Holder::Durable(durable)])], Some(step(1)), NOW));
+        batch.push(Unit::new(smallvec![Op::DeleteDurable { id: durable }], None, NOW));
+        assert!(!batch.has_settles(), "the insert waits for room, and the deletion for the insert");
+        sent(&mut batch, 2);
+        batch.push(Unit::new(smallvec![settle(2), insert(3, &[Holder::Durable(durable)])], None, NOW));
+        batch.push(Unit::new(smallvec![Op::DeleteDurable { id: durable }], None, NOW));
+        batch.take();
+        let second = batch.take();
+        let ops: Vec<_> = second.units.iter().flat_map(Unit::live).cloned().collect();
+        assert_eq!(ops.last(), Some(&Op::DeleteDurable { id: durable }), "behind the insert that was deferred");
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! The engine: the one task that owns a core and drives it. See ARCHITECTURE.md, "A turn of the engine".
 //!
-//! `task.rs` is the task; `batch.rs`, `writer.rs` and `receipts.rs` are values without I/O that it drives; `handle.rs`
+//! `task.rs` is the task, with `held.rs` for what has to wait; `batch.rs`, `writer.rs` and `receipts.rs` are values without I/O that it drives; `handle.rs`
 //! and `outbox.rs` are what sessions hold; `committer.rs` carries requests to the adapter.
 
 mod batch;
 mod committer;
 mod handle;
+mod held;
 mod outbox;
 mod receipts;
 mod start;

@@ -58,6 +58,11 @@ impl Ledger {
         self.steps.is_empty()
     }
 
+    /// How many frames wait.
+    pub(super) fn len(&self) -> usize {
+        self.steps.len()
+    }
+
     /// The number that the next step will have.
     pub(super) fn next(&self) -> u64 {
         self.first + self.steps.len() as u64

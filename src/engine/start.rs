@@ -5,10 +5,12 @@ use std::{
     future::Future,
 };
 
+use smallvec::smallvec;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    batch::Unit,
     committer,
     handle::{EngineHandle, INBOX_MAX},
     task::{Engine, EngineError},
@@ -17,7 +19,7 @@ use super::{
 use crate::{
     broker::{Core, CoreOptions, Effects},
     persistence::{MessageReader, PersistenceAdapter, StoreError, Window},
-    types::{Catalog, Clock, DestinationId, Priority, Sequence, Tenure},
+    types::{Catalog, Clock, DestinationId, Op, Priority, Sequence, Tenure},
 };
 
 /// How much is read of the store at a time while a term begins.
@@ -51,10 +53,13 @@ pub async fn start<A: PersistenceAdapter>(
     StoreError,
 > {
     let mut core = Core::recover(options, tenure.term, &catalog);
+    let mut writer = Writer::new(tenure);
     let reader = adapter.reader();
     for destination in catalog.destinations.keys() {
         for level in (0..=9).rev() {
-            load(&mut core, &reader, *destination, Priority::clamped(level)).await?;
+            for op in load(&mut core, &reader, *destination, Priority::clamped(level)).await? {
+                writer.open.push(Unit::new(smallvec![op], None, clock.now()));
+            }
         }
     }
     let (requests, requested) = mpsc::channel(1);
@@ -62,7 +67,7 @@ pub async fn start<A: PersistenceAdapter>(
     let (inbox, inbound) = mpsc::channel(INBOX_MAX);
     let engine = Engine {
         core,
-        writer: Writer::new(tenure),
+        writer,
         clock,
         inbox: inbound,
         requests,
@@ -79,17 +84,22 @@ pub async fn start<A: PersistenceAdapter>(
     Ok(Running { handle: EngineHandle::new(inbox), engine: engine.run(), store })
 }
 
+/// Loads the messages of one destination and priority; what is to be settled because its holder is gone.
 async fn load<R: MessageReader>(
     core: &mut Core,
     reader: &R,
     destination: DestinationId,
     priority: Priority,
-) -> Result<(), StoreError> {
+) -> Result<Vec<Op>, StoreError> {
     let mut after = Sequence::ZERO;
+    let mut orphans = Vec::new();
     loop {
         let page = reader.page(destination, priority, after, PAGE).await?;
-        let Some(last) = page.last() else { return Ok(()) };
+        let Some(last) = page.last() else { return Ok(orphans) };
         after = last.sequence;
-        page.iter().for_each(|stored| core.load(stored));
+        for stored in &page {
+            let sequence = stored.sequence;
+            orphans.extend(core.load(stored).into_iter().map(|holder| Op::Settle { sequence, holder }));
+        }
     }
 }

@@ -36,6 +36,12 @@ const TURN_INBOUND_MAX: usize = 256;
 /// An ERROR waits for the receipts before it for so long (R4).
 const ERROR_HELD_MAX: Duration = Duration::from_secs(5);
 
+/// A stop waits so long for room in a full store.
+const STOP_FULL_PATIENCE: Duration = Duration::from_secs(2);
+
+/// So many frames of one session may wait for the store; its next ones wait until some of them are answered.
+const LEDGER_STEPS_MAX: usize = 65_536;
+
 /// Why a term's engine ended.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -67,30 +73,20 @@ pub(super) struct Engine {
 /// A session as the engine sees it.
 #[derive(Debug)]
 pub(super) struct Link {
-    outbox: Arc<Outbox>,
-    budget: Arc<Budget>,
-    outgoing: Vec<Outgoing>,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) budget: Arc<Budget>,
+    pub(super) outgoing: Vec<Outgoing>,
     touched: bool,
-    ledger: Ledger,
-    held: VecDeque<Request>,
-    hold: Option<(Hold, Timestamp)>,
-    lenient: bool,
-    phase: Phase,
-}
-
-/// What came of trying a session's held requests again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Retried {
-    /// Nothing is held any more.
-    Done,
-    /// Something was done, and something still waits.
-    Moved,
-    Stuck,
+    pub(super) ledger: Ledger,
+    pub(super) held: VecDeque<Request>,
+    pub(super) hold: Option<(Hold, Timestamp)>,
+    pub(super) lenient: bool,
+    pub(super) phase: Phase,
 }
 
 /// How far a session has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     Open,
     /// It was refused something, or said goodbye: what it still sends is ignored, what it is owed still leaves.
     Ending,
@@ -114,9 +110,9 @@ impl Engine {
         let timer = sleep_until(tokio::time::Instant::now());
         tokio::pin!(timer);
         let mut armed = None;
-        let (mut reachable, mut stopping) = (true, false);
+        let (mut reachable, mut stopping) = (true, None);
         let stop = self.stop.clone();
-        while !(stopping && self.writer.is_idle()) {
+        while !stopping.is_some_and(|since| self.has_done_what_it_can(since)) {
             let deadline = self.next_deadline();
             if deadline != armed {
                 armed = deadline;
@@ -131,19 +127,26 @@ impl Engine {
                     Some(answered) => reply = Some(answered),
                     None => return Err(EngineError::TermOver("the store's task has ended".into())),
                 },
-                () = stop.cancelled(), if !stopping => {
-                    stopping = true;
+                () = stop.cancelled(), if stopping.is_none() => {
+                    stopping = Some(self.clock.now());
                     // Everything that came before the stop, but not what sessions send meanwhile.
                     inbound.extend((0..INBOX_MAX).map_while(|_| self.inbox.try_recv().ok()));
                 }
-                taken = self.inbox.recv_many(&mut inbound, TURN_INBOUND_MAX), if reachable && !stopping => {
+                taken = self.inbox.recv_many(&mut inbound, TURN_INBOUND_MAX), if reachable && stopping.is_none() => {
                     reachable = taken > 0; // every session and every handle is gone; the stop follows
                 }
                 () = &mut timer, if armed.is_some() => armed = None,
             }
-            self.turn(reply, &mut inbound, stopping)?;
+            self.turn(reply, &mut inbound, stopping.is_some())?;
         }
         Ok(())
+    }
+
+    /// Whether a stop that was asked for at `since` need not wait any more. For room in a full store it waits a while;
+    /// nobody was told that what waits for that is safe.
+    fn has_done_what_it_can(&self, since: Timestamp) -> bool {
+        let patient = self.clock.now() < since.after(STOP_FULL_PATIENCE);
+        self.writer.is_idle() || (self.writer.only_waits_for_room() && !patient)
     }
 
     /// One turn with one `now`.
@@ -161,12 +164,14 @@ impl Engine {
             self.take_in(now, item);
         }
         self.writer.advance(now);
-        self.retry_held(now);
         self.serve_deadlines(now);
+        self.retry_held(now);
         if stopping {
             self.writer.open.make_eager();
         }
-        self.ask_the_store(now);
+        if self.ask_the_store(now) {
+            self.retry_held(now); // there is room in the open batch, which is to fill while the store works
+        }
         self.flush_outboxes();
         Ok(())
     }
@@ -195,123 +200,16 @@ impl Engine {
         }
     }
 
-    /// A request takes its turn behind what its session has held; only acknowledgements overtake, and only what waits
-    /// for a standing cause (R8). Their receipts do not overtake.
-    fn request(&mut self, now: Timestamp, session: SessionId, request: Request) {
-        let Some(link) = self.sessions.get_mut(&session) else { return };
-        if link.phase != Phase::Open {
-            link.budget.give_back(request.bytes);
-            return;
-        }
-        if link.held.is_empty() {
-            if let Some((held, hold)) = self.perform(now, session, request) {
-                self.hold(now, session, held, hold);
-            }
-            return;
-        }
-        link.held.push_back(request);
-        if matches!(link.hold, Some((Hold::Standing(_), _))) {
-            let last = link.held.len() - 1;
-            self.overtake(now, session, last);
-        }
-    }
-
-    fn hold(&mut self, now: Timestamp, session: SessionId, request: Request, hold: Hold) {
-        let Some(link) = self.sessions.get_mut(&session) else { return };
-        link.held.push_front(request);
-        match &mut link.hold {
-            Some((same, _)) => *same = hold,
-            none => {
-                *none = Some((hold, now));
-                self.held.push_back(session);
-            }
-        }
-    }
-
-    /// Tries what is held again, each session's requests in order. Who gets something done goes to the end of the line.
-    fn retry_held(&mut self, now: Timestamp) {
-        let mut moved = VecDeque::new();
-        for session in std::mem::take(&mut self.held) {
-            match self.retry(now, session) {
-                Retried::Done => {}
-                Retried::Moved => moved.push_back(session),
-                Retried::Stuck => self.held.push_back(session),
-            }
-        }
-        self.held.append(&mut moved);
-    }
-
-    /// Those that waited too long for a standing cause are refused (R8); a session that gets something done waits anew.
-    fn retry(&mut self, now: Timestamp, session: SessionId) -> Retried {
-        let hold = self.sessions.get_mut(&session).and_then(|link| link.hold.take());
-        let Some((before, mut since)) = hold else { return Retried::Done };
-        let mut retried = Retried::Stuck;
-        while let Some(request) = self.sessions.get_mut(&session).and_then(|link| link.held.pop_front()) {
-            let Some((request, hold)) = self.perform(now, session, request) else {
-                (since, retried) = (now, Retried::Moved);
-                continue;
-            };
-            if matches!((&before, &hold), (Hold::Passing, Hold::Standing(_))) && retried == Retried::Stuck {
-                since = now;
-            }
-            match hold {
-                Hold::Standing(why) if now >= since.after(HELD_MAX) => {
-                    let refusal = self.give_up(now, session, request, &why);
-                    let refused = self.perform(now, session, refusal);
-                    debug_assert!(refused.is_none(), "a refusal is never held");
-                }
-                hold => {
-                    self.keep_held(now, session, request, hold, since);
-                    return retried;
-                }
-            }
-        }
-        Retried::Done
-    }
-
-    /// What has waited too long is refused; a COMMIT that is refused is an ABORT (R5).
-    fn give_up(&mut self, now: Timestamp, session: SessionId, request: Request, why: &str) -> Request {
-        if let Command::Commit(name) = request.command {
-            let aborted = self.core.apply(now, session, Command::Abort(name), &mut self.effects);
-            debug_assert!(aborted.is_ok(), "a COMMIT is held only of a transaction that is open");
-            self.take_effects(now);
-        }
-        Request { command: too_long(why), receipt: request.receipt, bytes: request.bytes }
-    }
-
-    fn keep_held(&mut self, now: Timestamp, session: SessionId, request: Request, hold: Hold, since: Timestamp) {
-        let Some(link) = self.sessions.get_mut(&session) else { return };
-        link.held.push_front(request);
-        let standing = matches!(hold, Hold::Standing(_));
-        let waits_anew = since == now;
-        link.hold = Some((hold, since));
-        if standing && waits_anew {
-            for at in 1..link.held.len() {
-                self.overtake(now, session, at); // they came while it waited for something else
-            }
-        }
-    }
-
-    /// Serves an acknowledgement among what a session has held (R8); its receipt keeps its place.
-    fn overtake(&mut self, now: Timestamp, session: SessionId, at: usize) {
-        let Some(request) = self.sessions.get_mut(&session).and_then(|link| link.held.get_mut(at)) else { return };
-        if !matches!(&request.command, Command::Ack(ack) if ack.transaction.is_none()) {
-            return;
-        }
-        let command = std::mem::replace(&mut request.command, Command::Confirm);
-        if let Err(NotDone::Refused(refusal)) = self.core.apply(now, session, command, &mut self.effects) {
-            request.command = Command::Refuse(refusal);
-        }
-        self.take_frame(now, session, Answer::Nothing);
-    }
-
     /// Applies a request and takes its effects in; gives it back if it has to wait.
-    fn perform(&mut self, now: Timestamp, session: SessionId, request: Request) -> Option<(Request, Hold)> {
+    pub(super) fn perform(&mut self, now: Timestamp, session: SessionId, request: Request) -> Option<(Request, Hold)> {
         if let Some(hold) = self.store_hold(session, &request.command) {
             return Some((request, hold));
         }
-        let Request { command, receipt, bytes } = request;
         let link = self.sessions.get_mut(&session)?;
+        if link.ledger.len() >= LEDGER_STEPS_MAX {
+            return Some((request, Hold::Passing));
+        }
+        let Request { command, receipt, bytes } = request;
         if let Command::Connect(connect) = &command {
             link.lenient = connect.lenient;
         }
@@ -377,14 +275,14 @@ impl Engine {
 
     /// Takes in what a session's frame brought about. Its answer comes before that if it can: the receipt of a SUBSCRIBE
     /// before its messages.
-    fn take_frame(&mut self, now: Timestamp, session: SessionId, answer: Answer) {
+    pub(super) fn take_frame(&mut self, now: Timestamp, session: SessionId, answer: Answer) {
         let pending = self.take_changes(now, Some(session));
         self.add_step(session, pending, answer);
         self.tell_all();
     }
 
     /// Takes in what the core brought about without a frame that waits for it.
-    fn take_effects(&mut self, now: Timestamp) {
+    pub(super) fn take_effects(&mut self, now: Timestamp) {
         self.take_changes(now, None);
         self.tell_all();
     }
@@ -484,8 +382,9 @@ impl Engine {
             Answer::Error { refusal, receipt, closes } => {
                 self.errors.retain(|(_, waiting)| *waiting != session);
                 self.tell(session, Outgoing::Error { refusal, receipt });
-                if let Some(reason) = closes {
-                    self.tell(session, Outgoing::Close(reason));
+                match closes {
+                    Some(reason) => self.tell(session, Outgoing::Close(reason)),
+                    None => self.watch_error(self.clock.now(), session), // another one may wait behind it
                 }
             }
             Answer::Goodbye(receipt) => {
@@ -585,7 +484,7 @@ impl Engine {
                 for op in unit.live() {
                     match op {
                         Op::Insert(stored) => self.core.withdraw(stored),
-                        other => tracing::error!(?other, "the store refused what no client sent"),
+                        other => tracing::error!(operation = other.name(), "the store refused what no client sent"),
                     }
                 }
             }
@@ -595,7 +494,7 @@ impl Engine {
         let Some(link) = self.sessions.get_mut(&step.session) else { return };
         let closes = (!link.lenient).then_some(CloseReason::Refused);
         let ends = closes.is_some() && link.phase == Phase::Open;
-        let refusal = Refusal::new(why, "The message was not stored and will not be delivered; send it again later.");
+        let refusal = Refusal::new(why, "Nothing of this frame was stored, and nothing of it will be delivered.");
         link.ledger.refuse(step.number, refusal, closes);
         self.watch_error(now, step.session);
         self.advance_ledger(step.session);
@@ -628,13 +527,15 @@ impl Engine {
         }
     }
 
-    fn ask_the_store(&mut self, now: Timestamp) {
-        let Some((request, sealed)) = self.writer.next_request(now) else { return };
+    /// Whether the open batch was sealed.
+    fn ask_the_store(&mut self, now: Timestamp) -> bool {
+        let Some((request, sealed)) = self.writer.next_request(now) else { return false };
         if sealed {
             self.core.sealed();
         }
         let sent = self.requests.try_send(request);
         debug_assert!(sent.is_ok(), "one request is under way at most, and the channel holds one");
+        sealed
     }
 
     fn flush_outboxes(&mut self) {
@@ -668,11 +569,4 @@ impl Link {
             phase: Phase::Open,
         }
     }
-}
-
-fn too_long(why: &str) -> Command {
-    Command::Refuse(Refusal::new(
-        why,
-        format!("The message waited {} s and was not taken; consume from it, or send again later.", HELD_MAX.as_secs()),
-    ))
 }

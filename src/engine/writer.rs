@@ -10,7 +10,7 @@ use std::{collections::VecDeque, error::Error, sync::Arc, time::Duration};
 
 use super::batch::{OpenBatch, Part, Sealed, Unit};
 use crate::{
-    broker::Hold,
+    broker::{Full, Hold},
     persistence::{CommitError, Committed, StoreError},
     types::{Batch, BatchNumber, FencingToken, Tenure, Term, Timestamp},
 };
@@ -193,7 +193,7 @@ impl Writer {
     }
 
     fn not_committed(&mut self, now: Timestamp, error: CommitError) -> Resolved {
-        if !matches!(error, CommitError::Unknown { .. }) {
+        if !matches!(error, CommitError::Unknown { .. } | CommitError::Again { .. }) {
             self.outage_since = None;
         }
         match error {
@@ -219,8 +219,12 @@ impl Writer {
                 }
             }
             CommitError::Again { source } => {
-                tracing::debug!(source, "the store asks to try again");
+                match self.outage_since {
+                    None => tracing::warn!(source, "the store asks to try again; receipts wait"),
+                    Some(_) => tracing::debug!(source, "the store asks to try again"),
+                }
                 self.not_before = Some(now.after(AGAIN_RETRY));
+                return self.wait_out(now);
             }
             CommitError::Unknown { source } => {
                 tracing::warn!(source, "the outcome of a batch is unknown; raising the token before it is repeated");
@@ -273,7 +277,7 @@ impl Writer {
         if now.since(since) < OUTAGE_PATIENCE {
             return Resolved::default();
         }
-        over("the store has not answered for too long")
+        over("the store has not taken anything for too long")
     }
 
     /// The counter of sequences ends: a new term is raised between two batches (R17).
@@ -284,7 +288,7 @@ impl Writer {
     /// What a SEND that is to be stored has to wait for.
     pub(super) fn hold(&self) -> Option<Hold> {
         match self.flow {
-            Flow::Full { .. } => Some(Hold::Standing("The store is full.".into())),
+            Flow::Full { .. } => Some(Hold::Standing(Full::Store)),
             Flow::Open => (self.open.bytes() >= OPEN_BYTES_MAX).then_some(Hold::Passing),
         }
     }
@@ -300,7 +304,16 @@ impl Writer {
 
     /// Whether nothing is open, under way or waiting to be repeated.
     pub(super) fn is_idle(&self) -> bool {
-        self.under_way.is_none() && self.parts.is_empty() && self.open.is_empty() && self.raise_wanted.is_none()
+        self.has_nothing_under_way() && self.open.is_empty()
+    }
+
+    /// Whether all that is left is what a full store has no room for.
+    pub(super) fn only_waits_for_room(&self) -> bool {
+        matches!(self.flow, Flow::Full { .. }) && self.has_nothing_under_way() && !self.open.has_settles()
+    }
+
+    fn has_nothing_under_way(&self) -> bool {
+        self.under_way.is_none() && self.parts.is_empty() && self.raise_wanted.is_none()
     }
 
     /// When [`Self::next_request`] or [`Self::take_overdue`] may have something next, without another event.

@@ -110,6 +110,23 @@ pub enum Op {
     },
 }
 
+impl Op {
+    /// What it is, for a log that must not show what it holds.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Insert(_) => "insert",
+            Self::Copy(_) => "copy",
+            Self::Settle { .. } => "settle",
+            Self::Return { .. } => "return",
+            Self::Mark { .. } => "mark",
+            Self::CreateDestination { .. } => "create destination",
+            Self::CreateDurable { .. } => "create durable subscription",
+            Self::DeleteDurable { .. } => "delete durable subscription",
+        }
+    }
+}
+
 /// Operations that a store applies in order, all or none. A transaction, a group commit, a journal record and a step
 /// of a model test are this.
 #[derive(Clone, Debug, Default, PartialEq)]

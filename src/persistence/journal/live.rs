@@ -219,6 +219,12 @@ impl Live {
         Some(Found { sequence, place: entry.place, file, holders: self.holders(sequence)? })
     }
 
+    /// Whether a destination holds nothing of a priority after a sequence.
+    pub(super) fn is_empty_after(&self, destination: DestinationId, priority: Priority, after: Sequence) -> bool {
+        let lane = self.lane_of.get(&(destination, priority)).and_then(|lane| self.lanes.get(lane_index(*lane)));
+        lane.is_none_or(|lane| lane.messages.range((Bound::Excluded(after), Bound::Unbounded)).next().is_none())
+    }
+
     /// The messages of one page, oldest first.
     pub(super) fn page(
         &self,

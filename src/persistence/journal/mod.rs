@@ -313,6 +313,9 @@ impl MessageReader for JournalReader {
         after: Sequence,
         window: Window,
     ) -> Result<Vec<Stored>, StoreError> {
+        if self.is_empty_after(destination, priority, after) {
+            return Ok(Vec::new()); // most lanes of most destinations: not worth a thread
+        }
         let reader = self.clone();
         let page = move || reader.read_page(destination, priority, after, window);
         tokio::task::spawn_blocking(page).await.map_err(|_| StoreError::Closed)?
@@ -320,6 +323,11 @@ impl MessageReader for JournalReader {
 }
 
 impl JournalReader {
+    fn is_empty_after(&self, destination: DestinationId, priority: Priority, after: Sequence) -> bool {
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        live.is_some_and(|live| live.with(|live| live.is_empty_after(destination, priority, after)))
+    }
+
     fn read_page(
         &self,
         destination: DestinationId,

@@ -249,14 +249,13 @@ impl Model {
 
     // What clients do.
 
-    pub(super) fn send(&mut self, destination: &Destination, record: &Record) -> bool {
-        let Some(queues) = self.targets(destination) else { return false };
+    pub(super) fn send(&mut self, destination: &Destination, record: &Record) {
+        let Some(queues) = self.targets(destination) else { return }; // a requester that has left
         let (places, events) = self.enter(&queues, record, State::Pending);
         let sent = places.into_iter().filter(|place| self.queues[&place.0].records[&place.1].stored).collect();
         if !events.is_empty() {
             self.groups.push(Group { transaction: None, sent, events });
         }
-        true
     }
 
     /// What an answer to `tag` reaches, in order.
@@ -403,16 +402,11 @@ impl Model {
         }
     }
 
-    pub(super) fn commit(&mut self, session: SessionId, name: &str, number: u64) -> bool {
-        let sends = self.sessions[&session].transactions[name].sends.clone();
-        if sends.iter().any(|(destination, _)| self.targets(destination).is_none()) {
-            self.abort(session, name);
-            return false;
-        }
+    pub(super) fn commit(&mut self, session: SessionId, name: &str, number: u64) {
         let transaction = self.sessions.get_mut(&session).unwrap().transactions.remove(name).unwrap();
         let (mut committing, mut events) = (Committing::default(), Vec::new());
         for (destination, record) in &transaction.sends {
-            let queues = self.targets(destination).unwrap();
+            let Some(queues) = self.targets(destination) else { continue };
             let (places, added) = self.enter(&queues, record, State::Hidden);
             committing.hidden.extend(places);
             events.extend(added);
@@ -445,7 +439,6 @@ impl Model {
         } else {
             self.group(Some(number), events);
         }
-        true
     }
 
     pub(super) fn committed(&mut self, number: u64) {

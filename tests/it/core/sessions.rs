@@ -63,13 +63,13 @@ fn a_temporary_destination_is_gone_with_its_connection() {
     let mut table = Table::new();
     let (owner, other) = (table.connect(), table.connect());
     let answers = temporary_queue("answers");
-    refused(table.send_to(other, &answers, draft("early"))).unwrap_err();
+    table.send_to(other, &answers, draft("early")).unwrap(); // goes to nobody
     table.apply(owner, Command::CreateTemporary(answers.clone())).unwrap();
     table.subscribe_to(owner, subscription(1, answers.clone())).unwrap();
     let expires = Some(table.now.after(Duration::from_secs(1)));
     table.send_to(other, &answers, MessageDraft { expires, ..draft("a") }).unwrap();
     table.close(owner);
-    refused(table.send_to(other, &answers, draft("late"))).unwrap_err();
+    table.send_to(other, &answers, draft("late")).unwrap(); // an answer that nobody waits for any more
     table.subscribe_to(other, subscription(1, answers)).unwrap_err();
     table.pass(Duration::from_secs(2));
     assert!(table.changes().is_empty(), "nor does what lay there become a dead letter");
@@ -210,7 +210,7 @@ fn r8_a_full_queue_holds_sends_for_a_standing_cause_and_others_go_on() {
         }
     };
     let (command, Hold::Standing(why)) = full else { panic!("{full:?}") };
-    assert!(why.contains("queue://orders is full"), "{why}");
+    assert!(why.to_string().contains("queue://orders is full"), "{why}");
     assert!(matches!(&command, Command::Send(send) if send.message.id == "a".into()), "it comes back unchanged");
     table.send(session, "others", "b");
     begin(&mut table, session, "t").unwrap();

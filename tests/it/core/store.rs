@@ -54,7 +54,10 @@ impl Store {
     /// The core of the next term, with everything that lies here.
     pub(super) fn recover(&self, options: CoreOptions, term: Term) -> Core {
         let mut core = Core::recover(options, term, &self.catalog);
-        self.messages.values().for_each(|stored| core.load(stored)); // by rising sequence
+        for stored in self.messages.values() {
+            let unknown = core.load(stored); // by rising sequence
+            assert!(unknown.is_empty(), "somebody holds {stored:?} who is gone");
+        }
         core.check();
         core
     }
