@@ -72,7 +72,7 @@ pub struct Committed {
 /// What a store can't hold; checked at the door, so that a sender hears of it before anything is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreLimits {
-    /// A message's body and properties together. Unit: bytes.
+    /// A message's body, properties, texts and names together. Unit: bytes.
     pub message_bytes_max: usize,
 }
 
