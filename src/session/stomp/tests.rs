@@ -489,6 +489,23 @@ fn a_value_that_means_off_is_fine() {
     );
 }
 
+#[test]
+fn what_holds_text_is_off_only_if_it_is_empty() {
+    let mut client = Client::new(Version::V1_2);
+    for value in ["false", "FALSE", "0", " "] {
+        for header in ["selector", "transformation"] {
+            let refusal = client.refused(&format!("SUBSCRIBE\nid:1\ndestination:/queue/a\n{header}:{value}\n\n^"));
+            assert!(refusal.message.contains(header), "{refusal}");
+        }
+        for header in ["AMQ_SCHEDULED_CRON", "transformation"] {
+            let refusal = client.refused(&format!("SEND\ndestination:/queue/a\n{header}:{value}\n\n^"));
+            assert!(refusal.message.contains(header), "{refusal}");
+        }
+    }
+    client.subscribed("SUBSCRIBE\nid:1\ndestination:/queue/a\nselector:\ntransformation:\n\n^");
+    client.sent("SEND\ndestination:/queue/a\nAMQ_SCHEDULED_CRON:\ntransformation:\n\n^");
+}
+
 // --- SUBSCRIBE, UNSUBSCRIBE
 
 #[test]

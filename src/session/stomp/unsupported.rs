@@ -25,6 +25,7 @@ pub(super) fn feature_of_send(name: &str, value: &str) -> Option<&'static str> {
         "JMSXGroupID" | "JMSXGroupSeq" => ("message groups", value.is_empty()),
         "dedup-id" | "_AMQ_DUPL_ID" => ("duplicate detection", value.is_empty()),
         "transformation" => ("transformation of bodies", value.is_empty()),
+        "AMQ_SCHEDULED_CRON" => ("scheduled delivery", value.is_empty()),
         _ if name.starts_with("AMQ_SCHEDULED_") => ("scheduled delivery", means_off(value)),
         _ => return None,
     };
@@ -35,7 +36,9 @@ pub(super) fn feature_of_send(name: &str, value: &str) -> Option<&'static str> {
 pub(super) fn check_subscribe(headers: Headers<'_>) -> Result<(), Refusal> {
     for (name, value) in headers.iter() {
         let Some(feature) = feature_of_subscribe(name) else { continue };
-        if !means_off(value) {
+        // These hold text, and `FALSE` is a selector: one that nothing matches.
+        let off = if matches!(name, "selector" | "transformation") { value.is_empty() } else { means_off(value) };
+        if !off {
             return Err(header(name, feature));
         }
     }
@@ -59,7 +62,7 @@ fn feature_of_subscribe(name: &str) -> Option<&'static str> {
     })
 }
 
-/// A value that asks for nothing.
+/// A number or a switch that asks for nothing.
 fn means_off(value: &str) -> bool {
     let value = value.trim();
     value.is_empty() || value == "0" || value.eq_ignore_ascii_case("false")
