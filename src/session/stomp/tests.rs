@@ -353,6 +353,8 @@ fn names_with_a_meaning_that_is_not_there_yet_are_refused() {
         ("/topic/VirtualTopic.Orders", "virtual topics"),
         ("/queue/Consumer.A.VirtualTopic.Orders", "virtual topics"),
         ("/topic/ActiveMQ.Advisory.Connection", "advisory messages"),
+        ("/queue/ActiveMQ.Statistics.Broker", "statistics"),
+        ("/topic/ActiveMQ.Scheduler.Management", "scheduled delivery"),
     ] {
         for frame in [format!("SEND\ndestination:{name}\n\n^"), format!("SUBSCRIBE\nid:1\ndestination:{name}\n\n^")] {
             let refusal = client.refused(&frame);
@@ -769,6 +771,18 @@ fn in_1_0_a_login_may_follow_a_space() {
     let new = hello("CONNECT\naccept-version:1.2\npasscode: secret\n\n^", Duration::ZERO).unwrap();
     assert_eq!(new.passcode.0, " secret");
     assert!(!format!("{new:?}").contains("secret"));
+}
+
+#[test]
+fn an_option_of_a_connection_that_is_not_there_is_refused_by_name() {
+    for header in ["activemq.prefetchSize:1", "activemq.clientId:billing", "activemq.anything:true"] {
+        let refusal = hello(&format!("CONNECT\n{header}\n\n^"), Duration::ZERO).unwrap_err();
+        assert!(refusal.message.contains(header.split(':').next().unwrap()), "{refusal}");
+        assert!(refusal.fatal);
+    }
+    for header in ["activemq.faultTolerant:true", "activemq.clientMaster:true", "activemq.anything:false"] {
+        hello(&format!("CONNECT\n{header}\n\n^"), Duration::ZERO).unwrap();
+    }
 }
 
 // --- MESSAGE, RECEIPT, ERROR

@@ -19,6 +19,26 @@ pub(super) fn destination(name: &str, feature: &str) -> Refusal {
     )
 }
 
+/// Refuses a CONNECT with an option of ActiveMQ's that this version would have to ignore.
+pub(super) fn check_connect(headers: Headers<'_>) -> Result<(), Refusal> {
+    for (name, value) in headers.iter().filter(|(name, _)| name.starts_with("activemq.")) {
+        let feature = match name {
+            // What a client tells of itself; nothing is delivered otherwise for it.
+            "activemq.clientMaster"
+            | "activemq.faultTolerant"
+            | "activemq.failoverReconnect"
+            | "activemq.manageable"
+            | "activemq.clientIp" => continue,
+            "activemq.clientId" => "its name is client-id",
+            _ => "an option of ActiveMQ's connections",
+        };
+        if !means_off(value) {
+            return Err(Refusal { fatal: true, ..header(name, feature) });
+        }
+    }
+    Ok(())
+}
+
 /// What a SEND's header asks for, if it is one of these and asks for anything.
 pub(super) fn feature_of_send(name: &str, value: &str) -> Option<&'static str> {
     let (feature, off) = match name {
@@ -102,6 +122,9 @@ pub(super) fn check_name(text: &str, name: &str, is_topic: bool) -> Result<(), R
     }
     if name.starts_with("ActiveMQ.Statistics.") {
         return refuse("statistics");
+    }
+    if name.starts_with("ActiveMQ.Scheduler.") {
+        return refuse("scheduled delivery");
     }
     Ok(())
 }
