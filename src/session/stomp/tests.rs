@@ -222,6 +222,33 @@ fn content_length_makes_bytes_unless_told_otherwise() {
 }
 
 #[test]
+fn a_content_type_makes_text_if_the_operator_lets_it() {
+    let kind = |on: bool, headers: &str| {
+        let mut options = options();
+        options.stomp.text_by_content_type = on;
+        let mut client = Client::with(Version::V1_2, options, "", SessionId(1));
+        let message = client.sent(&format!("SEND\ndestination:/queue/a\ncontent-length:3\n{headers}\n\nabc^")).message;
+        assert_eq!(message.properties.iter().count(), 1, "content-type travels with it");
+        message.body_kind
+    };
+    assert_eq!(kind(false, "content-type:text/plain"), BodyKind::Bytes);
+    assert_eq!(kind(true, "content-type:text/plain"), BodyKind::Text);
+    assert_eq!(kind(true, "content-type:TEXT/html; charset=utf-8"), BodyKind::Text);
+    assert_eq!(kind(true, "content-type:text/plain\namq-msg-type:bytes"), BodyKind::Bytes);
+    for other in ["application/json", "text", "größe", ""] {
+        assert_eq!(kind(true, &format!("content-type:{other}")), BodyKind::Bytes, "{other}");
+    }
+    let mut options = options();
+    options.stomp.text_by_content_type = true;
+    let mut client = Client::with(Version::V1_2, options, "", SessionId(1));
+    client.decoder.room().put_slice(b"SEND\ndestination:/queue/a\ncontent-type:text/plain\ncontent-length:2\n\n\xff\xfe\0");
+    match client.command("") {
+        Command::Send(send) => assert_eq!(send.message.body_kind, BodyKind::Bytes, "text holds UTF-8"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn a_text_message_holds_utf8() {
     let mut client = Client::new(Version::V1_2);
     let mut say = |frame: &[u8]| {
