@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, collections::HashMap, sync::Arc};
 
 use compact_str::CompactString;
 
-use super::{Translator, non_empty, number, subscribers::Subscriber, subscribers::Subscribers, unsupported};
+use super::{
+    Translator, claims::Claim, is_true, non_empty, number, subscribers::Subscriber, subscribers::Subscribers,
+    unsupported,
+};
 use crate::{
     broker::{AckMode, Command, Refusal, Request, Subscribe, Unsubscribe},
     codec::stomp::{Headers, Version},
@@ -30,6 +33,8 @@ const DURABLE_NAMES: [&str; 3] = ["activemq.subscriptionName", "durable-subscrip
 pub(super) struct Subscriptions {
     by_id: HashMap<CompactString, ConsumerNo, foldhash::fast::RandomState>,
     all: BTreeMap<ConsumerNo, Subscription>,
+    /// The next consumer's number. None is ever used again, whatever became of its consumer: what the engine still hears
+    /// of an earlier one (its deliveries are in the kernel) would settle the deliveries of a later one.
     next: u32,
     subscribers: Arc<Subscribers>,
 }
@@ -71,18 +76,26 @@ impl Subscriptions {
             .find_map(|(consumer, subscription)| (subscription.durable.as_ref() == Some(name)).then_some(*consumer))
     }
 
-    fn add(&mut self, subscription: Subscription, subscriber: Subscriber) -> ConsumerNo {
+    /// What the core declined since the last time.
+    pub(super) fn take_declined(&self) -> Vec<Claim> {
+        self.subscribers.take_declined()
+    }
+
+    fn add(&mut self, subscription: Subscription, subscriber: Subscriber) -> Result<ConsumerNo, Refusal> {
         let consumer = ConsumerNo(self.next);
-        self.next += 1;
+        self.next = self.next.checked_add(1).ok_or_else(|| {
+            let message = format!("A connection cannot subscribe more than {} times", u32::MAX);
+            Refusal::fatal(message, "Connect again.")
+        })?;
         if let Some(id) = &subscription.id {
             self.by_id.insert(id.clone(), consumer);
         }
         self.all.insert(consumer, subscription);
         self.subscribers.add(consumer, subscriber);
-        consumer
+        Ok(consumer)
     }
 
-    fn remove(&mut self, consumer: ConsumerNo) {
+    pub(super) fn remove(&mut self, consumer: ConsumerNo) {
         if let Some(id) = self.all.remove(&consumer).and_then(|subscription| subscription.id) {
             self.by_id.remove(&id);
         }
@@ -119,7 +132,7 @@ impl Translator {
         let subscriber = Subscriber::new(self.version, id, written, with_ack);
         let subscription =
             Subscription { id: id.map(CompactString::from), destination: written.into(), durable: durable.clone() };
-        let consumer = self.subscriptions.add(subscription, subscriber);
+        let consumer = self.subscriptions.add(subscription, subscriber)?;
         Ok(Command::Subscribe(Subscribe { consumer, destination, ack, prefetch, priority, durable }))
     }
 
@@ -159,20 +172,38 @@ impl Translator {
     }
 
     /// UNSUBSCRIBE. Plain, on a durable subscription, it only detaches; with its name it deletes it.
+    ///
+    /// Always true: what is removed here the core removes too, because it declines neither the end of a consumer that it
+    /// has nor the deletion of the durable subscription behind one.
     pub(super) fn unsubscribe(&mut self, headers: Headers<'_>) -> Result<Command, Refusal> {
         let durable = self.durable_name(headers)?;
-        let consumer = match (non_empty(headers, "id"), non_empty(headers, "destination")) {
-            (Some(id), _) => self.subscriptions.of_id(id),
-            (None, Some(destination)) if durable.is_none() => self.subscriptions.of_destination(destination),
-            (None, _) => durable.as_ref().and_then(|name| self.subscriptions.of_durable(name)),
+        let of_id = non_empty(headers, "id").and_then(|id| self.subscriptions.of_id(id));
+        let consumer = match &durable {
+            None => self.plain_consumer(headers, of_id)?,
+            Some(name) => {
+                let of_durable = self.subscriptions.of_durable(name);
+                if of_id.is_some() && of_id != of_durable {
+                    return Err(Refusal::new(
+                        format!("The subscription of this id does not consume from the durable subscription [{name}]"),
+                        "Give the id of its subscription, or its name alone.",
+                    ));
+                }
+                of_durable
+            }
         };
-        if durable.is_none() && consumer.is_none() {
-            return Err(no_subscription(headers));
-        }
         if let Some(consumer) = consumer {
             self.subscriptions.remove(consumer);
         }
         Ok(Command::Unsubscribe(Unsubscribe { consumer, durable }))
+    }
+
+    /// The consumer that an UNSUBSCRIBE without a durable subscription's name is about.
+    fn plain_consumer(&self, headers: Headers<'_>, of_id: Option<ConsumerNo>) -> Result<Option<ConsumerNo>, Refusal> {
+        let consumer = match (non_empty(headers, "id"), non_empty(headers, "destination")) {
+            (None, Some(destination)) => self.subscriptions.of_destination(destination),
+            _ => of_id,
+        };
+        if consumer.is_none() { Err(no_subscription(headers)) } else { Ok(consumer) }
     }
 }
 

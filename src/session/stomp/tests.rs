@@ -48,6 +48,7 @@ impl Client {
     fn say(&mut self, frames: &str) -> Vec<Request> {
         self.decoder.room().put_slice(frames.replace('^', "\0").as_bytes());
         let mut requests = Vec::new();
+        self.translator.forget_declined();
         while let Some(frame) = self.decoder.next_frame().unwrap() {
             self.translator.translate(NOW, frame, &mut requests);
         }
@@ -241,7 +242,10 @@ fn a_content_type_makes_text_if_the_operator_lets_it() {
     let mut options = options();
     options.stomp.text_by_content_type = true;
     let mut client = Client::with(Version::V1_2, options, "", SessionId(1));
-    client.decoder.room().put_slice(b"SEND\ndestination:/queue/a\ncontent-type:text/plain\ncontent-length:2\n\n\xff\xfe\0");
+    client
+        .decoder
+        .room()
+        .put_slice(b"SEND\ndestination:/queue/a\ncontent-type:text/plain\ncontent-length:2\n\n\xff\xfe\0");
     match client.command("") {
         Command::Send(send) => assert_eq!(send.message.body_kind, BodyKind::Bytes, "text holds UTF-8"),
         other => panic!("{other:?}"),
@@ -729,6 +733,88 @@ fn after_a_refusal_a_strict_session_looks_at_nothing_more() {
         let mut requests = Vec::new();
         let flow = client.translator.translate(NOW, client.decoder.next_frame().unwrap().unwrap(), &mut requests);
         assert_eq!(flow, expected);
+    }
+}
+
+/// A lenient session.
+fn lenient() -> Client {
+    let mut options = options();
+    options.stomp.lenient = true;
+    Client::with(Version::V1_2, options, "\nclient-id:billing", SessionId(7))
+}
+
+/// The core's answer to a request that it declines.
+fn declined(request: Request) -> Outgoing {
+    Outgoing::Error { refusal: Refusal::new("The maximum", "Less."), receipt: request.receipt }
+}
+
+#[test]
+fn a_subscription_that_the_core_declined_may_be_tried_again() {
+    let mut client = lenient();
+    for receipt in ["", "receipt:r\n"] {
+        let subscribe = format!("SUBSCRIBE\nid:1\ndestination:/queue/a\n{receipt}\n^");
+        let first = client.say(&subscribe).remove(0);
+        let Command::Subscribe(Subscribe { consumer: first_consumer, .. }) = first.command else { panic!("{first:?}") };
+        let refusal = client.refused("SUBSCRIBE\nid:1\ndestination:/queue/b\n\n^");
+        assert!(refusal.message.contains("[1]"), "nothing is declined yet");
+        let seen = client.render([declined(first)]);
+        let wanted = if receipt.is_empty() { "" } else { "receipt-id:r\n" };
+        assert_eq!(seen, format!("ERROR\nmessage:The maximum\ncontent-type:text/plain\n{wanted}\nLess.^"));
+        assert_eq!(client.refused("UNSUBSCRIBE\nid:1\n\n^").message, "No subscription matched.");
+
+        let again = client.say(&subscribe).remove(0);
+        let Command::Subscribe(Subscribe { consumer, .. }) = again.command else { panic!("{again:?}") };
+        assert_ne!(consumer, first_consumer, "a consumer's number is not used again");
+        let seen = client.render(again.receipt.map(Outgoing::Receipt));
+        assert_eq!(seen, if receipt.is_empty() { "" } else { "RECEIPT\nreceipt-id:r\n\n^" });
+        let seen = client.render([Outgoing::Delivery(delivery(consumer.0, 1, draft()))]);
+        assert!(seen.contains("\nsubscription:1\n"), "{seen}");
+        client.command("UNSUBSCRIBE\nid:1\n\n^");
+    }
+}
+
+#[test]
+fn a_late_no_of_the_core_leaves_a_later_subscription_alone() {
+    let mut client = lenient();
+    let first = client.say("SUBSCRIBE\nid:1\ndestination:/queue/a\n\n^").remove(0);
+    client.command("UNSUBSCRIBE\nid:1\n\n^");
+    let second = client.subscribed("SUBSCRIBE\nid:1\ndestination:/queue/a\n\n^").consumer;
+    client.render([declined(first)]);
+    assert!(client.refused("SUBSCRIBE\nid:1\ndestination:/queue/b\n\n^").message.contains("[1]"));
+    let seen = client.render([Outgoing::Delivery(delivery(second.0, 1, draft()))]);
+    assert!(seen.contains("\nsubscription:1\n"), "{seen}");
+}
+
+#[test]
+fn a_temporary_destination_that_the_core_declined_is_asked_for_again() {
+    let mut client = lenient();
+    let request = "SEND\ndestination:/queue/service\nreply-to:/temp-queue/x\n\n?^";
+    let made = client.say(request).remove(0);
+    assert!(matches!(made.command, Command::CreateTemporary(_)), "{made:?}");
+    assert_eq!(client.say(request).len(), 1);
+    assert!(!client.render([declined(made)]).contains("receipt-id"));
+    let again = client.say(request).remove(0);
+    assert!(matches!(again.command, Command::CreateTemporary(_)), "{again:?}");
+    assert_eq!(client.render(again.receipt.map(Outgoing::Receipt)), "");
+}
+
+#[test]
+fn an_unsubscribe_that_does_not_fit_together_changes_nothing() {
+    let mut client = lenient();
+    let plain = client.subscribed("SUBSCRIBE\nid:1\ndestination:/queue/a\n\n^").consumer;
+    let durable = client.subscribed("SUBSCRIBE\nid:2\ndestination:/topic/a\nactivemq.subscriptionName:d\n\n^").consumer;
+    for (id, name) in [("1", "gone"), ("1", "d"), ("2", "gone")] {
+        let refusal = client.refused(&format!("UNSUBSCRIBE\nid:{id}\nactivemq.subscriptionName:{name}\n\n^"));
+        assert!(refusal.message.contains(&format!("[{name}]")), "{refusal}");
+    }
+    let deliveries = [plain, durable].map(|consumer| Outgoing::Delivery(delivery(consumer.0, 1, draft())));
+    let (_, written) = client.render_and_count(deliveries);
+    assert_eq!(written.last.len(), 2, "both are still there");
+    match client.command("UNSUBSCRIBE\nid:gone\nactivemq.subscriptionName:d\n\n^") {
+        Command::Unsubscribe(unsubscribe) => {
+            assert_eq!(unsubscribe.consumer, Some(durable), "it ends with its consumer")
+        }
+        other => panic!("{other:?}"),
     }
 }
 
