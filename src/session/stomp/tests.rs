@@ -500,7 +500,6 @@ fn headers_of_features_that_are_not_there_yet_are_refused_by_name() {
         "activemq.maximumPendingMessageLimit:10",
         "activemq.noRangeAcks:true",
         "activemq.subcriptionName:x",
-        "durable:true",
     ] {
         let refusal = client.refused(&format!("SUBSCRIBE\nid:1\ndestination:/queue/a\n{header}\n\n^"));
         assert!(refusal.message.contains(header.split(':').next().unwrap()), "{refusal}");
@@ -613,6 +612,43 @@ fn a_durable_subscription_needs_a_client_id_and_a_topic() {
         let subscribe = client.subscribed(&format!("SUBSCRIBE\nid:{id}\ndestination:/topic/a\n{header}:d{id}\n\n^"));
         assert_eq!(subscribe.durable.unwrap().as_str(), format!("d{id}"));
     }
+}
+
+#[test]
+fn a_durable_subscription_may_be_asked_for_in_rabbitmqs_words() {
+    let mut client = Client::new(Version::V1_2);
+    let mut durable = |headers: &str| {
+        let subscribe = client.subscribed(&format!("SUBSCRIBE\n{headers}\n\n^"));
+        subscribe.durable.map(|name| name.to_string())
+    };
+    assert_eq!(durable("id:1\ndestination:/topic/a\ndurable:true\nauto-delete:false").as_deref(), Some("1"));
+    assert_eq!(durable("id:2\ndestination:/topic/a\npersistent:true").as_deref(), Some("2"));
+    assert_eq!(durable("id:3\ndestination:/topic/a\ndurable:true\nactivemq.subscriptionName:d").as_deref(), Some("d"));
+    assert_eq!(durable("id:4\ndestination:/topic/a\ndurable:false"), None);
+    assert_eq!(durable("id:5\ndestination:/queue/a\ndurable:true"), None, "a queue is durable anyway");
+
+    let mut deleted = |headers: &str| match client.command(&format!("UNSUBSCRIBE\n{headers}\n\n^")) {
+        Command::Unsubscribe(Unsubscribe { consumer, durable }) => {
+            (consumer.map(|consumer| consumer.0), durable.map(|name| name.to_string()))
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(deleted("id:1"), (Some(1), None), "it only detaches");
+    assert_eq!(deleted("id:1\ndurable:true"), (None, Some("1".into())), "nobody consumes from it any more");
+    assert_eq!(deleted("id:2\ndurable:true"), (Some(2), Some("2".into())));
+    assert_eq!(deleted("id:3\ndurable:true"), (Some(3), Some("d".into())), "what its id stands for");
+    assert_eq!(deleted("id:5\ndurable:true"), (Some(5), None), "a queue's consumer has nothing durable");
+
+    let refusal = client.refused("SUBSCRIBE\nid:9\ndestination:/topic/a\ndurable:true\nauto-delete:true\n\n^");
+    assert!(refusal.message.contains("auto-delete"), "{refusal}");
+    let temporary = client.say("SUBSCRIBE\nid:9\ndestination:/temp-topic/a\ndurable:true\n\n^").pop().unwrap().command;
+    assert!(matches!(&temporary, Command::Refuse(refusal) if refusal.message.contains("Cannot durably subscribe")));
+    let mut nobody = Client::with(Version::V1_2, options(), "", SessionId(1));
+    let refusal = nobody.refused("SUBSCRIBE\nid:1\ndestination:/topic/a\ndurable:true\n\n^");
+    assert!(refusal.message.contains("client-id"), "{refusal}");
+    let mut old = Client::with(Version::V1_0, options(), "\nclient-id:billing", SessionId(1));
+    let refusal = old.refused("SUBSCRIBE\ndestination:/topic/a\ndurable:true\n\n^");
+    assert!(refusal.message.contains("needs a name"), "{refusal}");
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! What ActiveMQ knows and this version does not: refused by name, because ignoring it would change what is delivered.
 
-use super::is_true;
 use crate::{broker::Refusal, codec::stomp::Headers};
 
 /// A refusal that names a header and what it stands for.
@@ -127,12 +126,4 @@ pub(super) fn check_name(text: &str, name: &str, is_topic: bool) -> Result<(), R
         return refuse("scheduled delivery");
     }
     Ok(())
-}
-
-/// RabbitMQ's spelling of a durable subscription, which names it by the subscription's id.
-pub(super) fn check_durable_flag(headers: Headers<'_>) -> Result<(), Refusal> {
-    match headers.find("durable") {
-        Some(value) if is_true(value) => Err(header("durable", "name the subscription with activemq.subscriptionName")),
-        _ => Ok(()),
-    }
 }
