@@ -83,7 +83,7 @@ impl Core {
     /// Refuses what the store could not hold.
     fn admit_size(&self, message: &Message) -> Result<(), Refusal> {
         let max = self.options.message_bytes_max;
-        if message.body.len() + message.properties.as_bytes().len() <= max {
+        if message.content_bytes() <= max {
             return Ok(());
         }
         Err(Refusal::new(

@@ -180,6 +180,7 @@ impl Check<'_> {
             (Some(hash), None) => (hash.clone(), option),
             (None, Some(path)) => {
                 let option = format!("{option}_file");
+                self.names_a_file(&option, path)?;
                 let text = fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
                     path: path.clone(),
                     named_by: option.clone(),
@@ -196,6 +197,13 @@ impl Check<'_> {
         let is_argon2id = PasswordHash::new(&text).is_ok_and(|hash| hash.algorithm.as_str() == "argon2id");
         self.require(is_argon2id, &option, || "is not an argon2id hash; make one with batonmq passwd".to_owned())?;
         Ok(Secret::new(text))
+    }
+
+    /// A secret that stands where its file should be must not be repeated as the name of a file that is not there.
+    fn names_a_file(&self, option: &str, path: &Path) -> Result<(), ConfigError> {
+        let text = path.to_string_lossy();
+        let is_content = text.contains("-----BEGIN") || text.contains("$argon2") || text.contains('\n');
+        self.require(!is_content, option, || "is no file's name; write the content to a file and name that".to_owned())
     }
 
     fn connectors(&self, connectors: &[Connector]) -> Result<(), ConfigError> {
@@ -228,6 +236,11 @@ impl Check<'_> {
         };
         let cert_file = tls.cert_file.ok_or_else(|| missing("tls.cert_file"))?;
         let key_file = tls.key_file.ok_or_else(|| missing("tls.key_file"))?;
+        self.names_a_file("tls.cert_file", &cert_file)?;
+        self.names_a_file("tls.key_file", &key_file)?;
+        if let Some(path) = &tls.client_ca_file {
+            self.names_a_file("tls.client_ca_file", path)?;
+        }
         let asks_clients = asking
             .iter()
             .any(|connector| connector.uri.options.client_cert.unwrap_or(tls.client_cert) != TlsClientCert::None);

@@ -195,6 +195,8 @@ pub struct StompOptions {
     pub lenient: bool,
     /// Whether a SEND to a queue without `persistent` is persistent.
     pub default_persistent: bool,
+    /// Whether a body with `content-length` and a `content-type` of `text/…` is text.
+    pub text_by_content_type: bool,
     /// How long a connection may take until its CONNECT.
     #[serde(with = "units::duration")]
     pub connect_timeout: Duration,
@@ -225,6 +227,7 @@ impl Default for StompOptions {
         Self {
             lenient: false,
             default_persistent: true,
+            text_by_content_type: false,
             connect_timeout: Duration::from_secs(30),
             heart_beat_min: Duration::from_millis(500),
             heart_beat_grace: 2.0,

@@ -20,6 +20,10 @@ use super::Options;
 /// In front of the variables that are options.
 const ENV_PREFIX: &str = "BATONMQ_";
 
+/// Stands for what figment says, which repeats the value.
+const SECRET_PROBLEM: &str =
+    "is not of the right shape; config/batonmq.toml shows it (what was written is not repeated, it may hold a secret)";
+
 /// Variables with our prefix that are not ours to judge: the tests' own, and what Kubernetes puts into every container
 /// for a Service that is named `batonmq`.
 const ENV_FOREIGN: [&str; 5] =
@@ -189,9 +193,16 @@ fn explain(error: figment::Error, figment: &Figment) -> ConfigError {
         }
         kind => {
             let origin = error.metadata.as_ref().map_or_else(|| origin(figment, &option), describe);
-            ConfigError::Invalid { option, origin, problem: kind.to_string() }
+            let problem = if is_near_secrets(&option) { SECRET_PROBLEM.to_owned() } else { kind.to_string() };
+            ConfigError::Invalid { option, origin, problem }
         }
     }
+}
+
+/// Whether what is written at `option` may be a secret, or hold one: a slip of the pen turns a whole list into text.
+fn is_near_secrets(option: &str) -> bool {
+    let section = option.split('.').next().unwrap_or_default();
+    ["", "users", "tls"].contains(&section) && option != "tls.client_cert" // a word of three
 }
 
 /// The configuration file. figment's own provider takes a missing file for an empty one; an operator who names a file

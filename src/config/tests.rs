@@ -113,6 +113,7 @@ fn a_wrong_value_is_named_with_its_file() {
         ("broker_name = 5", "broker_name", "string"),
         ("broker_name = \"a b\"", "broker_name", "letters"),
         ("[stomp]\nbody_bytes_max = \"10 potatoes\"", "stomp.body_bytes_max", "64MiB"),
+        ("[tls]\nclient_cert = \"perhaps\"", "tls.client_cert", "want"),
         ("[store]\nbackend = \"kahadb\"", "store.backend", "journal"),
         ("[store]\nsegment_bytes = \"1kB\"", "store.segment_bytes", "1MiB to 1GiB"),
         ("[log]\nlevel = \"loud\"", "log.level", "info"),
@@ -153,6 +154,45 @@ fn secrets_come_from_files_and_never_show() {
 
     let error = problem("[[users]]\nname = \"u\"\npassword_hash = \"$argon2i$v=19$m=8,t=1,p=1$c29tZXNhbHQ\"");
     assert!(!error.contains("c29tZXNhbHQ"), "{error}");
+}
+
+#[test]
+fn a_slip_of_the_pen_shows_no_secret() {
+    let key = "-----BEGIN PRIVATE KEY-----\\nMIIEv";
+    let texts = [
+        format!("users = \"{HASH}\""),
+        format!("users = [\"{HASH}\"]"),
+        format!("users = {{ u = \"{HASH}\" }}"),
+        format!("[users]\nname = \"u\"\npassword_hash = \"{HASH}\""),
+        format!("[[users]]\nname = [\"{HASH}\"]"),
+        format!("[[users]]\nname = \"u\"\npassword_hash = [\"{HASH}\"]"),
+        format!("[[users]]\nname = \"u\"\npassword_hash_file = \"{HASH}\""),
+        format!("[[users]]\nname = \"u\" password_hash = \"{HASH}\""),
+        format!("[[users]]\nname = \"u\"\npassword_hash = \"{HASH}"),
+        format!("tls = \"{key}\""),
+        format!("[tls]\ncert_file = \"c\"\nkey_file = [\"{key}\"]"),
+        format!(
+            "connectors = [{{ name = \"a\", uri = \"stomp+ssl://h:1\" }}]\n[tls]\ncert_file = \"c\"\nkey_file = \"{key}\""
+        ),
+    ];
+    for text in texts {
+        let error = problem(&text);
+        assert!(!error.contains("argon2id$") && !error.contains("MIIEv"), "{error}");
+        assert!(error.contains("broker.toml"), "{error}");
+    }
+    let variables = [
+        ("BATONMQ_USERS", format!("[{{name=\"u\" password_hash=\"{HASH}\"}}]")), // a comma is missing
+        ("BATONMQ_USERS", HASH.to_owned()),
+        ("BATONMQ_USERS", format!("{{name=\"u\", password_hash=\"{HASH}\"}}")),
+        ("BATONMQ_USERS__PASSWORD_HASH", HASH.to_owned()),
+        ("BATONMQ_PASSWORD_HASH", HASH.to_owned()),
+        ("BATONMQ_TLS", key.to_owned()),
+    ];
+    for (name, text) in variables {
+        let error = load("", &[(name, text.as_str())]).unwrap_err().to_string();
+        assert!(!error.contains("argon2id$") && !error.contains("MIIEv"), "{error}");
+        assert!(error.contains(name), "{error}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The durable state of a broker group, behind one trait.
 //!
-//! An adapter only tries: what follows an error (raise, repeat, bisect, settles alone, resume: R10 to R16) is the
+//! An adapter only tries: what follows an error (raise, repeat, bisect, settles alone, resume: R10 to R14) is the
 //! writer's business (`engine/writer.rs`), written once for all adapters. The behaviour suite in `tests/it/` is the
 //! definition of the trait; an adapter is done when it passes.
 
@@ -72,7 +72,7 @@ pub struct Committed {
 /// What a store can't hold; checked at the door, so that a sender hears of it before anything is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreLimits {
-    /// A message's body and properties together. Unit: bytes.
+    /// A message's body, properties, texts and names together. Unit: bytes.
     pub message_bytes_max: usize,
 }
 
@@ -118,7 +118,7 @@ pub enum StoreError {
     Closed,
 }
 
-/// Why a batch is not known to be durable; the writer decides differently on each (R10 to R16).
+/// Why a batch is not known to be durable; the writer decides differently on each (R10 to R14).
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
     /// This term is over: confirm nothing.

@@ -387,6 +387,7 @@ impl<S: AsyncRead + Unpin, L: Link> Reader<'_, S, L> {
     /// Everything that is there, as one batch.
     fn translate(&mut self, requests: &mut Vec<Request>) -> Flow {
         let now = self.options.clock.now();
+        self.translator.forget_declined();
         loop {
             let error = match self.decoder.next_frame() {
                 Ok(None) => return Flow::Continue,

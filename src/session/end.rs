@@ -1,6 +1,9 @@
 //! Why connections end, and how loudly the log says so.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt::{self, Write as _},
+    time::Duration,
+};
 
 use tracing::{debug, info, warn};
 
@@ -38,16 +41,31 @@ impl End {
     }
 }
 
+/// One line, whatever the peer wrote: a refusal repeats the peer's own words.
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut line = OneLine(f);
         match self {
-            Self::Closed(reason) => reason.fmt(f),
-            Self::Refused(message) => write!(f, "refused: {message}"),
-            Self::PeerGone => f.write_str("the client closed the connection without DISCONNECT"),
-            Self::Lost(error) => write!(f, "the connection failed: {error}"),
-            Self::Silent(limit) => write!(f, "no heart-beat for {limit:?}"),
-            Self::NoConnect(limit) => write!(f, "no CONNECT frame within {limit:?}"),
+            Self::Closed(reason) => write!(line, "{reason}"),
+            Self::Refused(message) => write!(line, "refused: {message}"),
+            Self::PeerGone => line.write_str("the client closed the connection without DISCONNECT"),
+            Self::Lost(error) => write!(line, "the connection failed: {error}"),
+            Self::Silent(limit) => write!(line, "no heart-beat for {limit:?}"),
+            Self::NoConnect(limit) => write!(line, "no CONNECT frame within {limit:?}"),
         }
+    }
+}
+
+/// Writes control characters as their escapes, so that nobody forges lines of the log or steers a terminal.
+struct OneLine<'a, 'f>(&'a mut fmt::Formatter<'f>);
+
+impl fmt::Write for OneLine<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.chars().try_for_each(|char| match char {
+            '\u{2028}' | '\u{2029}' => write!(self.0, "{}", char.escape_unicode()), // these end a line too
+            char if char.is_control() => write!(self.0, "{}", char.escape_debug()),
+            char => self.0.write_char(char),
+        })
     }
 }
 
@@ -71,5 +89,21 @@ pub(super) fn log(info: &ConnectionInfo, who: &Identity, end: &End) {
             debug!(%peer, connector, user, client_id, reason = %end, "connection closed");
         }
         _ => info!(%peer, connector, user, client_id, reason = %end, "connection closed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_peer_writes_stays_on_one_line() {
+        let message =
+            "Illegal destination name: [/queue/a\n2026-11-23 INFO \u{1b}[31mall is \u{85}well\r\u{2028}] größe \\n";
+        let shown =
+            r"Illegal destination name: [/queue/a\n2026-11-23 INFO \u{1b}[31mall is \u{85}well\r\u{2028}] größe \n";
+        assert_eq!(End::Refused(message.into()).to_string(), format!("refused: {shown}"));
+        assert!(!End::Lost("a\nb".into()).to_string().contains('\n'));
+        assert!(!End::Closed(CloseReason::SlowConsumer("a\nb".into())).to_string().contains('\n'));
     }
 }

@@ -65,6 +65,7 @@ pub(super) mod tests {
             stomp: StompOptions {
                 lenient: false,
                 default_persistent: true,
+                text_by_content_type: false,
                 connect_timeout: Duration::from_secs(30),
                 heart_beat_min: Duration::from_secs(1),
                 heart_beat_grace: 2.0,

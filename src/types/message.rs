@@ -70,7 +70,7 @@ pub struct Rendering {
 }
 
 impl Message {
-    /// Bytes of memory that a message takes beside its body, properties and texts.
+    /// Bytes of memory that a message takes beside its body, properties, texts and names.
     const OVERHEAD: usize = 256;
 
     /// Freezes a draft.
@@ -85,10 +85,21 @@ impl Message {
         self.draft.clone()
     }
 
-    /// What it counts in every limit of bytes: body, properties and a fixed overhead.
+    /// What it counts in every limit of bytes: what its sender sent, and a fixed overhead.
     #[must_use]
     pub fn size(&self) -> usize {
-        Self::OVERHEAD + self.draft.body.len() + self.draft.properties.as_bytes().len()
+        Self::OVERHEAD + self.content_bytes()
+    }
+
+    /// The bytes that its sender chose, and its id: body, properties and texts. What a store's limit is about.
+    #[must_use]
+    pub fn content_bytes(&self) -> usize {
+        let draft = &self.draft;
+        let text = |text: &Option<Text>| text.as_ref().map_or(0, |text| text.as_bytes().len());
+        let name = |name: &Option<Destination>| name.as_ref().map_or(0, |name| name.name().len());
+        let texts = draft.id.as_bytes().len() + text(&draft.correlation_id) + text(&draft.message_type);
+        let names = name(&draft.reply_to) + name(&draft.original_destination);
+        draft.body.len() + draft.properties.as_bytes().len() + texts + names
     }
 
     /// The rendering that `dialect` made, made by `render` if nobody did yet; `None` if another dialect holds the place.
@@ -109,5 +120,28 @@ impl std::ops::Deref for Message {
 impl PartialEq for Message {
     fn eq(&self, other: &Self) -> bool {
         self.draft == other.draft
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_a_sender_chooses_counts() {
+        let bare = Message::new(MessageDraft::default()).size();
+        let text = "x".repeat(10_000);
+        let drafts = [
+            MessageDraft { id: text.as_str().into(), ..MessageDraft::default() },
+            MessageDraft { correlation_id: Some(text.as_str().into()), ..MessageDraft::default() },
+            MessageDraft { message_type: Some(text.as_str().into()), ..MessageDraft::default() },
+            MessageDraft { reply_to: Some(Destination::queue(&text)), ..MessageDraft::default() },
+            MessageDraft { original_destination: Some(Destination::topic(&text)), ..MessageDraft::default() },
+            MessageDraft { body: text.clone().into(), ..MessageDraft::default() },
+        ];
+        for draft in drafts {
+            let message = Message::new(draft);
+            assert_eq!((message.size(), message.content_bytes()), (bare + 10_000, 10_000), "{message:?}");
+        }
     }
 }

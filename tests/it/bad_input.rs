@@ -390,6 +390,26 @@ fn a_lenient_broker_keeps_the_connection() {
 }
 
 #[test]
+fn a_lenient_client_may_try_again_what_was_declined() {
+    let broker = Broker::start_with(Settings::new().option("stomp.lenient", "true"));
+    let mut client = Raw::connect_with(broker.address(), &[("client-id", "c")]);
+    let durably = |id| [("id", id), ("destination", "/topic/a"), ("activemq.subscriptionName", "d")];
+    client.confirmed("SUBSCRIBE", &durably("1"), b"");
+    client.send(encode("SUBSCRIBE", &durably("2"), b""));
+    assert!(client.expect("ERROR").header("message").contains("in use"));
+    client.confirmed("UNSUBSCRIBE", &[("id", "1")], b"");
+    client.confirmed("SUBSCRIBE", &durably("2"), b"");
+    client.confirmed("SEND", &[("destination", "/topic/a")], b"once more");
+    assert_eq!(client.expect("MESSAGE").text(), "once more");
+
+    client.confirmed("SUBSCRIBE", &[("id", "3"), ("destination", "/queue/a")], b"");
+    client.send(encode("UNSUBSCRIBE", &[("id", "3"), ("activemq.subscriptionName", "unknown")], b""));
+    client.expect("ERROR");
+    client.send(encode("SEND", &[("destination", "/queue/a")], b"still there"));
+    assert_eq!(client.expect("MESSAGE").text(), "still there");
+}
+
+#[test]
 fn wrong_passwords_are_refused() {
     let broker = Broker::start_with(Settings::new().user("ann", "right"));
     let connect = |login: &str, passcode: &str| {

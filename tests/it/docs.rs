@@ -1,6 +1,6 @@
 //! What the documents say exists.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
+use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
 use batonmq::cli::EXIT_CODES;
 
@@ -63,6 +63,35 @@ fn every_batonmq_command_in_the_documents_exists() {
             flags.for_each(|flag| assert!(help.contains(flag), "{document}: {line}: no {flag}"));
         }
     }
+}
+
+/// The rules that a text names: an `R` and digits, alone.
+fn rules(text: &str) -> BTreeSet<u32> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric());
+    words.filter_map(|word| word.strip_prefix('R')?.parse().ok()).collect()
+}
+
+fn rules_below(directory: &Path, rules_found: &mut BTreeSet<u32>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            rules_below(&path, rules_found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            rules_found.extend(rules(&fs::read_to_string(path).unwrap()));
+        }
+    }
+}
+
+#[test]
+fn architecture_tells_every_rule_that_the_code_names() {
+    let architecture = read("ARCHITECTURE.md");
+    let told = architecture.lines().filter_map(|line| line.strip_prefix("- **R")?.split("**").next()?.parse().ok());
+    let told = told.collect::<BTreeSet<u32>>();
+    let mut named = BTreeSet::new();
+    for below in ["src", "tests"] {
+        rules_below(&Path::new(env!("CARGO_MANIFEST_DIR")).join(below), &mut named);
+    }
+    assert!(named.is_subset(&told), "named in the code: {named:?}, told in ARCHITECTURE.md: {told:?}");
 }
 
 #[test]

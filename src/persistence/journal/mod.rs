@@ -46,7 +46,7 @@ use self::{
 use super::{CommitError, Committed, MessageReader, PersistenceAdapter, StoreError, StoreLimits, Window};
 use crate::types::{Batch, Catalog, DestinationId, Op, Priority, Sequence, Stored, Tenure};
 
-/// A message's body and properties together. Unit: bytes. So a record with one message is far below 2 GiB.
+/// A message's body, properties, texts and names together. Unit: bytes. So a record with one message is far below 2 GiB.
 const MESSAGE_BYTES_MAX: usize = 1 << 30;
 
 /// How many requests may wait for the journal's thread; the adapter sends one at a time, unless a future is dropped.

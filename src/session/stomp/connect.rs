@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::{Version, non_empty};
+use super::{Version, non_empty, unsupported};
 use crate::{
     broker::Refusal,
     codec::stomp::{Frame, FrameWriter, Headers, SUPPORTED_VERSIONS, Verb},
@@ -42,6 +42,7 @@ impl Hello {
                 "accept-version lists what the client speaks; nothing in it is spoken here.",
             ));
         };
+        unsupported::check_connect(headers)?;
         // 1.0 writes "login: <username>"; the decoder could not know the version yet.
         let value =
             |name| non_empty(headers, name).map(|value| if version == Version::V1_0 { value.trim() } else { value });

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use compact_str::CompactString;
 
-use super::{REQUEST_OVERHEAD_BYTES, unsupported};
+use super::{REQUEST_OVERHEAD_BYTES, claims::Claim, unsupported};
 use crate::{
     broker::{Command, Refusal, Request},
     codec::stomp::{FrameWriter, put_destination},
@@ -22,12 +22,19 @@ const KNOWN_MAX: usize = 1_024;
 pub(super) struct Names {
     own: OwnNames,
     known: HashMap<CompactString, Destination, foldhash::fast::RandomState>,
+    /// Whether the session lives on when a temporary destination of its own is declined.
+    lenient: bool,
 }
 
 impl Names {
     /// For the session of this name.
-    pub(super) fn new(session: &str) -> Self {
-        Self { own: OwnNames::new(session), known: HashMap::default() }
+    pub(super) fn new(session: &str, lenient: bool) -> Self {
+        Self { own: OwnNames::new(session), known: HashMap::default(), lenient }
+    }
+
+    /// Forgets all names: the next use of a temporary destination asks for it again.
+    pub(super) fn forget(&mut self) {
+        self.known.clear();
     }
 
     /// What `text` means. The first use of a temporary destination of this session's own makes it.
@@ -38,7 +45,8 @@ impl Names {
         let destination = self.parse(text)?;
         if self.own.owns(&destination) {
             let command = Command::CreateTemporary(destination.clone());
-            requests.push(Request { command, receipt: None, bytes: REQUEST_OVERHEAD_BYTES });
+            let receipt = self.lenient.then(|| Claim::Temporary.around(None));
+            requests.push(Request { command, receipt, bytes: REQUEST_OVERHEAD_BYTES });
         }
         if self.known.len() >= KNOWN_MAX {
             self.known.clear();

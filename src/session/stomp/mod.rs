@@ -3,9 +3,11 @@
 //! Owns a client's names for things: its subscription ids, its temporary destinations, its message-ids.
 //! Always true: a frame becomes its requests or one [`Command::Refuse`], never nothing; a header that would change what
 //! is delivered and that this version does not act on is refused by name.
-//! On failure: a strict session stops translating after the first refusal, so that nothing after an ERROR is done.
+//! On failure: a strict session stops translating after the first refusal, so that nothing after an ERROR is done. A
+//! lenient one forgets what the core declined (`claims.rs`), so that both have the same subscriptions.
 
 mod ack;
+mod claims;
 mod connect;
 mod destinations;
 mod render;
@@ -19,12 +21,12 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
+use self::{claims::Claim, destinations::Names, send::MessageIds, subscribe::Subscriptions};
 pub(super) use self::{
     connect::{HeartBeat, Hello, connected_frame},
     render::{Renderer, put_error},
     subscribers::Subscribers,
 };
-use self::{destinations::Names, send::MessageIds, subscribe::Subscriptions};
 use super::SessionOptions;
 use crate::{
     broker::{Command, Receipt, Refusal, Request},
@@ -71,12 +73,26 @@ impl Translator {
         Self {
             version: hello.version,
             client_id: hello.client_id.clone(),
-            names: Names::new(&prefix),
+            names: Names::new(&prefix, options.stomp.lenient),
             subscriptions: Subscriptions::new(subscribers),
             ids: MessageIds::new(&prefix),
             properties: BytesMut::new(),
             texts: Vec::new(),
             options,
+        }
+    }
+
+    /// Forgets what the core has declined since the last time. Before the frames of each read: a client that has seen
+    /// an ERROR may try again.
+    pub(super) fn forget_declined(&mut self) {
+        if !self.options.stomp.lenient {
+            return; // the session is over
+        }
+        for claim in self.subscriptions.take_declined() {
+            match claim {
+                Claim::Subscription(consumer) => self.subscriptions.remove(consumer),
+                Claim::Temporary => self.names.forget(),
+            }
         }
     }
 
@@ -92,6 +108,12 @@ impl Translator {
                 Flow::Continue
             }
             Ok(command) => {
+                let receipt = match &command {
+                    Command::Subscribe(subscribe) if self.options.stomp.lenient => {
+                        Some(Claim::Subscription(subscribe.consumer).around(receipt.as_ref()))
+                    }
+                    _ => receipt,
+                };
                 requests.push(Request { command, receipt, bytes });
                 if verb == Verb::Disconnect { Flow::Finished } else { Flow::Continue }
             }

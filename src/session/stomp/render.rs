@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::{
     ack::put_ack_id,
+    claims::Claim,
     destinations::OwnNames,
     subscribers::{Subscriber, Subscribers},
 };
@@ -53,19 +54,27 @@ impl Renderer {
         written: &mut Written,
     ) -> Option<CloseReason> {
         let subscribers = Arc::clone(&self.subscribers);
-        let known = subscribers.lock();
+        let mut known = subscribers.lock();
         while out.len() < CHUNK_BYTES {
             match waiting.next()? {
                 Outgoing::Delivery(delivery) => {
                     written.bytes += delivery.message.size();
-                    if let Some(subscriber) = known.get(&delivery.consumer) {
+                    if let Some(subscriber) = known.find(delivery.consumer) {
                         self.put_message(subscriber, &delivery, out);
                         note_last(written, &delivery);
                     }
                 }
-                Outgoing::Receipt(receipt) => put_receipt(out.buffer(), self.version, &receipt),
+                Outgoing::Receipt(receipt) => {
+                    if let (_, Some(receipt)) = Claim::unwrap(receipt) {
+                        put_receipt(out.buffer(), self.version, &receipt);
+                    }
+                }
                 Outgoing::Connected => out.buffer().append(&mut self.connected),
                 Outgoing::Error { refusal, receipt } => {
+                    let (claim, receipt) = receipt.map(Claim::unwrap).unwrap_or_default();
+                    if let Some(claim) = claim {
+                        known.decline(claim);
+                    }
                     put_error(out.buffer(), self.version, &refusal, receipt.as_deref());
                     self.refused = Some(refusal.message);
                 }

@@ -68,7 +68,7 @@ impl Translator {
         };
         let destination = self.names.resolve(name, requests)?;
         let reply_to = self.reply_to(&fields, requests);
-        let body_kind = body_kind(&fields, &frame)?;
+        let body_kind = self.body_kind(&fields, &frame)?;
         let persistent = fields.persistent.map_or_else(|| self.persistent_by_default(&destination), is_true);
         let priority = fields.priority.map(|value| number::<i64>("priority", value)).transpose()?;
         let timestamp = fields.timestamp.map(|value| number("timestamp", value)).transpose()?;
@@ -105,6 +105,29 @@ impl Translator {
             append_property(&mut self.properties, "reply-to", PropertyValue::Text(text));
         }
         resolved
+    }
+
+    /// What the body is: counted bodies are bytes, others text, unless `amq-msg-type` says otherwise, or `content-type`
+    /// does and the operator lets it.
+    ///
+    /// Always true: a message of text holds UTF-8. What is none and was not called text by `amq-msg-type` becomes a
+    /// message of bytes, so that it arrives as it was sent; what was called so is refused.
+    fn body_kind(&self, fields: &Fields<'_>, frame: &Frame<'_>) -> Result<BodyKind, Refusal> {
+        let is_utf8 = || std::str::from_utf8(frame.body.as_bytes()).is_ok();
+        let is_text = || !frame.counted || self.options.stomp.text_by_content_type && says_text(frame.headers);
+        match fields.body_kind {
+            None => Ok(if is_text() && is_utf8() { BodyKind::Text } else { BodyKind::Bytes }),
+            Some("bytes") => Ok(BodyKind::Bytes),
+            Some("text") if is_utf8() => Ok(BodyKind::Text),
+            Some("text") => Err(Refusal::new(
+                "The body of a text message is not valid UTF-8",
+                "Send it with amq-msg-type:bytes, or with content-length and without amq-msg-type.",
+            )),
+            Some(other) => Err(Refusal::new(
+                format!("Invalid amq-msg-type header: [{other}]"),
+                "amq-msg-type is text or bytes; other kinds of messages are not supported yet.",
+            )),
+        }
     }
 
     /// Moves what the message keeps into its own allocation: id, texts, properties, body. The properties are in
@@ -191,26 +214,10 @@ fn sort_headers<'a>(headers: Headers<'a>, properties: &mut BytesMut) -> Result<F
     Ok(fields)
 }
 
-/// What the body is: counted bodies are bytes, others text, unless `amq-msg-type` says otherwise.
-///
-/// Always true: a message of text holds UTF-8. A body without `content-length` that is none becomes a message of bytes,
-/// so that it arrives as it was sent; one that was called text expressly is refused.
-fn body_kind(fields: &Fields<'_>, frame: &Frame<'_>) -> Result<BodyKind, Refusal> {
-    let is_utf8 = || std::str::from_utf8(frame.body.as_bytes()).is_ok();
-    match fields.body_kind {
-        None if frame.counted => Ok(BodyKind::Bytes),
-        None => Ok(if is_utf8() { BodyKind::Text } else { BodyKind::Bytes }),
-        Some("bytes") => Ok(BodyKind::Bytes),
-        Some("text") if is_utf8() => Ok(BodyKind::Text),
-        Some("text") => Err(Refusal::new(
-            "The body of a text message is not valid UTF-8",
-            "Send it with amq-msg-type:bytes, or with content-length and without amq-msg-type.",
-        )),
-        Some(other) => Err(Refusal::new(
-            format!("Invalid amq-msg-type header: [{other}]"),
-            "amq-msg-type is text or bytes; other kinds of messages are not supported yet.",
-        )),
-    }
+/// Whether `content-type` is `text/…`.
+fn says_text(headers: Headers<'_>) -> bool {
+    let start = headers.find("content-type").and_then(|media_type| media_type.trim_start().get(..5));
+    start.is_some_and(|start| start.eq_ignore_ascii_case("text/"))
 }
 
 /// ActiveMQ's `expires` is a point in time, RabbitMQ's `expiration` a duration; both in milliseconds, 0 is never.

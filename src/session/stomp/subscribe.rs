@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, collections::HashMap, sync::Arc};
 
 use compact_str::CompactString;
 
-use super::{Translator, non_empty, number, subscribers::Subscriber, subscribers::Subscribers, unsupported};
+use super::{
+    Translator, claims::Claim, is_true, non_empty, number, subscribers::Subscriber, subscribers::Subscribers,
+    unsupported,
+};
 use crate::{
     broker::{AckMode, Command, Refusal, Request, Subscribe, Unsubscribe},
     codec::stomp::{Headers, Version},
@@ -22,6 +25,9 @@ const PREFETCH_MAX: u32 = 65_535;
 /// JMS' consumer priorities end here.
 const PRIORITY_MAX: u8 = 127;
 
+/// How RabbitMQ's clients ask for a durable subscription of the name that is its `id`.
+const DURABLE_FLAGS: [&str; 2] = ["durable", "persistent"];
+
 /// How clients spell the name of a durable subscription.
 const DURABLE_NAMES: [&str; 3] = ["activemq.subscriptionName", "durable-subscription-name", "durable-subscriber-name"];
 
@@ -30,6 +36,8 @@ const DURABLE_NAMES: [&str; 3] = ["activemq.subscriptionName", "durable-subscrip
 pub(super) struct Subscriptions {
     by_id: HashMap<CompactString, ConsumerNo, foldhash::fast::RandomState>,
     all: BTreeMap<ConsumerNo, Subscription>,
+    /// The next consumer's number. None is ever used again, whatever became of its consumer: what the engine still hears
+    /// of an earlier one (its deliveries are in the kernel) would settle the deliveries of a later one.
     next: u32,
     subscribers: Arc<Subscribers>,
 }
@@ -71,18 +79,26 @@ impl Subscriptions {
             .find_map(|(consumer, subscription)| (subscription.durable.as_ref() == Some(name)).then_some(*consumer))
     }
 
-    fn add(&mut self, subscription: Subscription, subscriber: Subscriber) -> ConsumerNo {
+    /// What the core declined since the last time.
+    pub(super) fn take_declined(&self) -> Vec<Claim> {
+        self.subscribers.take_declined()
+    }
+
+    fn add(&mut self, subscription: Subscription, subscriber: Subscriber) -> Result<ConsumerNo, Refusal> {
         let consumer = ConsumerNo(self.next);
-        self.next += 1;
+        self.next = self.next.checked_add(1).ok_or_else(|| {
+            let message = format!("A connection cannot subscribe more than {} times", u32::MAX);
+            Refusal::fatal(message, "Connect again.")
+        })?;
         if let Some(id) = &subscription.id {
             self.by_id.insert(id.clone(), consumer);
         }
         self.all.insert(consumer, subscription);
         self.subscribers.add(consumer, subscriber);
-        consumer
+        Ok(consumer)
     }
 
-    fn remove(&mut self, consumer: ConsumerNo) {
+    pub(super) fn remove(&mut self, consumer: ConsumerNo) {
         if let Some(id) = self.all.remove(&consumer).and_then(|subscription| subscription.id) {
             self.by_id.remove(&id);
         }
@@ -98,14 +114,16 @@ impl Translator {
             return Err(Refusal::new("Invalid empty or null Destination header", "SUBSCRIBE names a destination."));
         };
         unsupported::check_subscribe(headers)?;
-        unsupported::check_durable_flag(headers)?;
         let destination = self.names.resolve(written, requests)?;
         if !self.names.may_consume(&destination) {
             let message = format!("Cannot subscribe to the temporary destination [{written}] of another connection");
             return Err(Refusal::new(message, "Only the connection that made it may consume from it."));
         }
         let ack = ack_mode(headers)?;
-        let durable = self.durable_name(headers)?;
+        let durable = match self.durable_name(headers)? {
+            None => self.durable_by_flag(headers, id, destination.kind())?,
+            named => named,
+        };
         if durable.is_some() && destination.kind() != DestinationKind::Topic {
             let message = format!("Cannot durably subscribe to a Queue or temporary destination: [{written}]");
             return Err(Refusal::new(
@@ -119,7 +137,7 @@ impl Translator {
         let subscriber = Subscriber::new(self.version, id, written, with_ack);
         let subscription =
             Subscription { id: id.map(CompactString::from), destination: written.into(), durable: durable.clone() };
-        let consumer = self.subscriptions.add(subscription, subscriber);
+        let consumer = self.subscriptions.add(subscription, subscriber)?;
         Ok(Command::Subscribe(Subscribe { consumer, destination, ack, prefetch, priority, durable }))
     }
 
@@ -151,29 +169,91 @@ impl Translator {
         else {
             return Ok(None);
         };
+        self.owned_durable(name, header).map(Some)
+    }
+
+    /// RabbitMQ's way to a durable subscription. Of a queue it says what is so anyway.
+    fn durable_by_flag(
+        &self,
+        headers: Headers<'_>,
+        id: Option<&str>,
+        kind: DestinationKind,
+    ) -> Result<Option<Text>, Refusal> {
+        let Some(flag) = durable_flag(headers) else { return Ok(None) };
+        if headers.find("auto-delete").is_some_and(is_true) {
+            return Err(unsupported::header("auto-delete", "what is durable and ends with its consumer"));
+        }
+        match id {
+            _ if kind == DestinationKind::Queue => Ok(None),
+            Some(id) => self.owned_durable(id, flag).map(Some),
+            None => Err(Refusal::new(
+                "A durable subscription needs a name",
+                "Give it with activemq.subscriptionName, or as the subscription's id.",
+            )),
+        }
+    }
+
+    /// A durable subscription belongs to a client-id.
+    fn owned_durable(&self, name: &str, header: &str) -> Result<Text, Refusal> {
         if self.client_id.is_none() {
             let message = format!("The durable subscription [{name}] needs a client-id");
             return Err(Refusal::new(message, format!("Send the header client-id with CONNECT to use {header}.")));
         }
-        Ok(Some(Text::from(name)))
+        Ok(Text::from(name))
+    }
+
+    /// The durable subscription that an UNSUBSCRIBE deletes: the one named, or with RabbitMQ's flag the one behind the
+    /// id, live or not.
+    fn durable_to_delete(&self, headers: Headers<'_>) -> Result<Option<Text>, Refusal> {
+        let named = self.durable_name(headers)?;
+        let (Some(flag), Some(id), None) = (durable_flag(headers), non_empty(headers, "id"), &named) else {
+            return Ok(named);
+        };
+        match self.subscriptions.of_id(id).and_then(|consumer| self.subscriptions.all.get(&consumer)) {
+            Some(live) => Ok(live.durable.clone()),
+            None => self.owned_durable(id, flag).map(Some),
+        }
     }
 
     /// UNSUBSCRIBE. Plain, on a durable subscription, it only detaches; with its name it deletes it.
+    ///
+    /// Always true: what is removed here the core removes too, because it declines neither the end of a consumer that it
+    /// has nor the deletion of the durable subscription behind one.
     pub(super) fn unsubscribe(&mut self, headers: Headers<'_>) -> Result<Command, Refusal> {
-        let durable = self.durable_name(headers)?;
-        let consumer = match (non_empty(headers, "id"), non_empty(headers, "destination")) {
-            (Some(id), _) => self.subscriptions.of_id(id),
-            (None, Some(destination)) if durable.is_none() => self.subscriptions.of_destination(destination),
-            (None, _) => durable.as_ref().and_then(|name| self.subscriptions.of_durable(name)),
+        let durable = self.durable_to_delete(headers)?;
+        let of_id = non_empty(headers, "id").and_then(|id| self.subscriptions.of_id(id));
+        let consumer = match &durable {
+            None => self.plain_consumer(headers, of_id)?,
+            Some(name) => {
+                let of_durable = self.subscriptions.of_durable(name);
+                if of_id.is_some() && of_id != of_durable {
+                    return Err(Refusal::new(
+                        format!("The subscription of this id does not consume from the durable subscription [{name}]"),
+                        "Give the id of its subscription, or its name alone.",
+                    ));
+                }
+                of_durable
+            }
         };
-        if durable.is_none() && consumer.is_none() {
-            return Err(no_subscription(headers));
-        }
         if let Some(consumer) = consumer {
             self.subscriptions.remove(consumer);
         }
         Ok(Command::Unsubscribe(Unsubscribe { consumer, durable }))
     }
+
+    /// The consumer that an UNSUBSCRIBE without a durable subscription's name is about.
+    fn plain_consumer(&self, headers: Headers<'_>, of_id: Option<ConsumerNo>) -> Result<Option<ConsumerNo>, Refusal> {
+        let consumer = match (non_empty(headers, "id"), non_empty(headers, "destination")) {
+            (None, Some(destination)) => self.subscriptions.of_destination(destination),
+            _ => of_id,
+        };
+        if consumer.is_none() { Err(no_subscription(headers)) } else { Ok(consumer) }
+    }
+}
+
+/// The header by which RabbitMQ's clients say that a subscription is durable.
+fn durable_flag(headers: Headers<'_>) -> Option<&'static str> {
+    DURABLE_FLAGS.into_iter().find(|flag| headers.find(flag).is_some_and(is_true))
 }
 
 fn no_subscription(headers: Headers<'_>) -> Refusal {

@@ -1,11 +1,12 @@
-//! What the writing side must know of each subscription. The reading side adds and removes, the writing side looks up
-//! once a chunk; nobody waits under the lock.
+//! What the two sides of a session tell each other of its subscriptions. The reading side adds and removes, the writing
+//! side looks up, and notes what the core declined; nobody waits under the lock.
 
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use super::claims::Claim;
 use crate::{
     codec::stomp::{FrameWriter, Verb, Version},
     types::ConsumerNo,
@@ -15,9 +16,26 @@ use crate::{
 #[derive(Debug, Default)]
 pub(in crate::session) struct Subscribers(Mutex<Known>);
 
-/// A subscription that has ended is unknown at once: what is still on its way to it is not written, and the engine,
-/// which has not heard that it was, gives it to others.
-pub(super) type Known = HashMap<ConsumerNo, Subscriber, foldhash::fast::RandomState>;
+/// What is under the lock.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// A subscription that has ended is unknown at once: what is still on its way to it is not written, and the engine,
+    /// which has not heard that it was, gives it to others.
+    subscribers: HashMap<ConsumerNo, Subscriber, foldhash::fast::RandomState>,
+    /// For the reading side; bounded by what a session may have under way.
+    declined: Vec<Claim>,
+}
+
+impl Known {
+    pub(super) fn find(&self, consumer: ConsumerNo) -> Option<&Subscriber> {
+        self.subscribers.get(&consumer)
+    }
+
+    /// The core declined what the session took for granted.
+    pub(super) fn decline(&mut self, claim: Claim) {
+        self.declined.push(claim);
+    }
+}
 
 /// The beginning of each MESSAGE of one subscription.
 #[derive(Debug)]
@@ -43,11 +61,16 @@ impl Subscriber {
 
 impl Subscribers {
     pub(super) fn add(&self, consumer: ConsumerNo, subscriber: Subscriber) {
-        self.lock().insert(consumer, subscriber);
+        let before = self.lock().subscribers.insert(consumer, subscriber);
+        debug_assert!(before.is_none(), "a consumer's number is never used again");
     }
 
     pub(super) fn remove(&self, consumer: ConsumerNo) {
-        self.lock().remove(&consumer);
+        self.lock().subscribers.remove(&consumer);
+    }
+
+    pub(super) fn take_declined(&self) -> Vec<Claim> {
+        std::mem::take(&mut self.lock().declined)
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Known> {

@@ -48,6 +48,7 @@ impl Client {
     fn say(&mut self, frames: &str) -> Vec<Request> {
         self.decoder.room().put_slice(frames.replace('^', "\0").as_bytes());
         let mut requests = Vec::new();
+        self.translator.forget_declined();
         while let Some(frame) = self.decoder.next_frame().unwrap() {
             self.translator.translate(NOW, frame, &mut requests);
         }
@@ -222,6 +223,36 @@ fn content_length_makes_bytes_unless_told_otherwise() {
 }
 
 #[test]
+fn a_content_type_makes_text_if_the_operator_lets_it() {
+    let kind = |on: bool, headers: &str| {
+        let mut options = options();
+        options.stomp.text_by_content_type = on;
+        let mut client = Client::with(Version::V1_2, options, "", SessionId(1));
+        let message = client.sent(&format!("SEND\ndestination:/queue/a\ncontent-length:3\n{headers}\n\nabc^")).message;
+        assert_eq!(message.properties.iter().count(), 1, "content-type travels with it");
+        message.body_kind
+    };
+    assert_eq!(kind(false, "content-type:text/plain"), BodyKind::Bytes);
+    assert_eq!(kind(true, "content-type:text/plain"), BodyKind::Text);
+    assert_eq!(kind(true, "content-type:TEXT/html; charset=utf-8"), BodyKind::Text);
+    assert_eq!(kind(true, "content-type:text/plain\namq-msg-type:bytes"), BodyKind::Bytes);
+    for other in ["application/json", "text", "größe", ""] {
+        assert_eq!(kind(true, &format!("content-type:{other}")), BodyKind::Bytes, "{other}");
+    }
+    let mut options = options();
+    options.stomp.text_by_content_type = true;
+    let mut client = Client::with(Version::V1_2, options, "", SessionId(1));
+    client
+        .decoder
+        .room()
+        .put_slice(b"SEND\ndestination:/queue/a\ncontent-type:text/plain\ncontent-length:2\n\n\xff\xfe\0");
+    match client.command("") {
+        Command::Send(send) => assert_eq!(send.message.body_kind, BodyKind::Bytes, "text holds UTF-8"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn a_text_message_holds_utf8() {
     let mut client = Client::new(Version::V1_2);
     let mut say = |frame: &[u8]| {
@@ -353,6 +384,8 @@ fn names_with_a_meaning_that_is_not_there_yet_are_refused() {
         ("/topic/VirtualTopic.Orders", "virtual topics"),
         ("/queue/Consumer.A.VirtualTopic.Orders", "virtual topics"),
         ("/topic/ActiveMQ.Advisory.Connection", "advisory messages"),
+        ("/queue/ActiveMQ.Statistics.Broker", "statistics"),
+        ("/topic/ActiveMQ.Scheduler.Management", "scheduled delivery"),
     ] {
         for frame in [format!("SEND\ndestination:{name}\n\n^"), format!("SUBSCRIBE\nid:1\ndestination:{name}\n\n^")] {
             let refusal = client.refused(&frame);
@@ -467,7 +500,6 @@ fn headers_of_features_that_are_not_there_yet_are_refused_by_name() {
         "activemq.maximumPendingMessageLimit:10",
         "activemq.noRangeAcks:true",
         "activemq.subcriptionName:x",
-        "durable:true",
     ] {
         let refusal = client.refused(&format!("SUBSCRIBE\nid:1\ndestination:/queue/a\n{header}\n\n^"));
         assert!(refusal.message.contains(header.split(':').next().unwrap()), "{refusal}");
@@ -487,6 +519,23 @@ fn a_value_that_means_off_is_fine() {
         "SUBSCRIBE\nid:1\ndestination:/queue/a\nselector:\nbrowser:false\nactivemq.exclusive:FALSE\nno-local:false\n\
          activemq.retroactive:false\nactivemq.maximumPendingMessageLimit:0\nactivemq.dispatchAsync:true\ndurable:false\n\n^",
     );
+}
+
+#[test]
+fn what_holds_text_is_off_only_if_it_is_empty() {
+    let mut client = Client::new(Version::V1_2);
+    for value in ["false", "FALSE", "0", " "] {
+        for header in ["selector", "transformation"] {
+            let refusal = client.refused(&format!("SUBSCRIBE\nid:1\ndestination:/queue/a\n{header}:{value}\n\n^"));
+            assert!(refusal.message.contains(header), "{refusal}");
+        }
+        for header in ["AMQ_SCHEDULED_CRON", "transformation"] {
+            let refusal = client.refused(&format!("SEND\ndestination:/queue/a\n{header}:{value}\n\n^"));
+            assert!(refusal.message.contains(header), "{refusal}");
+        }
+    }
+    client.subscribed("SUBSCRIBE\nid:1\ndestination:/queue/a\nselector:\ntransformation:\n\n^");
+    client.sent("SEND\ndestination:/queue/a\nAMQ_SCHEDULED_CRON:\ntransformation:\n\n^");
 }
 
 // --- SUBSCRIBE, UNSUBSCRIBE
@@ -563,6 +612,43 @@ fn a_durable_subscription_needs_a_client_id_and_a_topic() {
         let subscribe = client.subscribed(&format!("SUBSCRIBE\nid:{id}\ndestination:/topic/a\n{header}:d{id}\n\n^"));
         assert_eq!(subscribe.durable.unwrap().as_str(), format!("d{id}"));
     }
+}
+
+#[test]
+fn a_durable_subscription_may_be_asked_for_in_rabbitmqs_words() {
+    let mut client = Client::new(Version::V1_2);
+    let mut durable = |headers: &str| {
+        let subscribe = client.subscribed(&format!("SUBSCRIBE\n{headers}\n\n^"));
+        subscribe.durable.map(|name| name.to_string())
+    };
+    assert_eq!(durable("id:1\ndestination:/topic/a\ndurable:true\nauto-delete:false").as_deref(), Some("1"));
+    assert_eq!(durable("id:2\ndestination:/topic/a\npersistent:true").as_deref(), Some("2"));
+    assert_eq!(durable("id:3\ndestination:/topic/a\ndurable:true\nactivemq.subscriptionName:d").as_deref(), Some("d"));
+    assert_eq!(durable("id:4\ndestination:/topic/a\ndurable:false"), None);
+    assert_eq!(durable("id:5\ndestination:/queue/a\ndurable:true"), None, "a queue is durable anyway");
+
+    let mut deleted = |headers: &str| match client.command(&format!("UNSUBSCRIBE\n{headers}\n\n^")) {
+        Command::Unsubscribe(Unsubscribe { consumer, durable }) => {
+            (consumer.map(|consumer| consumer.0), durable.map(|name| name.to_string()))
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(deleted("id:1"), (Some(1), None), "it only detaches");
+    assert_eq!(deleted("id:1\ndurable:true"), (None, Some("1".into())), "nobody consumes from it any more");
+    assert_eq!(deleted("id:2\ndurable:true"), (Some(2), Some("2".into())));
+    assert_eq!(deleted("id:3\ndurable:true"), (Some(3), Some("d".into())), "what its id stands for");
+    assert_eq!(deleted("id:5\ndurable:true"), (Some(5), None), "a queue's consumer has nothing durable");
+
+    let refusal = client.refused("SUBSCRIBE\nid:9\ndestination:/topic/a\ndurable:true\nauto-delete:true\n\n^");
+    assert!(refusal.message.contains("auto-delete"), "{refusal}");
+    let temporary = client.say("SUBSCRIBE\nid:9\ndestination:/temp-topic/a\ndurable:true\n\n^").pop().unwrap().command;
+    assert!(matches!(&temporary, Command::Refuse(refusal) if refusal.message.contains("Cannot durably subscribe")));
+    let mut nobody = Client::with(Version::V1_2, options(), "", SessionId(1));
+    let refusal = nobody.refused("SUBSCRIBE\nid:1\ndestination:/topic/a\ndurable:true\n\n^");
+    assert!(refusal.message.contains("client-id"), "{refusal}");
+    let mut old = Client::with(Version::V1_0, options(), "\nclient-id:billing", SessionId(1));
+    let refusal = old.refused("SUBSCRIBE\ndestination:/topic/a\ndurable:true\n\n^");
+    assert!(refusal.message.contains("needs a name"), "{refusal}");
 }
 
 #[test]
@@ -686,6 +772,88 @@ fn after_a_refusal_a_strict_session_looks_at_nothing_more() {
     }
 }
 
+/// A lenient session.
+fn lenient() -> Client {
+    let mut options = options();
+    options.stomp.lenient = true;
+    Client::with(Version::V1_2, options, "\nclient-id:billing", SessionId(7))
+}
+
+/// The core's answer to a request that it declines.
+fn declined(request: Request) -> Outgoing {
+    Outgoing::Error { refusal: Refusal::new("The maximum", "Less."), receipt: request.receipt }
+}
+
+#[test]
+fn a_subscription_that_the_core_declined_may_be_tried_again() {
+    let mut client = lenient();
+    for receipt in ["", "receipt:r\n"] {
+        let subscribe = format!("SUBSCRIBE\nid:1\ndestination:/queue/a\n{receipt}\n^");
+        let first = client.say(&subscribe).remove(0);
+        let Command::Subscribe(Subscribe { consumer: first_consumer, .. }) = first.command else { panic!("{first:?}") };
+        let refusal = client.refused("SUBSCRIBE\nid:1\ndestination:/queue/b\n\n^");
+        assert!(refusal.message.contains("[1]"), "nothing is declined yet");
+        let seen = client.render([declined(first)]);
+        let wanted = if receipt.is_empty() { "" } else { "receipt-id:r\n" };
+        assert_eq!(seen, format!("ERROR\nmessage:The maximum\ncontent-type:text/plain\n{wanted}\nLess.^"));
+        assert_eq!(client.refused("UNSUBSCRIBE\nid:1\n\n^").message, "No subscription matched.");
+
+        let again = client.say(&subscribe).remove(0);
+        let Command::Subscribe(Subscribe { consumer, .. }) = again.command else { panic!("{again:?}") };
+        assert_ne!(consumer, first_consumer, "a consumer's number is not used again");
+        let seen = client.render(again.receipt.map(Outgoing::Receipt));
+        assert_eq!(seen, if receipt.is_empty() { "" } else { "RECEIPT\nreceipt-id:r\n\n^" });
+        let seen = client.render([Outgoing::Delivery(delivery(consumer.0, 1, draft()))]);
+        assert!(seen.contains("\nsubscription:1\n"), "{seen}");
+        client.command("UNSUBSCRIBE\nid:1\n\n^");
+    }
+}
+
+#[test]
+fn a_late_no_of_the_core_leaves_a_later_subscription_alone() {
+    let mut client = lenient();
+    let first = client.say("SUBSCRIBE\nid:1\ndestination:/queue/a\n\n^").remove(0);
+    client.command("UNSUBSCRIBE\nid:1\n\n^");
+    let second = client.subscribed("SUBSCRIBE\nid:1\ndestination:/queue/a\n\n^").consumer;
+    client.render([declined(first)]);
+    assert!(client.refused("SUBSCRIBE\nid:1\ndestination:/queue/b\n\n^").message.contains("[1]"));
+    let seen = client.render([Outgoing::Delivery(delivery(second.0, 1, draft()))]);
+    assert!(seen.contains("\nsubscription:1\n"), "{seen}");
+}
+
+#[test]
+fn a_temporary_destination_that_the_core_declined_is_asked_for_again() {
+    let mut client = lenient();
+    let request = "SEND\ndestination:/queue/service\nreply-to:/temp-queue/x\n\n?^";
+    let made = client.say(request).remove(0);
+    assert!(matches!(made.command, Command::CreateTemporary(_)), "{made:?}");
+    assert_eq!(client.say(request).len(), 1);
+    assert!(!client.render([declined(made)]).contains("receipt-id"));
+    let again = client.say(request).remove(0);
+    assert!(matches!(again.command, Command::CreateTemporary(_)), "{again:?}");
+    assert_eq!(client.render(again.receipt.map(Outgoing::Receipt)), "");
+}
+
+#[test]
+fn an_unsubscribe_that_does_not_fit_together_changes_nothing() {
+    let mut client = lenient();
+    let plain = client.subscribed("SUBSCRIBE\nid:1\ndestination:/queue/a\n\n^").consumer;
+    let durable = client.subscribed("SUBSCRIBE\nid:2\ndestination:/topic/a\nactivemq.subscriptionName:d\n\n^").consumer;
+    for (id, name) in [("1", "gone"), ("1", "d"), ("2", "gone")] {
+        let refusal = client.refused(&format!("UNSUBSCRIBE\nid:{id}\nactivemq.subscriptionName:{name}\n\n^"));
+        assert!(refusal.message.contains(&format!("[{name}]")), "{refusal}");
+    }
+    let deliveries = [plain, durable].map(|consumer| Outgoing::Delivery(delivery(consumer.0, 1, draft())));
+    let (_, written) = client.render_and_count(deliveries);
+    assert_eq!(written.last.len(), 2, "both are still there");
+    match client.command("UNSUBSCRIBE\nid:gone\nactivemq.subscriptionName:d\n\n^") {
+        Command::Unsubscribe(unsubscribe) => {
+            assert_eq!(unsubscribe.consumer, Some(durable), "it ends with its consumer")
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn nothing_follows_a_disconnect() {
     let mut client = Client::new(Version::V1_2);
@@ -752,6 +920,18 @@ fn in_1_0_a_login_may_follow_a_space() {
     let new = hello("CONNECT\naccept-version:1.2\npasscode: secret\n\n^", Duration::ZERO).unwrap();
     assert_eq!(new.passcode.0, " secret");
     assert!(!format!("{new:?}").contains("secret"));
+}
+
+#[test]
+fn an_option_of_a_connection_that_is_not_there_is_refused_by_name() {
+    for header in ["activemq.prefetchSize:1", "activemq.clientId:billing", "activemq.anything:true"] {
+        let refusal = hello(&format!("CONNECT\n{header}\n\n^"), Duration::ZERO).unwrap_err();
+        assert!(refusal.message.contains(header.split(':').next().unwrap()), "{refusal}");
+        assert!(refusal.fatal);
+    }
+    for header in ["activemq.faultTolerant:true", "activemq.clientMaster:true", "activemq.anything:false"] {
+        hello(&format!("CONNECT\n{header}\n\n^"), Duration::ZERO).unwrap();
+    }
 }
 
 // --- MESSAGE, RECEIPT, ERROR

@@ -1,6 +1,5 @@
 //! What ActiveMQ knows and this version does not: refused by name, because ignoring it would change what is delivered.
 
-use super::is_true;
 use crate::{broker::Refusal, codec::stomp::Headers};
 
 /// A refusal that names a header and what it stands for.
@@ -19,12 +18,33 @@ pub(super) fn destination(name: &str, feature: &str) -> Refusal {
     )
 }
 
+/// Refuses a CONNECT with an option of ActiveMQ's that this version would have to ignore.
+pub(super) fn check_connect(headers: Headers<'_>) -> Result<(), Refusal> {
+    for (name, value) in headers.iter().filter(|(name, _)| name.starts_with("activemq.")) {
+        let feature = match name {
+            // What a client tells of itself; nothing is delivered otherwise for it.
+            "activemq.clientMaster"
+            | "activemq.faultTolerant"
+            | "activemq.failoverReconnect"
+            | "activemq.manageable"
+            | "activemq.clientIp" => continue,
+            "activemq.clientId" => "its name is client-id",
+            _ => "an option of ActiveMQ's connections",
+        };
+        if !means_off(value) {
+            return Err(Refusal { fatal: true, ..header(name, feature) });
+        }
+    }
+    Ok(())
+}
+
 /// What a SEND's header asks for, if it is one of these and asks for anything.
 pub(super) fn feature_of_send(name: &str, value: &str) -> Option<&'static str> {
     let (feature, off) = match name {
         "JMSXGroupID" | "JMSXGroupSeq" => ("message groups", value.is_empty()),
         "dedup-id" | "_AMQ_DUPL_ID" => ("duplicate detection", value.is_empty()),
         "transformation" => ("transformation of bodies", value.is_empty()),
+        "AMQ_SCHEDULED_CRON" => ("scheduled delivery", value.is_empty()),
         _ if name.starts_with("AMQ_SCHEDULED_") => ("scheduled delivery", means_off(value)),
         _ => return None,
     };
@@ -35,7 +55,9 @@ pub(super) fn feature_of_send(name: &str, value: &str) -> Option<&'static str> {
 pub(super) fn check_subscribe(headers: Headers<'_>) -> Result<(), Refusal> {
     for (name, value) in headers.iter() {
         let Some(feature) = feature_of_subscribe(name) else { continue };
-        if !means_off(value) {
+        // These hold text, and `FALSE` is a selector: one that nothing matches.
+        let off = if matches!(name, "selector" | "transformation") { value.is_empty() } else { means_off(value) };
+        if !off {
             return Err(header(name, feature));
         }
     }
@@ -59,7 +81,7 @@ fn feature_of_subscribe(name: &str) -> Option<&'static str> {
     })
 }
 
-/// A value that asks for nothing.
+/// A number or a switch that asks for nothing.
 fn means_off(value: &str) -> bool {
     let value = value.trim();
     value.is_empty() || value == "0" || value.eq_ignore_ascii_case("false")
@@ -100,13 +122,8 @@ pub(super) fn check_name(text: &str, name: &str, is_topic: bool) -> Result<(), R
     if name.starts_with("ActiveMQ.Statistics.") {
         return refuse("statistics");
     }
-    Ok(())
-}
-
-/// RabbitMQ's spelling of a durable subscription, which names it by the subscription's id.
-pub(super) fn check_durable_flag(headers: Headers<'_>) -> Result<(), Refusal> {
-    match headers.find("durable") {
-        Some(value) if is_true(value) => Err(header("durable", "name the subscription with activemq.subscriptionName")),
-        _ => Ok(()),
+    if name.starts_with("ActiveMQ.Scheduler.") {
+        return refuse("scheduled delivery");
     }
+    Ok(())
 }

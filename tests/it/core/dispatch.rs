@@ -68,7 +68,7 @@ fn a_full_outbox_pauses_its_session_and_no_other() {
     let mut table = Table::new();
     let (producer, slow, quick) = (table.connect(), table.connect(), table.connect());
     table.subscribe(slow, 1, "orders", AckMode::Individual, 100);
-    let large = |id: &str| MessageDraft { body: vec![0; 1 << 20].into(), ..draft(id) };
+    let large = |id: &str| MessageDraft { body: vec![0; (1 << 20) - id.len()].into(), ..draft(id) };
     for id in ["1", "2", "3", "4", "5", "6"] {
         table.send_to(producer, &Destination::queue("orders"), large(id)).unwrap();
     }

@@ -190,8 +190,10 @@ fn operations_and_bytes_of_a_transaction_are_limited() {
 fn a_message_that_the_store_could_not_hold_is_refused_at_the_door() {
     let mut table = Table::with(CoreOptions { message_bytes_max: 100, ..options() });
     let session = table.connect();
-    let sized = |bytes: usize| MessageDraft { body: vec![0; bytes].into(), ..draft("a") };
+    let sized = |bytes: usize| MessageDraft { body: vec![0; bytes - "a".len()].into(), ..draft("a") };
     table.send_to(session, &Destination::queue("orders"), sized(100)).unwrap();
+    let with_texts = MessageDraft { correlation_id: Some("c".into()), ..sized(100) };
+    refused(table.send_to(session, &Destination::queue("orders"), with_texts)).unwrap_err();
     refused(table.send_to(session, &Destination::queue("orders"), sized(101))).unwrap_err();
     begin(&mut table, session, "t").unwrap();
     table.send_to_in(session, "t", &Destination::queue("orders"), sized(101)).unwrap_err();

@@ -185,7 +185,8 @@ fn small_backlog() -> CoreOptions {
 
 /// A message that counts `bytes`.
 fn sized(id: &str, bytes: usize) -> MessageDraft {
-    let message = MessageDraft { body: vec![0; bytes - 256].into(), ..draft(id) };
+    let empty = batonmq::types::Message::new(MessageDraft { body: Default::default(), ..draft(id) }).size();
+    let message = MessageDraft { body: vec![0; bytes - empty].into(), ..draft(id) };
     assert_eq!(batonmq::types::Message::new(message.clone()).size(), bytes);
     message
 }

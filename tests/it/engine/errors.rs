@@ -3,7 +3,7 @@
 use batonmq::{broker::CloseReason, types::Destination};
 
 use super::{
-    broker::{Broker, ack, asking, begin, commit, send, send_in, subscribe},
+    broker::{Broker, ack, asking, begin, commit, nack, send, send_in, subscribe},
     store::{Reply, Store},
 };
 
@@ -35,6 +35,39 @@ async fn r12_a_batch_that_was_not_done_is_repeated_first() {
     producer.submit([asking("b", send("q", "b"))]).await;
     producer.gets_receipts(&["a", "b"]).await;
     assert_eq!(store.raises().len(), 1);
+    broker.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r10_a_store_that_only_asks_to_try_again_ends_the_term() {
+    let store = Store::default();
+    let mut broker = Broker::start(&store).await;
+    let mut producer = broker.client().await;
+    store.will_say(std::iter::repeat_n(Reply::Again, 10_000));
+    producer.submit([asking("a", send("q", "a"))]).await;
+    assert!(broker.ended().await.is_err());
+    producer.is_closed(CloseReason::Stopping).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r2_who_acks_a_dead_letter_waits_for_what_it_came_from() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let (mut producer, mut consumer, mut clerk) =
+        (broker.client().await, broker.client().await, broker.client().await);
+    producer.submit([asking("a", send("q", "a"))]).await;
+    producer.gets_receipts(&["a"]).await;
+    consumer.subscribe(1, "q").await;
+    clerk.subscribe(1, "ActiveMQ.DLQ").await;
+    let rejected = consumer.gets("a").await;
+    broker.keep_busy(&store).await;
+    consumer.submit([nack(&rejected)]).await;
+    let dead = clerk.gets("a").await;
+    clerk.submit([asking("done", ack(&dead))]).await;
+    clerk.gets_nothing().await;
+    store.let_go();
+    clerk.gets_receipts(&["done"]).await;
+    store.keeps(&[]).await;
     broker.crash().await;
 }
 

@@ -26,6 +26,20 @@ async fn a_polite_stop_writes_all_that_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stop_does_not_wait_for_ever_for_room_in_a_full_store() {
+    let store = Store::default();
+    let mut broker = Broker::start(&store).await;
+    let mut producer = broker.client().await;
+    store.set_full(true);
+    producer.submit([asking("sent", send("q", "m"))]).await;
+    producer.gets_nothing().await;
+    broker.stop.cancel();
+    broker.ended().await.unwrap();
+    producer.is_closed(CloseReason::Stopping).await;
+    assert_eq!(store.ids(), [""; 0], "nobody was told that it is safe");
+}
+
+#[tokio::test(start_paused = true)]
 async fn r4_a_goodbye_is_answered_after_everything_before_it() {
     let store = Store::default();
     let broker = Broker::start(&store).await;
