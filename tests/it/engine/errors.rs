@@ -53,8 +53,7 @@ async fn r10_a_store_that_only_asks_to_try_again_ends_the_term() {
 async fn r2_who_acks_a_dead_letter_waits_for_what_it_came_from() {
     let store = Store::default();
     let broker = Broker::start(&store).await;
-    let (mut producer, mut consumer, mut clerk) =
-        (broker.client().await, broker.client().await, broker.client().await);
+    let (mut producer, mut consumer, mut clerk) = (broker.client().await, broker.client().await, broker.client().await);
     producer.submit([asking("a", send("q", "a"))]).await;
     producer.gets_receipts(&["a"]).await;
     consumer.subscribe(1, "q").await;
