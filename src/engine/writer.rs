@@ -342,3 +342,134 @@ impl Writer {
 fn over(why: &str) -> Resolved {
     Resolved { over: Some(why.to_owned()), ..Resolved::default() }
 }
+
+#[cfg(test)]
+mod tests {
+    use smallvec::smallvec;
+
+    use super::*;
+    use crate::types::{DestinationId, Held, Holder, Message, MessageDraft, Op, Sequence, Stored};
+
+    const NOW: Timestamp = Timestamp(1_000);
+
+    fn writer() -> Writer {
+        Writer::new(tenure(4, 7))
+    }
+
+    fn tenure(term: u32, token: u64) -> Tenure {
+        Tenure { term: Term(term), token: FencingToken(token) }
+    }
+
+    /// A message for which somebody waits.
+    fn sent(writer: &mut Writer, term: u32, counter: u64) {
+        let stored = Stored {
+            sequence: Sequence::new(Term(term), counter),
+            destination: DestinationId(1),
+            holders: [Held::fresh(Holder::Queue(DestinationId(1)))].into_iter().collect(),
+            message: Arc::new(Message::new(MessageDraft::default())),
+        };
+        writer.open.push(Unit::new(smallvec![Op::Insert(stored)], None, NOW));
+        writer.open.make_eager();
+    }
+
+    /// The batch that is asked for now.
+    fn committing(writer: &mut Writer) -> Arc<Batch> {
+        match writer.next_request(NOW) {
+            Some((StoreRequest::Commit(batch), _)) => batch,
+            other => panic!("{other:?} instead of a batch"),
+        }
+    }
+
+    /// The tenure that is asked for now; the open batch stays open.
+    fn raising(writer: &mut Writer, now: Timestamp) -> Tenure {
+        match writer.next_request(now) {
+            Some((StoreRequest::Raise(tenure), false)) => tenure,
+            other => panic!("{other:?} instead of a raise"),
+        }
+    }
+
+    fn committed(writer: &mut Writer) -> Resolved {
+        writer.answered(NOW, StoreReply::Committed(Ok(Committed::default())))
+    }
+
+    fn unknown(writer: &mut Writer) -> Resolved {
+        let source = "the connection died".into();
+        writer.answered(NOW, StoreReply::Committed(Err(CommitError::Unknown { source })))
+    }
+
+    fn raised(writer: &mut Writer) -> Option<Term> {
+        let resolved = writer.answered(NOW, StoreReply::Raised(Ok(())));
+        assert_eq!(resolved.over, None);
+        resolved.entered
+    }
+
+    #[test]
+    fn r17_a_term_that_is_wanted_is_raised_between_two_batches_and_entered() {
+        let mut writer = writer();
+        sent(&mut writer, 4, 1);
+        let first = committing(&mut writer);
+        writer.want_term();
+        sent(&mut writer, 4, 2);
+        assert!(writer.next_request(NOW).is_none(), "R12: one request at a time");
+        assert!(committed(&mut writer).done.is_some());
+        assert_eq!(raising(&mut writer, NOW), tenure(5, 8), "before the batch that is open");
+        writer.want_term(); // every message asks for it until it is there
+        assert_eq!(raised(&mut writer), Some(Term(5)));
+        let second = committing(&mut writer);
+        assert_eq!((first.number, second.number), (BatchNumber(1), BatchNumber(2)), "nothing is cut or left out");
+        assert_eq!(committed(&mut writer).entered, None, "once");
+        assert!(writer.is_idle());
+    }
+
+    #[test]
+    fn r17_the_next_term_is_above_the_one_that_was_raised() {
+        let mut writer = writer();
+        for term in 5..8 {
+            assert!(writer.is_idle());
+            writer.want_term();
+            assert!(!writer.is_idle(), "a stop waits for it");
+            assert_eq!(raising(&mut writer, NOW).term, Term(term));
+            assert_eq!(raised(&mut writer), Some(Term(term)));
+        }
+    }
+
+    #[test]
+    fn r17_a_term_is_entered_only_when_the_store_has_it() {
+        let mut writer = writer();
+        writer.want_term();
+        assert_eq!(raising(&mut writer, NOW), tenure(5, 8));
+        let failed = writer.answered(NOW, StoreReply::Raised(Err(StoreError::Closed)));
+        assert_eq!((failed.entered, failed.over), (None, None));
+        assert!(writer.next_request(NOW).is_none(), "not at once");
+        let later = NOW.after(RAISE_RETRY);
+        assert_eq!(writer.next_deadline(), Some(later));
+        assert_eq!(raising(&mut writer, later), tenure(5, 9), "R11: a token above every one that was asked for");
+        assert_eq!(raised(&mut writer), Some(Term(5)));
+    }
+
+    #[test]
+    fn r17_a_raise_after_an_unknown_outcome_stays_in_the_term_and_repeats_the_batch() {
+        let mut writer = writer();
+        sent(&mut writer, 4, 1);
+        let batch = committing(&mut writer);
+        assert!(unknown(&mut writer).done.is_none());
+        writer.want_term();
+        assert_eq!(raising(&mut writer, NOW), tenure(4, 8));
+        assert_eq!(raised(&mut writer), None);
+        assert_eq!(committing(&mut writer), batch, "R12");
+        committed(&mut writer);
+        writer.want_term(); // the next message asks again
+        assert_eq!(raising(&mut writer, NOW), tenure(5, 9));
+        assert_eq!(raised(&mut writer), Some(Term(5)));
+    }
+
+    #[test]
+    fn r17_who_is_deposed_enters_no_term() {
+        let mut writer = writer();
+        writer.want_term();
+        raising(&mut writer, NOW);
+        let deposed = writer.answered(NOW, StoreReply::Raised(Err(StoreError::Deposed)));
+        assert_eq!(deposed.entered, None);
+        assert!(deposed.over.is_some());
+    }
+}

@@ -17,14 +17,3 @@ pub fn raise_open_files_limit() -> Option<u64> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_soft_limit_becomes_the_hard_one() {
-        let limit = raise_open_files_limit();
-        assert_eq!(limit, getrlimit(Resource::Nofile).maximum);
-    }
-}

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 
 use batonmq::codec::stomp::{DecodeError, DecodeLimits, Decoder, FrameWriter, Sender, Verb, Version};
 use bytes::BufMut;
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::RngSeed};
 
 /// A frame that owns what it says.
 #[derive(Clone, Debug, PartialEq)]
@@ -257,7 +257,15 @@ fn broker_frame() -> impl Strategy<Value = (Version, Vec<(String, String)>, Vec<
     })
 }
 
+/// `BATONMQ_SEED` repeats the cases; there are as many as without it.
+fn seeded() -> ProptestConfig {
+    let seed = std::env::var("BATONMQ_SEED").ok().map(|seed| seed.parse().expect("BATONMQ_SEED is a number"));
+    ProptestConfig { rng_seed: seed.map_or(RngSeed::Random, RngSeed::Fixed), ..ProptestConfig::default() }
+}
+
 proptest! {
+    #![proptest_config(seeded())]
+
     #[test]
     fn what_is_encoded_is_decoded_again((version, headers, body, counted) in broker_frame()) {
         let counted = counted || body.contains(&0);

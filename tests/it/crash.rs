@@ -26,7 +26,7 @@ fn the_main_job_stomp_py_loses_nothing_and_gets_nothing_twice() {
         let mut producer = Script::python("produce.py", broker.address(), &["--version", version]);
         let mut story = Vec::new();
         while (story.len() as u64) < moment {
-            story.extend(producer.line());
+            story.push(producer.line().expect("it goes on until the broker is gone"));
         }
         broker.kill_9();
         story.extend(producer.finish());
@@ -35,7 +35,9 @@ fn the_main_job_stomp_py_loses_nothing_and_gets_nothing_twice() {
         let found = Script::python("drain.py", broker.address(), &["--version", version]).finish();
 
         let told = |what: &str| numbers(&story, what);
-        let (confirmed, received, acked) = (told("confirmed"), told("received"), told("acked"));
+        let (confirmed, received) = (told("confirmed"), told("received"));
+        // An ACK may have arrived from the moment it is sent.
+        let (ack_sent, acked) = (told("acking"), told("acked"));
         println!("{} confirmed, {} received, {} acked", confirmed.len(), received.len(), acked.len());
         let order: Vec<u64> = found.iter().map(|line| line.split(' ').nth(1).unwrap().parse().unwrap()).collect();
         assert!(order.is_sorted_by(|one, next| one < next), "in order, each once: {order:?}");
@@ -44,8 +46,8 @@ fn the_main_job_stomp_py_loses_nothing_and_gets_nothing_twice() {
         for number in &acked {
             assert!(!found.contains_key(number), "{number} was acknowledged, and that confirmed, but came back");
         }
-        for number in confirmed.difference(&received) {
-            assert!(found.contains_key(number), "{number} was confirmed and never received, but is lost");
+        for number in confirmed.difference(&ack_sent) {
+            assert!(found.contains_key(number), "{number} was confirmed and not acknowledged, but is lost");
         }
         for (number, redelivered) in &found {
             assert!(*redelivered || !received.contains(number), "{number} came before, and is not marked");
@@ -299,7 +301,7 @@ fn r5_a_transaction_over_ack_and_send_moves_each_message_once() {
     let mut broker = Broker::start();
     let mut moved = BTreeSet::new();
     for round in 0..ROUNDS {
-        let moment = seed.range(1, COUNT);
+        let moment = seed.range(1, COUNT); // it comes: at least COUNT are there to be moved, whatever was moved before
         println!("round {round}: killed after {moment} commits");
         let mut producer = Raw::connect(broker.address());
         for number in 0..COUNT {
@@ -427,6 +429,28 @@ fn r9_a_delivery_count_survives() {
     let dead = drain(broker.address(), "/queue/ActiveMQ.DLQ");
     assert_eq!(dead.len(), 1, "{dead:?}");
     assert_eq!(dead[0].header("message-id"), first.header("message-id"));
+}
+
+#[test]
+fn r17_the_term_rises_at_each_start() {
+    let mut broker = Broker::start();
+    let mut terms = Vec::new();
+    for start in 0..4 {
+        let line = broker.logged("this broker is the master");
+        let term = line.split("term=").nth(1).unwrap().split(' ').next().unwrap();
+        terms.push(term.parse::<u32>().unwrap());
+        // Whether or not something is written, and however it ends.
+        match start {
+            0 => broker.kill_9(),
+            1 => drop(broker.sigterm()),
+            _ => {
+                Raw::connect(broker.address()).publish("/queue/a", "m");
+                broker.kill_9();
+            }
+        }
+        broker.restart();
+    }
+    assert!(terms.is_sorted_by(|one, next| one < next), "{terms:?}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod core;
 mod crash;
 mod docs;
 mod engine;
+mod full;
 mod harness;
 mod layering;
 mod own_messages;

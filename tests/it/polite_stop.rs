@@ -1,8 +1,8 @@
-//! SIGTERM: the broker ends well and soon, and what it confirmed is there afterwards.
+//! SIGTERM: the broker ends well and soon, and what it confirmed is there afterwards, however it ends.
 
 use std::thread;
 
-use crate::harness::{Broker, Raw, encode};
+use crate::harness::{Broker, Raw, Settings, encode};
 
 #[test]
 fn what_was_confirmed_is_there_after_sigterm() {
@@ -82,4 +82,79 @@ fn sigterm_under_load_confirms_no_more_than_it_keeps() {
 fn sigterm_of_an_idle_broker_ends_well() {
     let mut broker = Broker::start();
     broker.sigterm();
+}
+
+#[test]
+fn a_second_signal_ends_a_stop_at_once() {
+    let mut broker = Broker::start();
+    let mut client = Raw::connect(broker.address());
+    client.publish("/queue/kept", "m");
+    // Frozen, so that both are there when it looks. The client stays, and so a polite stop would wait for it.
+    broker.freeze();
+    broker.ask_to_stop();
+    broker.sigint();
+    broker.thaw();
+    let (status, said) = broker.ended();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("a second signal stops at once"), "it was told before: {said}");
+    assert!(said.contains("batonmq: stopped at once by a second signal; what was confirmed is safe"), "{said}");
+    assert!(!said.contains("took longer"), "{said}");
+
+    broker.restart();
+    let mut client = Raw::connect(broker.address());
+    client.subscribe("/queue/kept", "auto", &[]);
+    assert_eq!(client.expect("MESSAGE").text(), "m");
+}
+
+/// Megabytes are on their way to the disk when a millisecond is all that there is.
+#[test]
+fn a_stop_that_takes_longer_than_it_may_is_cut_short_and_says_so() {
+    let mut broker = Broker::start_with(Settings::new().option("stop_timeout", "\"1ms\""));
+    let mut body = vec![b'x'; 1 << 20];
+    for _ in 0..20 {
+        let address = broker.address();
+        let (tell, told) = std::sync::mpsc::channel();
+        let producer = thread::spawn(move || {
+            let Raw { mut reader, mut writer } = Raw::connect(address);
+            let sender = thread::spawn(move || {
+                for number in 0_u32.. {
+                    let number = number.to_string();
+                    let headers = [("destination", "/queue/load"), ("persistent", "true"), ("receipt", &number)];
+                    if writer.send(encode("SEND", &headers, &body)).is_err() {
+                        return body;
+                    }
+                }
+                unreachable!("the broker stops before");
+            });
+            while let Ok(Some(_)) = reader.next() {
+                tell.send(()).unwrap();
+            }
+            sender.join().unwrap()
+        });
+        for _ in 0..5 {
+            told.recv().unwrap();
+        }
+        broker.ask_to_stop();
+        let (status, said) = broker.ended();
+        body = producer.join().unwrap();
+        let confirmed = 5 + told.iter().count();
+
+        broker.restart();
+        let mut client = Raw::connect(address);
+        client.subscribe("/queue/load", "client-individual", &[("activemq.prefetchSize", "1")]);
+        for _ in 0..confirmed {
+            let message = client.expect("MESSAGE");
+            client.ack(&message);
+        }
+        client.confirmed("UNSUBSCRIBE", &[("id", "1")], b"");
+        drop(client);
+        if status.code() == Some(1) {
+            assert!(said.contains("batonmq: the stop took longer than stop_timeout: still running"), "{said}");
+            assert!(said.contains("what was confirmed is safe; raise stop_timeout"), "{said}");
+            return;
+        }
+        assert_eq!(status.code(), Some(0), "{said}");
+        println!("it was faster than a millisecond; once more");
+    }
+    panic!("no stop takes longer than a millisecond");
 }

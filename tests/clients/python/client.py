@@ -15,6 +15,8 @@ import stomp
 
 PATIENCE = 60.0
 
+_voice = threading.Lock()
+
 CONNECTIONS = {"1.0": stomp.StompConnection10, "1.1": stomp.StompConnection11, "1.2": stomp.StompConnection12}
 
 # What stomp.py raises when it sends and the connection is gone; the second if it goes in that very moment.
@@ -209,7 +211,8 @@ def equal(found, expected):
 
 def say(line):
     """Tells the test that started this."""
-    print(line, flush=True)
+    with _voice:  # scenarios and listeners have threads of their own
+        print(line, flush=True)
 
 
 def heard():

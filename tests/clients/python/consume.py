@@ -1,4 +1,5 @@
-"""Acknowledges what arrives, with receipts, until the broker is gone; tells what arrived and each confirmed ACK."""
+"""Acknowledges what arrives, with receipts, until the broker is gone; tells what arrived, each ACK before it is sent, and
+each ACK that was confirmed."""
 
 from client import GONE, Client, run, say
 
@@ -26,6 +27,7 @@ def scenario(arguments):
     while (message := consumer.messages.get()) is not None:
         key = "ack" if arguments.version == "1.2" else "message-id"
         rest = {"subscription": "1"} if arguments.version == "1.1" else {}
+        say(f"acking {message.body.decode()}")
         try:
             receipt = f"ack-{message.body.decode()}"
             consumer.connection.ack(message.headers[key], receipt=receipt, **rest)

@@ -1,14 +1,21 @@
 //! What is full, and who waits for it: R8, budgets, lazy batches.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use batonmq::{
-    broker::{CloseReason, Command, CoreOptions, Outgoing},
-    config::Limits,
-    engine::SESSION_BUDGET_BYTES_MAX,
-    types::{Destination, MessageDraft},
+    broker::{CloseReason, Command, Connect, CoreOptions, Outgoing},
+    config::{Limits, StompOptions},
+    engine::{self, SESSION_BUDGET_BYTES_MAX},
+    persistence::PersistenceAdapter,
+    session::{Authenticator, ConnectionInfo, End, SessionOptions, serve},
+    types::{Clock, Destination, MessageDraft, Op},
 };
-use tokio::time::{Instant, timeout};
+use tokio::{
+    io::AsyncWriteExt,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     broker::{Broker, ack, asking, begin, commit, nack, options, plain, quiet, send, send_draft, send_in},
@@ -210,5 +217,109 @@ async fn what_nobody_waits_for_goes_at_a_size() {
     client.submit([send_draft(Destination::queue("q"), draft, None)]).await;
     store.asked_for(1).await;
     assert_eq!(begun.elapsed().as_millis(), 0);
+    broker.crash().await;
+}
+
+/// OPEN_BYTES_MAX: sixteen MiB wait for the store, and it is busy.
+#[tokio::test(start_paused = true)]
+async fn r8_sends_wait_while_a_busy_store_has_enough_before_it() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let (mut greedy, mut other, mut consumer) = (broker.client().await, broker.client().await, broker.client().await);
+    consumer.subscribe(1, "q").await;
+    broker.keep_busy(&store).await;
+    let under_way = store.commits().len();
+    let body = vec![0; 1 << 20];
+    let mib = |at: u32| {
+        let (id, body) = (at.to_string().as_str().into(), body.clone().into());
+        send_draft(Destination::queue("large"), MessageDraft { id, body, persistent: true, ..Default::default() }, None)
+    };
+    greedy.submit((0..16).map(mib).chain([asking("held", send("q", "held"))])).await;
+    quiet().await;
+    other.submit([asking("held too", send("q", "held too"))]).await;
+    // What is not stored has nothing to wait for.
+    let mut third = broker.client().await;
+    let passing = MessageDraft { id: "passing".into(), ..MessageDraft::default() };
+    third.submit([asking("taken", send_draft(Destination::queue("q"), passing, None))]).await;
+    third.gets_receipts(&["taken"]).await;
+    consumer.gets("passing").await;
+    // It is no standing cause: nobody is told to give up, however long it takes.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    for client in [&mut greedy, &mut other, &mut consumer] {
+        client.gets_nothing().await;
+    }
+    store.let_go();
+    consumer.gets("held").await;
+    consumer.gets("held too").await;
+    greedy.gets_receipts(&["held"]).await;
+    other.gets_receipts(&["held too"]).await;
+    let next = &store.commits()[under_way];
+    assert_eq!(next.ops.iter().filter(|op| matches!(op, Op::Insert(_))).count(), 16, "and not before there is enough");
+    broker.crash().await;
+}
+
+/// INBOX_MAX: who finds no room waits, and goes on when the engine does.
+#[tokio::test(start_paused = true)]
+async fn a_session_waits_for_an_engine_that_does_not_come_round() {
+    let mut adapter = Store::default();
+    let catalog = adapter.recover().await.unwrap();
+    let tenure = catalog.tenure.next_above(catalog.tenure);
+    adapter.raise(tenure).await.unwrap();
+    let stop = CancellationToken::new();
+    let started = engine::start(adapter, options(), catalog, tenure, Clock::start(), stop).await.unwrap();
+    let engine::Running { handle, engine, store } = started;
+    let mut opened = Vec::new();
+    let waiting = loop {
+        assert!(opened.len() < 10_000, "the inbox has a bound");
+        let mut opening = Box::pin(async { handle.open_session().await.unwrap() });
+        match timeout(Duration::from_secs(1), &mut opening).await {
+            Ok(link) => opened.push(link),
+            Err(_) => break opening,
+        }
+    };
+    assert_eq!(opened.len(), 4_096);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { drop(engine.await) });
+    tasks.spawn(async move { drop(store.await) });
+    timeout(Duration::from_secs(1), waiting).await.expect("there is room now");
+    let connect = Connect { user: None, client_id: None, lenient: false };
+    opened[0].submit(vec![plain(Command::Connect(connect))]).await.unwrap();
+    let mut answers = Vec::new();
+    timeout(Duration::from_secs(1), opened[0].outbox().take(&mut answers)).await.expect("it works again");
+    assert!(matches!(&*answers, [Outgoing::Connected]), "{answers:?}");
+}
+
+/// LINGER_BYTES_MAX: who was refused is listened to for a while, so that it can read why, but not for ever.
+#[tokio::test(start_paused = true)]
+async fn a_refused_client_that_goes_on_sending_is_cut_off() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let (mut client, socket) = tokio::io::duplex(64 << 10);
+    let options = SessionOptions {
+        stomp: StompOptions::default(),
+        limits: Limits::default(),
+        broker_name: "test".into(),
+        term_started: Clock::start().now(),
+        clock: Clock::start(),
+        authenticator: Arc::new(Authenticator::new([]).unwrap()),
+    };
+    let info = ConnectionInfo {
+        peer: "127.0.0.1:1".parse().unwrap(),
+        connector: "test".into(),
+        frame_bytes_max: 1 << 20,
+        certificate_name: None,
+    };
+    let mut session = JoinSet::new();
+    session.spawn(serve(socket, info, broker.handle.clone(), Arc::new(options), broker.stop.clone()));
+    let begun = Instant::now();
+    client.write_all(b"CONNECT\naccept-version:1.2\nhost:x\n\n\0SHOUT\n\n\0").await.unwrap();
+    let (chunk, mut sent) = ([b'x'; 16 << 10], 0);
+    while sent < 16 << 20 && client.write_all(&chunk).await.is_ok() {
+        sent += chunk.len();
+    }
+    assert!((1 << 20..2 << 20).contains(&sent), "{sent} bytes");
+    assert!(begun.elapsed() < Duration::from_secs(1), "it was not the time that ran out");
+    let end = session.join_next().await.unwrap().unwrap();
+    assert!(matches!(end, End::Refused(_)), "{end}");
     broker.crash().await;
 }

@@ -31,13 +31,15 @@ pub(crate) struct Settings {
     query: String,
     tls: bool,
     flags: Vec<String>,
+    open_files: Option<u64>,
 }
 
 impl Settings {
     /// The defaults, but for small segments: a fresh one is filled with zeros at each start.
     pub(crate) fn new() -> Self {
         let (options, tables, flags) = (Vec::new(), Vec::new(), Vec::new());
-        Self { options, tables, query: String::new(), tls: false, flags }.option("store.segment_bytes", "\"4MiB\"")
+        let (query, tls, open_files) = (String::new(), false, None);
+        Self { options, tables, query, tls, flags, open_files }.option("store.segment_bytes", "\"4MiB\"")
     }
 
     /// Sets an option to a value, both as in TOML.
@@ -68,6 +70,12 @@ impl Settings {
     /// A flag of `batonmq start`.
     pub(crate) fn flag(mut self, flag: &str) -> Self {
         self.flags.push(flag.to_owned());
+        self
+    }
+
+    /// It starts with this soft limit of open files.
+    pub(crate) fn open_files(mut self, soft: u64) -> Self {
+        self.open_files = Some(soft);
         self
     }
 
@@ -159,7 +167,15 @@ impl Broker {
     pub(crate) fn launch(&mut self) {
         assert!(self.process.is_none(), "it runs");
         fs::write(&self.config, self.settings.text(&self.data, &self.home)).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_batonmq"));
+        let binary = env!("CARGO_BIN_EXE_batonmq");
+        let mut command = match self.settings.open_files {
+            None => Command::new(binary),
+            Some(soft) => {
+                let mut command = Command::new("bash");
+                command.arg("-c").arg(format!("ulimit -Sn {soft} && exec \"$0\" \"$@\"")).arg(binary);
+                command
+            }
+        };
         command.arg("start").arg("--config").arg(&self.config).args(&self.settings.flags);
         command.current_dir(self.directory.path()).env_remove("BATONMQ_SEED");
         self.process = Some(Process::start(&mut command));
@@ -220,6 +236,18 @@ impl Broker {
         self.announced.push(text.to_owned());
     }
 
+    /// What Linux tells of it in `/proc/PID/`.
+    pub(crate) fn proc(&self, file: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{file}", self.running().pid.as_raw_nonzero())).unwrap()
+    }
+
+    /// The most memory that it ever had. Unit: MiB.
+    pub(crate) fn memory_peak_mib(&self) -> u64 {
+        let status = self.proc("status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells it");
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() >> 10
+    }
+
     /// Waits for a line of the log that contains this text.
     pub(crate) fn logged(&self, text: &str) -> String {
         self.running().log.wait(text, |line| line.contains(text).then(|| line.to_owned()))
@@ -239,6 +267,16 @@ impl Broker {
         let (status, log) = self.ended();
         assert_eq!(status.code(), Some(0), "{status}\n{log}");
         log
+    }
+
+    /// Asks it to stop; see [`Self::ended`].
+    pub(crate) fn ask_to_stop(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Does what Ctrl-C does.
+    pub(crate) fn sigint(&self) {
+        self.signal(Signal::INT);
     }
 
     /// Freezes it.
