@@ -262,7 +262,7 @@ pub struct Limits {
     #[serde(with = "units::size")]
     pub topic_backlog_bytes_max: usize,
     /// How long a consumer may leave its socket unread while something waits for it, and a topic subscription that is
-    /// more than half of `topic_backlog_bytes_max` behind may settle nothing.
+    /// all of `topic_backlog_bytes_max` behind may settle nothing.
     #[serde(with = "units::duration")]
     pub slow_consumer_timeout: Duration,
 }
