@@ -38,7 +38,7 @@ pub struct CoreOptions {
     pub limits: Limits,
     /// The first whose pattern matches counts.
     pub redelivery: Vec<Arc<RedeliveryPolicy>>,
-    /// The largest message that the store takes. Unit: bytes of body and properties.
+    /// The largest message that the store takes. Unit: bytes, as `Message::content_bytes` counts.
     pub message_bytes_max: usize,
 }
 
