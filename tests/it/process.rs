@@ -2,17 +2,19 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _},
+    io::{BufRead as _, BufReader},
     path::Path,
-    process::{Child, ChildStdout, Command, Output, Stdio},
-    time::{Duration, Instant},
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    thread,
+    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// Longer than anything here takes, on a machine that is busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn batonmq(directory: &TempDir) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_batonmq"));
@@ -41,14 +43,16 @@ pub(crate) fn assert_fails(output: &Output, code: i32, says: &[&str]) {
 /// A broker that runs until it is stopped, or until the test ends.
 pub(crate) struct Running {
     child: Child,
-    log: BufReader<ChildStdout>,
+    log: Receiver<String>,
 }
 
 impl Running {
     pub(crate) fn start(directory: &TempDir, arguments: &[&str]) -> Self {
         let mut command = batonmq(directory);
         let mut child = command.arg("start").args(arguments).stdout(Stdio::piped()).spawn().unwrap();
-        let log = BufReader::new(child.stdout.take().unwrap());
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (sender, log) = mpsc::channel();
+        thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         Self { child, log }
     }
 
@@ -60,16 +64,14 @@ impl Running {
 
     /// Reads the log up to a line that contains `part`.
     pub(crate) fn until(&mut self, part: &str) -> String {
-        let (mut seen, since) = (String::new(), Instant::now());
-        while since.elapsed() < PATIENCE {
-            let mut line = String::new();
-            assert_ne!(self.log.read_line(&mut line).unwrap(), 0, "the log ended without {part:?}:\n{seen}");
-            if line.contains(part) {
-                return line;
+        let mut seen = Vec::new();
+        loop {
+            match self.log.recv_timeout(PATIENCE) {
+                Ok(line) if line.contains(part) => return line,
+                Ok(line) => seen.push(line),
+                Err(why) => panic!("no {part:?} in the log ({why}):\n{}", seen.join("\n")),
             }
-            seen.push_str(&line);
         }
-        panic!("no {part:?} in the log:\n{seen}");
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -77,8 +79,15 @@ impl Running {
     }
 
     pub(crate) fn ended(mut self) -> (Option<i32>, String) {
-        let mut rest = String::new();
-        self.log.read_to_string(&mut rest).unwrap();
+        let mut rest = Vec::new();
+        let end = loop {
+            match self.log.recv_timeout(PATIENCE) {
+                Ok(line) => rest.push(line),
+                Err(end) => break end,
+            }
+        };
+        let rest = rest.join("\n");
+        assert_eq!(end, RecvTimeoutError::Disconnected, "it does not end:\n{rest}");
         (self.child.wait().unwrap().code(), rest)
     }
 }
