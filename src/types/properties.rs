@@ -71,18 +71,6 @@ impl Properties {
 pub struct PropertiesBuilder(BytesMut);
 
 impl PropertiesBuilder {
-    /// Room for this many bytes without growing.
-    #[must_use]
-    pub fn with_capacity(bytes: usize) -> Self {
-        Self(BytesMut::with_capacity(bytes))
-    }
-
-    /// Begins with properties that exist already.
-    #[must_use]
-    pub fn from(properties: &Properties) -> Self {
-        Self(BytesMut::from(properties.as_bytes().as_ref()))
-    }
-
     /// Attaches one more.
     pub fn push(&mut self, name: &str, value: PropertyValue<'_>) {
         append_property(&mut self.0, name, value);
