@@ -1,6 +1,7 @@
 //! The core as one value: what it owns, and the door through which commands come in.
 //!
-//! Always true: `apply` neither waits nor fails half-way; a command that is refused or held has changed nothing.
+//! Always true: `apply` neither waits nor fails half-way; a command that is refused or held has changed nothing, but that
+//! the destination of a held SEND is there.
 //! Everything that leaves goes through [`Effects`], in order. Same commands at the same times, same effects.
 
 use std::{
@@ -42,7 +43,7 @@ pub struct CoreOptions {
     pub message_bytes_max: usize,
 }
 
-/// Why a command was not applied. Nothing has changed.
+/// Why a command was not applied.
 #[derive(Debug)]
 pub enum NotDone {
     /// It never will be.
@@ -216,7 +217,7 @@ impl Core {
     /// Applies one command of a session.
     ///
     /// # Errors
-    /// [`NotDone`] when it is refused or held; then nothing has changed.
+    /// [`NotDone`] when it is refused or held; then nothing has changed that a client could see.
     pub fn apply(
         &mut self,
         now: Timestamp,

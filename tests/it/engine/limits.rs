@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use batonmq::{
-    broker::{CloseReason, Command, Connect, CoreOptions, Outgoing},
+    broker::{CloseReason, Command, Connect, CoreOptions, Outgoing, Request},
     config::{Limits, StompOptions},
     engine::{self, SESSION_BUDGET_BYTES_MAX},
     persistence::PersistenceAdapter,
@@ -90,6 +90,25 @@ async fn a_session_that_takes_nothing_asks_for_nothing_more() {
     client.submit(confirm()).await;
     quiet().await;
     assert_eq!(client.arrived().await.len(), 1_000);
+    broker.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn frames_that_wait_for_the_store_are_bounded() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let mut client = broker.client().await;
+    broker.keep_busy(&store).await;
+    client.submit([asking("m", send("q", "m"))]).await;
+    let confirm = || (0..1_000).map(|_| Request { bytes: 256, ..asking("r", plain(Command::Confirm)) }).collect();
+    let mut taken = 0;
+    while timeout(Duration::from_secs(1), client.link.submit(confirm())).await.is_ok() {
+        taken += 1;
+        assert!(taken < 200, "each waits behind a message that is not stored, and nobody stops the session");
+    }
+    store.let_go();
+    quiet().await;
+    client.gets_receipts(&["m", "r"]).await;
     broker.crash().await;
 }
 
