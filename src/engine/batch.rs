@@ -206,12 +206,11 @@ impl OpenBatch {
                 }
                 freed => freed.map(|(sender, _)| sender),
             };
-            if derived && let Some(origin) = origin {
+            // An insert that the store may have is settled there too, below.
+            if !doubtful {
+                let Some(origin) = origin.filter(|_| derived) else { return Settled::Cancelled(freed) };
                 self.push_behind(origin, since); // else what it came from would come back after its ack was confirmed
                 return Settled::Written;
-            }
-            if !doubtful {
-                return Settled::Cancelled(freed);
             }
         }
         if let Some(slot) = self.copies.get(&sequence).copied() {
@@ -684,6 +683,18 @@ mod tests {
         assert_eq!(origins, [step(7)]);
         let left: Vec<_> = part.units.iter().flat_map(Unit::live).cloned().collect();
         assert_eq!(left, [settle(1)], "the dead letter itself is never written (R1)");
+    }
+
+    #[test]
+    fn r11_a_dead_letter_that_may_be_stored_is_settled_in_the_store_too() {
+        let mut batch = OpenBatch::default();
+        batch.push(Unit::new(smallvec![settle(1), insert(2, &[QUEUE])], None, NOW));
+        let mut unknown = batch.take();
+        unknown.doubt();
+        batch.reopen(unknown);
+        assert_eq!(batch.settle(sequence(2), QUEUE, Some(step(7)), NOW, true), Settled::Written);
+        let left: Vec<_> = batch.take().units.iter().flat_map(Unit::live).cloned().collect();
+        assert_eq!(left, [settle(1), settle(2)]);
     }
 
     #[test]
