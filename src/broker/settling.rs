@@ -110,6 +110,12 @@ impl Core {
     }
 
     pub(super) fn send_in_transaction(&mut self, session: SessionId, send: Send) -> Result<(), Refusal> {
+        if self.memory.is_full() {
+            return Err(Refusal::new(
+                "The broker's memory is full.",
+                "COMMIT or ABORT what is open, or raise limits.memory_bytes_max.",
+            ));
+        }
         let size = send.message.size();
         let name = send.transaction.unwrap_or_default();
         let transaction = self.open_transaction(session, &name, size)?;
@@ -205,7 +211,7 @@ impl Core {
             }
             let route = self.route(destination, message).expect("its place was made with it, and sequences are left");
             ops.extend(route.stored.clone().map(Op::Insert));
-            self.enqueue_hidden(&route, message, &mut hidden);
+            self.enqueue_hidden(now, &route, message, &mut hidden);
         }
         for acknowledged in &transaction.acks {
             self.answer_in_unit(now, acknowledged, &mut ops, &mut hidden, effects);
