@@ -20,8 +20,6 @@ pub(super) struct Lane {
     pub(super) priority: Priority,
     /// By sequence, and not always before all of the head: a page may be read again behind what is in flight.
     returned: BTreeMap<Sequence, Entry>,
-    /// Of what returned. Unit: bytes.
-    returned_bytes: usize,
     head: Run,
     gap: Option<Gap>,
     tail: Run,
@@ -67,7 +65,6 @@ impl Lane {
         Self {
             priority,
             returned: BTreeMap::new(),
-            returned_bytes: 0,
             head: Run::default(),
             gap: None,
             tail: Run::default(),
@@ -92,12 +89,11 @@ impl Lane {
     /// Takes the first message out, unless nobody may see it yet.
     pub(super) fn pop(&mut self) -> Popped {
         let before_head = |returned: Sequence| self.head.first().is_none_or(|head| returned < head);
-        let before_gap = |returned: Sequence| {
-            !self.head.is_empty() || self.gap.as_ref().is_none_or(|gap| returned <= gap.after)
-        };
+        let before_gap =
+            |returned: Sequence| !self.head.is_empty() || self.gap.as_ref().is_none_or(|gap| returned <= gap.after);
         let returned = self.returned.first_key_value().map(|(sequence, _)| *sequence);
         let entry = if returned.is_some_and(|returned| before_head(returned) && before_gap(returned)) {
-            self.returned.pop_first().map(|(_, entry)| entry).inspect(|entry| self.returned_bytes -= entry.size())
+            self.returned.pop_first().map(|(_, entry)| entry)
         } else if self.head.front().is_some_and(|first| first.hidden) {
             None
         } else if self.head.is_empty() && self.gap.is_some() {
@@ -118,13 +114,13 @@ impl Lane {
         if self.tail.spans(entry.sequence) {
             return self.tail.put_between(entry);
         }
-        self.returned_bytes += entry.size();
+        self.skip(entry.sequence);
         self.returned.insert(entry.sequence, entry);
     }
 
     /// Takes a certain message out, if it is in memory.
     pub(super) fn take(&mut self, sequence: Sequence) -> Option<Entry> {
-        let returned = self.returned.remove(&sequence).inspect(|entry| self.returned_bytes -= entry.size());
+        let returned = self.returned.remove(&sequence);
         let entry = returned.or_else(|| self.head.take(sequence)).or_else(|| self.tail.take(sequence))?;
         self.handed_out = self.handed_out.max(sequence);
         Some(entry)
@@ -142,12 +138,10 @@ impl Lane {
             .is_some_and(|gap| gap.after < sequence && sequence <= gap.upto && !gap.skip.contains(&sequence))
     }
 
-    /// A cold message is taken out: no page brings it any more.
-    pub(super) fn take_cold(&mut self, sequence: Sequence) {
+    /// A message that is not in memory here was taken out: no page brings it any more.
+    pub(super) fn was_taken(&mut self, sequence: Sequence) {
         self.handed_out = self.handed_out.max(sequence);
-        if let Some(gap) = &mut self.gap {
-            gap.skip.insert(sequence);
-        }
+        self.skip(sequence);
     }
 
     /// Whether something in memory may be handed out, or is to be read for it.
@@ -239,7 +233,6 @@ impl Lane {
         let gap = self.gap.get_or_insert_with(|| Gap::empty_before(first));
         gap.begin_before(first, self.handed_out);
         gap.upto = gap.upto.max(last);
-        self.returned_bytes = 0;
         let returned = std::mem::take(&mut self.returned);
         let count = returned.len();
         for (sequence, entry) in returned {
@@ -280,11 +273,6 @@ impl Lane {
         self.returned.len() + self.head.len() + self.tail.len()
     }
 
-    /// What is in memory. Unit: bytes.
-    pub(super) fn bytes(&self) -> usize {
-        self.returned_bytes + self.head.bytes() + self.tail.bytes()
-    }
-
     /// Makes a gap behind the first `keep` bytes, if what would leave may leave.
     fn open_gap(&mut self, keep: usize, durable_before: Timestamp) {
         let leaves = |entry: &Entry| entry.may_leave(durable_before);
@@ -306,8 +294,6 @@ impl Lane {
     pub(super) fn check(&self) {
         self.head.check();
         self.tail.check();
-        let returned: usize = self.returned.values().map(Entry::size).sum();
-        assert_eq!(self.returned_bytes, returned);
         let Some(gap) = &self.gap else { return assert!(self.tail.is_empty(), "a tail lies behind a gap") };
         assert!(self.head.last().is_none_or(|last| last <= gap.after), "the head lies before the gap");
         assert!(self.tail.first().is_none_or(|first| gap.upto < first), "the tail lies behind the gap");
@@ -421,7 +407,7 @@ mod tests {
         assert!(lane.has_moved_back() && !lane.has_moved_back());
         taken.iter().for_each(|entry| lane.skip(entry.sequence));
         lane.check();
-        assert_eq!(lane.bytes(), 0);
+        assert_eq!(lane.len(), 0);
         assert!(lane.wanted().unwrap().handed_out);
         lane.put_back(taken.pop().unwrap()); // 4 returns, and is in memory now
         read(&mut lane, 1..=6);

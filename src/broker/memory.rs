@@ -6,12 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::{
-    ConsumerKey, Core, Effects, QueueKey,
-    entry::Entry,
-    lane::Lane,
-    reading::Schedule,
-};
+use super::{ConsumerKey, Core, Effects, QueueKey, entry::Entry, lane::Lane, reading::Schedule};
 use crate::types::{Priority, Sequence, Timestamp};
 
 /// So many messages leave memory in one turn; others follow in the next.
@@ -50,11 +45,6 @@ impl Memory {
     /// Whether nothing more is taken in that could wait.
     pub(super) fn is_full(&self) -> bool {
         self.in_use >= self.limit
-    }
-
-    /// Unit: bytes.
-    pub(super) fn in_use(&self) -> usize {
-        self.in_use
     }
 
     /// How much one read may bring. Unit: bytes.
@@ -144,10 +134,12 @@ impl Core {
         let Some(queue) = self.queues.get_mut(key) else { return 0 };
         let (keep, short) = (self.memory.kept(!queue.ready.is_empty()), self.memory.is_short());
         let durable_before = self.memory.durable_before;
-        let mut leaving = Leaving { key, memory: &mut self.memory, deadlines: &mut self.deadlines, schedule: &mut self.schedule };
+        let mut leaving =
+            Leaving { key, memory: &mut self.memory, deadlines: &mut self.deadlines, schedule: &mut self.schedule };
         let mut count = 0;
         for lane in queue.lanes_mut() {
-            count += lane.shrink(keep, most.saturating_sub(count), durable_before, &mut |entry| leaving.leaves(&entry, None));
+            count += lane
+                .shrink(keep, most.saturating_sub(count), durable_before, &mut |entry| leaving.leaves(&entry, None));
             if short && keep == 0 {
                 count += lane.rewind(durable_before, &mut |entry| leaving.leaves(&entry, None));
             }

@@ -99,7 +99,8 @@ impl Queue {
         if std::mem::replace(&mut self.counted, true) {
             return;
         }
-        self.messages += backlog.messages.iter().map(|count| usize::try_from(*count).unwrap_or(usize::MAX)).sum::<usize>();
+        self.messages +=
+            backlog.messages.iter().map(|count| usize::try_from(*count).unwrap_or(usize::MAX)).sum::<usize>();
         self.bytes += usize::try_from(backlog.bytes).unwrap_or(usize::MAX);
         for lane in &mut self.lanes {
             if backlog.messages.get(lane.priority.index()) == Some(&0) {
@@ -155,6 +156,7 @@ impl Queue {
     /// Takes a certain message out, if it lies here in memory.
     pub(super) fn take(&mut self, priority: Priority, sequence: Sequence) -> Option<Entry> {
         if let Some(due) = self.due.remove(&sequence) {
+            self.lane(priority).into_iter().for_each(|lane| lane.was_taken(sequence));
             return self.delayed.remove(&(due, sequence));
         }
         self.lane(priority)?.take(sequence)
@@ -179,12 +181,9 @@ impl Queue {
 
     /// Takes a message out that is not in memory, if it is none that is in flight; the caller has just read it.
     pub(super) fn take_cold(&mut self, priority: Priority, sequence: Sequence) -> bool {
-        if self.cold_delayed.remove(&sequence) {
-            return true;
-        }
-        let Some(lane) = self.lane(priority).filter(|lane| lane.is_cold(sequence)) else { return false };
-        lane.take_cold(sequence);
-        true
+        let was_delayed = self.cold_delayed.remove(&sequence);
+        let lane = self.lane(priority).filter(|lane| was_delayed || lane.is_cold(sequence));
+        lane.map(|lane| lane.was_taken(sequence)).is_some() || was_delayed
     }
 
     /// Takes a message out that waits for a time and is not in memory.
@@ -225,11 +224,6 @@ impl Queue {
     /// One of them.
     pub(super) fn lane(&mut self, priority: Priority) -> Option<&mut Lane> {
         self.lanes.iter_mut().find(|lane| lane.priority == priority)
-    }
-
-    /// What is in memory, what waits for a time apart. Unit: bytes.
-    pub(super) fn resident_bytes(&self) -> usize {
-        self.lanes.iter().map(Lane::bytes).sum()
     }
 
     /// Whether nothing is in memory that could leave it.

@@ -8,7 +8,8 @@ use std::collections::HashMap;
 
 use super::{Core, Effects, QueueKey, entry::Entry};
 use crate::types::{
-    Backlog, DueMessage, DuePage, DueReason, Held, Holder, Page, PageRange, Priority, Sequence, Stored, Timestamp, Window,
+    Backlog, DueMessage, DuePage, DueReason, Held, Holder, Page, PageRange, Priority, Sequence, Stored, Timestamp,
+    Window,
 };
 
 /// How many messages one read may bring.

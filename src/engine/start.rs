@@ -43,7 +43,10 @@ pub fn start<A: PersistenceAdapter>(
     clock: Clock,
     meter: Meter,
     stop: CancellationToken,
-) -> Running<impl Future<Output = Result<(), EngineError>> + Send, impl Future<Output = Result<(), StoreError>> + Send> {
+) -> Running<
+    impl Future<Output = Result<(), EngineError>> + Send + use<A>,
+    impl Future<Output = Result<(), StoreError>> + Send + use<A>,
+> {
     let (requests, requested) = mpsc::channel(1);
     let (replies, replied) = mpsc::channel(1);
     let (read_requests, reads_requested) = mpsc::channel(READS_WAITING_MAX);

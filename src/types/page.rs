@@ -20,6 +20,14 @@ pub struct Window {
     pub bytes: usize,
 }
 
+impl Window {
+    /// Whether what holds this much already has room for a message of `size` bytes.
+    #[must_use]
+    pub fn has_room(self, messages: usize, bytes: usize, size: usize) -> bool {
+        messages == 0 || (messages < self.messages && bytes.saturating_add(size) <= self.bytes)
+    }
+}
+
 /// What a stretch holds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Page {
@@ -30,7 +38,7 @@ pub struct Page {
 }
 
 /// Why a message comes due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DueReason {
     /// It expires.
     Expires,

@@ -8,8 +8,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use batonmq::{
     broker::{
-        Ack, AckMode, AckTarget, Change, Command, Connect, Core, CoreOptions, Effects, NotDone, Outgoing, Pending, Read,
-        Send, Subscribe, TransactionId, Unsubscribe, Verdict,
+        Ack, AckMode, AckTarget, Change, Command, Connect, Core, CoreOptions, Effects, NotDone, Outgoing, Pending,
+        Read, Send, Subscribe, TransactionId, Unsubscribe, Verdict,
     },
     config::RedeliveryPolicy,
     types::{
@@ -288,7 +288,8 @@ impl World {
             for read in std::mem::take(&mut effects.reads) {
                 match &read {
                     Read::Page { holder, handed_out, .. } => {
-                        let pending = if *handed_out { self.pending(*holder, &effects.changes) } else { HashMap::new() };
+                        let pending =
+                            if *handed_out { self.pending(*holder, &effects.changes) } else { HashMap::new() };
                         let held = self.held_pages > 0 && self.dice.one_in(self.held_pages);
                         if held {
                             self.reads.push((read, pending));
@@ -389,8 +390,7 @@ impl World {
         let marked =
             changes.filter_map(|change| if let Change::Mark { holder, .. } = change { Some(*holder) } else { None });
         let reads = self.reads.iter().map(|(read, _)| read).chain(self.pages.iter().map(|(read, ..)| read));
-        let read =
-            reads.filter_map(|read| if let Read::Page { holder, .. } = read { Some(*holder) } else { None });
+        let read = reads.filter_map(|read| if let Read::Page { holder, .. } = read { Some(*holder) } else { None });
         let holders = marked.chain(self.untold.iter().map(|(holder, _)| *holder)).chain(read);
         let live = |holder: &Holder| match holder {
             Holder::Queue(id) => self.catalog.destinations.contains_key(id),

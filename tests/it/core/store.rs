@@ -66,7 +66,8 @@ impl Store {
 
     /// Everybody who may hold messages.
     pub(super) fn holders(&self) -> Vec<Holder> {
-        let is_queue = |(_, destination): &(_, &batonmq::types::Destination)| destination.kind() == DestinationKind::Queue;
+        let is_queue =
+            |(_, destination): &(_, &batonmq::types::Destination)| destination.kind() == DestinationKind::Queue;
         let queues = self.catalog.destinations.iter().filter(is_queue).map(|(id, _)| Holder::Queue(*id));
         queues.chain(self.catalog.durables.keys().copied().map(Holder::Durable)).collect()
     }
@@ -84,7 +85,8 @@ impl Store {
     /// As a store reads a page.
     pub(super) fn page(&self, holder: Holder, priority: Priority, range: PageRange, window: Window) -> Page {
         let lies = |stored: &&Stored| stored.message.priority == priority && part(stored, holder).is_some();
-        let mut stretch = self.messages.range(range.after.next()..=range.upto).map(|(_, stored)| stored).filter(lies).peekable();
+        let mut stretch =
+            self.messages.range(range.after.next()..=range.upto).map(|(_, stored)| stored).filter(lies).peekable();
         let mut page = Page::default();
         let mut bytes = 0;
         while let Some(stored) = stretch.peek() {
@@ -110,7 +112,8 @@ impl Store {
         all.sort_by_key(|due| (due.at, due.stored.sequence));
         let count = all.iter().take_while(|due| due.at <= before).count();
         let mut end = count.min(window.messages.max(1));
-        while end < count && (all[end].at, all[end].stored.sequence) == (all[end - 1].at, all[end - 1].stored.sequence) {
+        while end < count && (all[end].at, all[end].stored.sequence) == (all[end - 1].at, all[end - 1].stored.sequence)
+        {
             end += 1;
         }
         let next = all.get(end).map(|due| due.at);
