@@ -89,6 +89,7 @@ impl Core {
     pub fn keep_within(&mut self, now: Timestamp, in_use: usize, durable_before: Timestamp, effects: &mut Effects) {
         self.memory.in_use = in_use;
         self.memory.durable_before = durable_before;
+        self.schedule.forget_settled(durable_before);
         if self.memory.is_over_half() {
             self.let_leave();
         }

@@ -4,9 +4,12 @@
 //! moved on from meanwhile is ignored by its number. What a read brings and nobody wants is left out: what is in memory,
 //! in flight or settled (R26).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 
-use super::{Core, Effects, QueueKey, entry::Entry};
+use super::{
+    Core, Effects, QueueKey,
+    entry::{Entry, Storage},
+};
 use crate::types::{
     Backlog, DueMessage, DuePage, DueReason, Held, Holder, Page, PageRange, Priority, Sequence, Stored, Timestamp,
     Window,
@@ -68,12 +71,30 @@ pub(super) struct Schedule {
     /// Everything up to here was taken in.
     after: (Timestamp, Sequence),
     reading: Option<ReadNumber>,
+    /// Expiring messages that were settled since the read under way began, or were not durably settled then: it may
+    /// bring them all the same (R26). Oldest first.
+    settled: VecDeque<(Timestamp, Holder, Sequence)>,
 }
 
 impl Schedule {
     /// Nothing is known of what the store has.
     pub(super) fn unknown() -> Self {
-        Self { next: Some(Timestamp(0)), after: (Timestamp(0), Sequence::ZERO), reading: None }
+        let after = (Timestamp(0), Sequence::ZERO);
+        Self { next: Some(Timestamp(0)), after, reading: None, settled: VecDeque::new() }
+    }
+
+    /// A holder is done with a message.
+    pub(super) fn settled(&mut self, now: Timestamp, holder: Option<Holder>, entry: &Entry) {
+        if entry.storage == Storage::Stored && entry.message.expires.is_some() {
+            self.settled.extend(holder.map(|holder| (now, holder, entry.sequence)));
+        }
+    }
+
+    /// What was settled before this is durable: a read that begins now does not bring it.
+    pub(super) fn forget_settled(&mut self, durable_before: Timestamp) {
+        while self.reading.is_none() && self.settled.front().is_some_and(|(at, ..)| *at < durable_before) {
+            self.settled.pop_front();
+        }
     }
 
     /// A message that comes due then leaves memory.
@@ -194,10 +215,12 @@ impl Core {
             return;
         }
         self.schedule.has_read(*after, page);
+        let settled: HashSet<(Holder, Sequence)> =
+            self.schedule.settled.iter().map(|(_, holder, sequence)| (*holder, *sequence)).collect();
         for due in &page.messages {
             match due.reason {
                 DueReason::Returns(holder) => self.returns(now, holder, due, effects),
-                DueReason::Expires => self.expires(now, due, effects),
+                DueReason::Expires => self.expires(now, due, &settled, effects),
             }
         }
     }
@@ -217,8 +240,15 @@ impl Core {
     }
 
     /// A message that is in the store alone has expired; one that is in memory has its own deadline.
-    fn expires(&mut self, now: Timestamp, due: &DueMessage, effects: &mut Effects) {
-        for part in &due.stored.holders {
+    fn expires(
+        &mut self,
+        now: Timestamp,
+        due: &DueMessage,
+        settled: &HashSet<(Holder, Sequence)>,
+        effects: &mut Effects,
+    ) {
+        let held = |part: &&Held| !settled.contains(&(part.holder, due.stored.sequence));
+        for part in due.stored.holders.iter().filter(held) {
             let Some(key) = self.holders.get(&part.holder).copied() else { continue };
             let Some(queue) = self.queues.get_mut(key) else { continue };
             if queue.take_cold(due.stored.message.priority, due.stored.sequence) {

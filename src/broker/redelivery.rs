@@ -144,12 +144,16 @@ impl Core {
         let mut entry = acknowledged.in_flight.entry;
         if acknowledged.verdict == Verdict::Accepted {
             queue.over_bound_since = None;
+            self.schedule.settled(now, queue.holder, &entry);
             return queue.forget(&entry);
         }
         entry.failures = entry.failures.saturating_add(1);
         match fate(queue, &entry, now) {
             Fate::Redelivered(due) => self.lay_back(now, acknowledged.queue, entry, due),
-            Fate::Dead => queue.forget(&entry),
+            Fate::Dead => {
+                self.schedule.settled(now, queue.holder, &entry);
+                queue.forget(&entry);
+            }
         }
     }
 
@@ -182,6 +186,7 @@ impl Core {
         }
         let holder = queue.holder.filter(|_| entry.storage == Storage::Stored);
         let dead = dead_message(&entry.message, &queue.destination, cause);
+        self.schedule.settled(now, holder, &entry);
         let Some(route) = self.route(&destination, &dead) else {
             // The counter's end: the message stays where it was until the term has been raised.
             effects.term_wanted = true;
