@@ -19,7 +19,7 @@ use super::{
     live::{Live, Place, SharedLive},
     record::{Encoder, RecordHead, Slice},
     recovery::{Scan, failed, make_durable},
-    segment::{BLOCK, FRAME_HEAD, Header, RECORDS_AT, SPARE, SegmentNumber, aligned, padded},
+    segment::{BLOCK, FRAME_HEAD, HEADER_BYTES, Header, RECORDS_AT, SPARE, SegmentNumber, aligned, padded},
     spare::Spares,
 };
 use crate::types::{Batch, BatchNumber, Catalog, Held, Op, Sequence, Stored, Tenure, Term};
@@ -578,25 +578,24 @@ impl Active {
     }
 }
 
-/// The directory, and durably so: one that a first start made would be gone after a power loss, with all in it.
+/// The directory, and durably so: one that a first start made would be gone after a power loss, with all in it. A
+/// directory above that may not be opened was not made here.
 fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
     disk.create_dir(dir).map_err(failed("create", dir))?;
     for parent in dir.ancestors().skip(1) {
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-        let synced = disk.sync_dir(parent);
-        if Some(parent) == dir.parent() {
-            synced.map_err(failed("sync", parent))?;
-        } else if let Err(error) = synced {
-            let path = parent.display();
-            match error.kind() {
-                io::ErrorKind::PermissionDenied => tracing::debug!(%path, "cannot sync a directory above the journal"),
-                _ => tracing::warn!(%error, %path, "cannot sync a directory above the journal"),
+        match disk.sync_dir(parent) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && Some(parent) != dir.parent() => {
+                tracing::debug!(path = %parent.display(), "cannot sync a directory above the journal");
             }
+            synced => synced.map_err(failed("sync", parent))?,
         }
     }
     Ok(())
 }
 
+/// The spare that lies there, if it can be the next segment. After a power loss a segment may be called `spare` too, by
+/// a change of its name that reached the disk by half.
 fn open_spare(
     scan: &Scan,
     disk: &dyn Disk,
@@ -608,8 +607,13 @@ fn open_spare(
     }
     let path = dir.join(SPARE);
     let file = disk.open(&path, Open::Write).map_err(failed("open", &path))?;
+    let mut header = vec![0; HEADER_BYTES];
     if file.bytes().map_err(failed("read", &path))? == segment_bytes {
-        return Ok(Some(file));
+        file.read_at(&mut header, 0).map_err(failed("read", &path))?;
+        let header = Header::decode(&header, &path).ok();
+        if !scan.segments.iter().any(|segment| Some(segment.header) == header) {
+            return Ok(Some(file));
+        }
     }
     disk.remove(&path).map_err(failed("remove", &path))?;
     Ok(None)
