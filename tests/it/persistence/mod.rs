@@ -4,6 +4,8 @@
 mod cases;
 mod crash;
 mod faulty_disk;
+mod life;
+mod lives;
 mod recovery;
 mod script;
 mod seed;
