@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     broker::{Core, CoreOptions, Effects},
-    persistence::{MessageReader, PersistenceAdapter, StoreError, Window},
-    types::{Catalog, Clock, DestinationId, Op, Priority, Sequence, Tenure},
+    persistence::{MessageReader, PageRange, PersistenceAdapter, StoreError, Window},
+    types::{Catalog, Clock, Holder, Op, Priority, Sequence, Stored, Tenure},
 };
 
 /// How much is read of the store at a time while a term begins.
@@ -55,9 +55,9 @@ pub async fn start<A: PersistenceAdapter>(
     let mut core = Core::recover(options, tenure.term, &catalog);
     let mut writer = Writer::new(tenure);
     let reader = adapter.reader();
-    for destination in catalog.destinations.keys() {
+    for holder in reader.holders().await? {
         for level in (0..=9).rev() {
-            for op in load(&mut core, &reader, *destination, Priority::clamped(level)).await? {
+            for op in load(&mut core, &reader, holder, Priority::clamped(level)).await? {
                 writer.open.push(Unit::new(smallvec![op], None, clock.now()));
             }
         }
@@ -84,22 +84,26 @@ pub async fn start<A: PersistenceAdapter>(
     Ok(Running { handle: EngineHandle::new(inbox), engine: engine.run(), store })
 }
 
-/// Loads the messages of one destination and priority; what is to be settled because its holder is gone.
+/// Loads the messages of one holder and priority; what is to be settled because its holder is gone.
 async fn load<R: MessageReader>(
     core: &mut Core,
     reader: &R,
-    destination: DestinationId,
+    holder: Holder,
     priority: Priority,
 ) -> Result<Vec<Op>, StoreError> {
-    let mut after = Sequence::ZERO;
+    let mut range = PageRange { after: Sequence::ZERO, upto: Sequence::MAX };
     let mut orphans = Vec::new();
     loop {
-        let page = reader.page(destination, priority, after, PAGE).await?;
-        let Some(last) = page.last() else { return Ok(orphans) };
-        after = last.sequence;
-        for stored in &page {
+        let page = reader.page(holder, priority, range, PAGE).await?;
+        for stored in &page.messages {
+            let holders = stored.holders.iter().filter(|held| held.holder == holder).copied().collect();
+            let part = Stored { holders, ..stored.clone() };
             let sequence = stored.sequence;
-            orphans.extend(core.load(stored).into_iter().map(|holder| Op::Settle { sequence, holder }));
+            orphans.extend(core.load(&part).into_iter().map(|holder| Op::Settle { sequence, holder }));
+            range.after = sequence;
+        }
+        if page.complete {
+            return Ok(orphans);
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{collections::VecDeque, error::Error, sync::Arc, time::Duration};
 use super::batch::{OpenBatch, Part, Sealed, Unit};
 use crate::{
     broker::{Full, Hold},
-    persistence::{CommitError, Committed, StoreError},
+    persistence::{CommitError, StoreError},
     types::{Batch, BatchNumber, FencingToken, Tenure, Term, Timestamp},
 };
 
@@ -43,7 +43,7 @@ pub(super) enum StoreRequest {
 /// What the store answers.
 #[derive(Debug)]
 pub(super) enum StoreReply {
-    Committed(Result<Committed, CommitError>),
+    Committed(Result<(), CommitError>),
     Raised(Result<(), StoreError>),
 }
 
@@ -175,20 +175,19 @@ impl Writer {
     pub(super) fn answered(&mut self, now: Timestamp, reply: StoreReply) -> Resolved {
         self.answer_awaited = false;
         match reply {
-            StoreReply::Committed(Ok(committed)) => self.committed(now, committed),
+            StoreReply::Committed(Ok(())) => self.committed(),
             StoreReply::Committed(Err(error)) => self.not_committed(now, error),
             StoreReply::Raised(result) => self.raised(now, result),
         }
     }
 
-    fn committed(&mut self, now: Timestamp, committed: Committed) -> Resolved {
+    fn committed(&mut self) -> Resolved {
         self.outage_since = None;
         let done = self.under_way.take().map(|sealed| sealed.part);
         if done.as_ref().is_some_and(Part::adds) && self.flow != Flow::Open {
             tracing::info!("the store has room again");
             self.flow = Flow::Open;
         }
-        self.open.copy(committed.copies_asked, &self.parts, now);
         Resolved { done, ..Resolved::default() }
     }
 
@@ -389,7 +388,7 @@ mod tests {
     }
 
     fn committed(writer: &mut Writer) -> Resolved {
-        writer.answered(NOW, StoreReply::Committed(Ok(Committed::default())))
+        writer.answered(NOW, StoreReply::Committed(Ok(())))
     }
 
     fn unknown(writer: &mut Writer) -> Resolved {

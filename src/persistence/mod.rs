@@ -11,7 +11,7 @@ use std::{error::Error, future::Future, io, path::PathBuf, sync::Arc};
 
 pub use memory::{MemoryAdapter, MemoryReader, MemoryStore};
 
-use crate::types::{Batch, Catalog, DestinationId, Priority, Sequence, Stored, Tenure};
+use crate::types::{Batch, Catalog, Holder, Priority, Sequence, Stored, Tenure, Timestamp};
 
 /// The durable state of one broker group, as seen by the broker that holds the baton.
 pub trait PersistenceAdapter: Send + 'static {
@@ -26,8 +26,9 @@ pub trait PersistenceAdapter: Send + 'static {
     /// below this one.
     fn raise(&mut self, to: Tenure) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// All of `batch` or nothing, durable on return, under the token of the last `raise`.
-    fn try_commit(&mut self, batch: &Arc<Batch>) -> impl Future<Output = Result<Committed, CommitError>> + Send;
+    /// All of `batch` or nothing, durable on return, under the token of the last `raise`. A batch without operations
+    /// makes nothing durable; it gives the store a turn for its own housekeeping.
+    fn try_commit(&mut self, batch: &Arc<Batch>) -> impl Future<Output = Result<(), CommitError>> + Send;
 
     /// A cheap clone that reads beside the writer.
     fn reader(&self) -> Self::Reader;
@@ -40,16 +41,44 @@ pub trait PersistenceAdapter: Send + 'static {
 }
 
 /// Reads messages beside the writer.
+///
+/// What a batch does that is committed while a read is under way, the read shows or does not: the caller remembers such
+/// settles until it has the answer (R26).
 pub trait MessageReader: Clone + Send + Sync + 'static {
-    /// Up to one `window` of a destination's messages of one priority after `after`, oldest first. An empty page means
-    /// the end.
+    /// Up to one `window` of the messages of one priority that `holder` still holds, oldest first. Every insert in the
+    /// range is durable already: the caller sees to it (R25).
     fn page(
         &self,
-        destination: DestinationId,
+        holder: Holder,
         priority: Priority,
-        after: Sequence,
+        range: PageRange,
         window: Window,
-    ) -> impl Future<Output = Result<Vec<Stored>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Page, StoreError>> + Send;
+
+    /// Up to one `window` of what comes due by `before`, in the order of time and sequence, beginning behind `after`:
+    /// messages that expire, and parts of messages that return after a delay ([`crate::types::Held::due`]). What is due
+    /// at one time for one message comes in one page, whatever the window says.
+    fn due(
+        &self,
+        before: Timestamp,
+        after: (Timestamp, Sequence),
+        window: Window,
+    ) -> impl Future<Output = Result<DuePage, StoreError>> + Send;
+
+    /// Everybody who held something when the store was recovered, in order; the catalog need not know them.
+    fn holders(&self) -> impl Future<Output = Result<Vec<Holder>, StoreError>> + Send;
+
+    /// What a holder held when the store was recovered; later batches do not change it (R28).
+    fn backlog(&self, holder: Holder) -> impl Future<Output = Result<Backlog, StoreError>> + Send;
+}
+
+/// Where a page begins and ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageRange {
+    /// It begins behind this.
+    pub after: Sequence,
+    /// It ends with this.
+    pub upto: Sequence,
 }
 
 /// How much a page may hold: at least one message, then up to both bounds.
@@ -57,16 +86,62 @@ pub trait MessageReader: Clone + Send + Sync + 'static {
 pub struct Window {
     /// Bound in messages.
     pub messages: usize,
-    /// Bound in bytes of bodies and properties.
+    /// Bound in bytes, as [`crate::types::Message::size`] counts them.
     pub bytes: usize,
 }
 
-/// What a durable batch brought beside its durability.
+impl Window {
+    /// Whether a page that holds this much already has room for a message of `size` bytes.
+    fn has_room(self, messages: usize, bytes: usize, size: usize) -> bool {
+        messages == 0 || (messages < self.messages && bytes.saturating_add(size) <= self.bytes)
+    }
+}
+
+/// Messages that were read, each with everybody who still holds it.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Committed {
-    /// Messages that the store asks to have written again (`Op::Copy`), oldest first and as they stand after this
-    /// batch, so that it can free what their first copies pin. Bounded; a message that is settled by now is left out.
-    pub copies_asked: Vec<Stored>,
+pub struct Page {
+    /// Oldest first; empty only if the page is complete.
+    pub messages: Vec<Stored>,
+    /// Whether nothing more is in the range.
+    pub complete: bool,
+}
+
+/// Why a message comes due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DueReason {
+    /// It expires, for everybody.
+    Expires,
+    /// It may be delivered again by this holder.
+    Returns(Holder),
+}
+
+/// A message that comes due.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DueMessage {
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: DueReason,
+    /// The message, with everybody who still holds it.
+    pub stored: Stored,
+}
+
+/// What comes due, in the order of time and sequence.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DuePage {
+    /// The earliest first.
+    pub messages: Vec<DueMessage>,
+    /// When the next one comes due that is not in here; `None`: there is none.
+    pub next: Option<Timestamp>,
+}
+
+/// What a holder held at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// How many messages, by the level of their priority.
+    pub messages: [u64; Priority::COUNT],
+    /// What they take, as [`crate::types::Message::size`] counts it; may be estimated from averages. Unit: bytes.
+    pub bytes: u64,
 }
 
 /// What a store can't hold; checked at the door, so that a sender hears of it before anything is stored.

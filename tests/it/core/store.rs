@@ -26,7 +26,7 @@ impl Store {
     fn apply_op(&mut self, op: &Op) {
         self.catalog.apply(op);
         match op {
-            Op::Insert(stored) | Op::Copy(stored) => {
+            Op::Insert(stored) => {
                 assert!(!stored.holders.is_empty(), "somebody holds what is stored");
                 let earlier = self.messages.insert(stored.sequence, stored.clone());
                 assert_eq!(earlier, None, "a sequence is given once (R6)");

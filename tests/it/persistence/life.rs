@@ -10,7 +10,7 @@ use std::{
 
 use batonmq::{
     persistence::{
-        PersistenceAdapter,
+        MessageReader, PersistenceAdapter,
         journal::{JournalAdapter, JournalOptions, OnPoison},
     },
     types::{Op, Sequence, Tenure},
@@ -19,7 +19,7 @@ use batonmq::{
 use super::{
     Broker,
     faulty_disk::FaultyDisk,
-    insert,
+    insert, read_due,
     script::{Model, Script},
 };
 
@@ -92,6 +92,13 @@ pub(super) async fn recover(disk: &FaultyDisk, what: &str) -> (Broker<JournalAda
     let tenure = catalog.tenure;
     let broker = Broker { adapter, catalog, tenure, number: 0 };
     let found = Model::read(&broker).await;
+    let reader = broker.adapter.reader();
+    let holders = reader.holders().await.unwrap();
+    assert!(holders.iter().copied().eq(found.holders()), "{what}: {holders:?}");
+    for holder in holders {
+        assert_eq!(reader.backlog(holder).await.unwrap().messages, found.backlog(holder), "{what}: {holder:?}");
+    }
+    assert_eq!(read_due(&broker).await, found.due(), "{what}");
     (broker, found)
 }
 

@@ -8,8 +8,8 @@
 use std::{io, ops::Range, sync::Mutex, thread};
 
 use batonmq::{
-    persistence::{CommitError, MessageReader, PersistenceAdapter, StoreError, Window, journal::JournalAdapter},
-    types::{DestinationId, Priority, Sequence, Stored, Tenure},
+    persistence::{CommitError, PersistenceAdapter, journal::JournalAdapter},
+    types::{Holder, Priority, Stored, Tenure},
 };
 
 use super::{
@@ -18,6 +18,7 @@ use super::{
     life::{Promised, open},
     script::Script,
     seed::{Rng, number},
+    try_read_line,
 };
 
 /// Seeds of the usual test.
@@ -176,10 +177,7 @@ impl Lives {
             after.apply(&ops);
             met.batches += 1;
             match broker.try_commit(ops).await {
-                Ok(committed) => {
-                    self.script.wish(committed.copies_asked);
-                    self.promised.model = after;
-                }
+                Ok(()) => self.promised.model = after,
                 Err(CommitError::Full | CommitError::Again { .. }) => {
                     assert!(self.disk.has_failed(), "{what}: a batch needs a reason to be undone");
                     met.undone_batches += 1;
@@ -197,38 +195,25 @@ impl Lives {
             }
             if self.rng.one_in(4) {
                 met.pages += 1;
-                self.read_a_lane(broker, what).await;
+                self.read_a_line(broker, what).await;
             }
         }
     }
 
     /// Reads are calls like others, and what they bring is what was promised.
-    async fn read_a_lane(&mut self, broker: &Broker<JournalAdapter>, what: &str) {
-        let destinations: Vec<_> = self.promised.model.catalog.destinations.keys().copied().collect();
-        if destinations.is_empty() {
+    async fn read_a_line(&mut self, broker: &Broker<JournalAdapter>, what: &str) {
+        let model = &self.promised.model;
+        let holders: Vec<Holder> = model.holders().into_iter().collect();
+        if holders.is_empty() {
             return;
         }
-        let (destination, priority) = (self.rng.pick(&destinations), Priority::clamped(self.rng.below(10) as u8));
-        let in_lane = |stored: &&Stored| stored.destination == destination && stored.message.priority == priority;
-        match try_read_lane(&broker.adapter.reader(), destination, priority).await {
-            Ok(found) => assert!(found.iter().eq(self.promised.model.messages.values().filter(in_lane)), "{what}"),
+        let (holder, priority) = (self.rng.pick(&holders), Priority::clamped(self.rng.below(10) as u8));
+        let in_line = |stored: &&Stored| {
+            stored.message.priority == priority && stored.holders.iter().any(|held| held.holder == holder)
+        };
+        match try_read_line(&broker.adapter.reader(), holder, priority).await {
+            Ok(found) => assert!(found.iter().eq(model.messages.values().filter(in_line)), "{what}: {holder:?}"),
             Err(error) => assert!(self.disk.has_failed(), "{what}: {error}"),
         }
-    }
-}
-
-async fn try_read_lane(
-    reader: &impl MessageReader,
-    destination: DestinationId,
-    priority: Priority,
-) -> Result<Vec<Stored>, StoreError> {
-    let mut messages: Vec<Stored> = Vec::new();
-    loop {
-        let after = messages.last().map_or(Sequence::ZERO, |stored| stored.sequence);
-        let page = reader.page(destination, priority, after, Window { messages: 4, bytes: 8_000 }).await?;
-        if page.is_empty() {
-            return Ok(messages);
-        }
-        messages.extend(page);
     }
 }
