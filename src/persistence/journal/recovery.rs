@@ -7,7 +7,7 @@
 //! |---|---|
 //! | no directory, or no segment in it | a new journal: its first segment is made |
 //! | `*.new` | a file whose filling was cut short: removed |
-//! | `spare` of a segment's size | kept; of another size: removed |
+//! | `spare` of a segment's size | kept; of another size, or a second name of a segment: the name is removed |
 //! | a header of a newer format | refused: [`StoreError::NewerFormat`] |
 //! | a header that is short, flipped, or of another segment | damage: a file gets its name after its header is durable |
 //! | a segment without its first record, the catalog | damage, for the same reason |

@@ -20,7 +20,7 @@ use super::{
     live::{Live, Place, SharedLive},
     record::{Encoder, RecordHead, Slice},
     recovery::{Scan, failed, make_durable},
-    segment::{BLOCK, FRAME_HEAD, Header, RECORDS_AT, SPARE, SegmentNumber, aligned, padded},
+    segment::{BLOCK, FRAME_HEAD, HEADER_BYTES, Header, RECORDS_AT, SPARE, SegmentNumber, aligned, padded},
     spare::Spares,
 };
 use crate::types::{Batch, BatchNumber, Catalog, Op, Sequence, Stored, Tenure, Term};
@@ -200,12 +200,12 @@ impl Writer {
         if self.last_batch == Some(this) {
             return Ok(()); // it is repeated, and it is there
         }
-        let home = self.active.header.segment;
-        let copied = self.encode(batch, tenure, home)?;
+        let copies = self.copies_beside(batch);
+        let copied = self.encode(batch, tenure, &copies)?;
         if !self.planned.is_empty() {
             if self.make_room().map_err(Failure::for_commit)? {
                 // with the new segment's incarnation, and the same copies: room was made for these
-                self.encode(batch, tenure, home)?;
+                self.encode(batch, tenure, &copies)?;
             }
             let (frame, bytes) = (self.active.position, self.encoder.bytes() as u64);
             self.append().map_err(Failure::for_commit)?;
@@ -261,9 +261,8 @@ impl Writer {
         RecordHead { incarnation, number: self.last + 1, durable: self.last, tenure, batch }
     }
 
-    /// Encodes a batch and plans what follows from it; answers how many bytes of it are copies. What lies in `home` is
-    /// not copied.
-    fn encode(&mut self, batch: &Batch, tenure: Tenure, home: SegmentNumber) -> Result<u64, CommitError> {
+    /// Encodes a batch and the copies beside it, and plans what follows from them; answers how many bytes are copies.
+    fn encode(&mut self, batch: &Batch, tenure: Tenure, copies: &[Stored]) -> Result<u64, CommitError> {
         let refused = || CommitError::Refused { source: "the batch is larger than a record may be".into() };
         self.encoder.begin(self.head(tenure, batch.number));
         self.planned.clear();
@@ -272,9 +271,9 @@ impl Writer {
             self.planned.push((slice, Planned::Given(index)));
         }
         let given = self.encoder.bytes();
-        for copy in self.copies_beside(batch, home) {
-            let slice = self.encoder.push_copy(&copy).ok_or_else(refused)?;
-            self.planned.push((slice, Planned::Copy(Box::new(copy))));
+        for copy in copies {
+            let slice = self.encoder.push_copy(copy).ok_or_else(refused)?;
+            self.planned.push((slice, Planned::Copy(Box::new(copy.clone()))));
         }
         if self.encoder.bytes() > RECORD_BYTES_MAX {
             return Err(refused());
@@ -452,12 +451,12 @@ impl Writer {
     }
 
     /// The messages that are written again beside a batch, less those that it changes itself (R34).
-    fn copies_beside(&mut self, batch: &Batch, home: SegmentNumber) -> Vec<Stored> {
+    fn copies_beside(&mut self, batch: &Batch) -> Vec<Stored> {
         if batch.ops.iter().any(|op| matches!(op, Op::DeleteDurable { .. })) {
             return Vec::new();
         }
         let changed: HashSet<Sequence> = batch.ops.iter().filter_map(changed).collect();
-        let sequences = self.copies_to_make(home);
+        let sequences = self.copies_to_make();
         let unchanged = sequences.into_iter().filter(|sequence| !changed.contains(sequence));
         unchanged.filter_map(|sequence| self.read_live(sequence)).collect()
     }
@@ -476,7 +475,8 @@ impl Writer {
 
     /// Which messages of the oldest segment should be written again, if more than half of what is on disk beside one
     /// segment is garbage; never more bytes than were written otherwise (R34).
-    fn copies_to_make(&mut self, active: SegmentNumber) -> Vec<Sequence> {
+    fn copies_to_make(&mut self) -> Vec<Sequence> {
+        let active = self.active.header.segment;
         let credit = self.written_bytes.saturating_sub(self.copied_bytes);
         let segment_bytes = self.options.segment_bytes;
         let next = &mut self.next_copy;
@@ -555,25 +555,24 @@ impl Active {
     }
 }
 
-/// The directory, and durably so: one that a first start made would be gone after a power loss, with all in it.
+/// The directory, and durably so: one that a first start made would be gone after a power loss, with all in it. A
+/// directory above that may not be opened was not made here.
 fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
     disk.create_dir(dir).map_err(failed("create", dir))?;
     for parent in dir.ancestors().skip(1) {
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-        let synced = disk.sync_dir(parent);
-        if Some(parent) == dir.parent() {
-            synced.map_err(failed("sync", parent))?;
-        } else if let Err(error) = synced {
-            let path = parent.display();
-            match error.kind() {
-                io::ErrorKind::PermissionDenied => tracing::debug!(%path, "cannot sync a directory above the journal"),
-                _ => tracing::warn!(%error, %path, "cannot sync a directory above the journal"),
+        match disk.sync_dir(parent) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && Some(parent) != dir.parent() => {
+                tracing::debug!(path = %parent.display(), "cannot sync a directory above the journal");
             }
+            synced => synced.map_err(failed("sync", parent))?,
         }
     }
     Ok(())
 }
 
+/// The spare that lies there, if it can be the next segment. After a power loss a segment may be called `spare` too, by
+/// a change of its name that reached the disk by half.
 fn open_spare(
     scan: &Scan,
     disk: &dyn Disk,
@@ -585,8 +584,13 @@ fn open_spare(
     }
     let path = dir.join(SPARE);
     let file = disk.open(&path, Open::Write).map_err(failed("open", &path))?;
+    let mut header = vec![0; HEADER_BYTES];
     if file.bytes().map_err(failed("read", &path))? == segment_bytes {
-        return Ok(Some(file));
+        file.read_at(&mut header, 0).map_err(failed("read", &path))?;
+        let header = Header::decode(&header, &path).ok();
+        if !scan.segments.iter().any(|segment| Some(segment.header) == header) {
+            return Ok(Some(file));
+        }
     }
     disk.remove(&path).map_err(failed("remove", &path))?;
     Ok(None)

@@ -164,6 +164,20 @@ async fn a_spare_of_another_size_is_removed() {
     assert_eq!(files.names(), [name(1)]);
 }
 
+/// What a power loss may leave of a rename.
+#[tokio::test]
+async fn a_segment_that_is_called_spare_too_is_not_used_again() {
+    let files = Files::with(2).await;
+    fs::hard_link(files.path(&name(1)), files.path("spare")).unwrap();
+    let mut broker = files.start().await;
+    assert_eq!(files.names(), [name(1)]);
+    for counter in 3..=9 {
+        broker.commit(vec![insert(seq(counter), 10_000)]).await;
+    }
+    drop(broker);
+    files.assert_holds(1..=9).await;
+}
+
 #[tokio::test]
 async fn a_newer_format_is_refused_as_such() {
     let files = Files::with(2).await;
