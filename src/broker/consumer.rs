@@ -53,6 +53,11 @@ impl Consumer {
         self.unsettled < self.prefetch
     }
 
+    /// Whether it has deliveries that are not settled.
+    pub(super) fn holds_any(&self) -> bool {
+        self.unsettled > 0
+    }
+
     /// Keeps a delivery until it is settled; its tag.
     pub(super) fn hold(&mut self, entry: Entry) -> DeliveryTag {
         self.last_tag = DeliveryTag(self.last_tag.0 + 1);
