@@ -119,10 +119,7 @@ impl Core {
 
     pub(super) fn send_in_transaction(&mut self, session: SessionId, send: Send) -> Result<(), Refusal> {
         if self.memory.is_full() {
-            return Err(Refusal::new(
-                "The broker's memory is full.",
-                "COMMIT or ABORT what is open, or raise limits.memory_bytes_max.",
-            ));
+            return Err(Refusal::memory_full());
         }
         let size = send.message.size();
         let name = send.transaction.unwrap_or_default();

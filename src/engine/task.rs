@@ -255,6 +255,9 @@ impl Engine {
                 }
             }
             Inbound::Written { session, written } => self.written(now, session, &written),
+            Inbound::HoldsMessages { session, answer } => {
+                let _gone = answer.send(self.core.holds_messages(session)); // who asked may have left
+            }
             Inbound::Closed { session } => self.closed(now, session),
         }
     }

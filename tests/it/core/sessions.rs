@@ -75,6 +75,31 @@ fn a_temporary_destination_is_gone_with_its_connection() {
     assert!(table.changes().is_empty(), "nor does what lay there become a dead letter");
 }
 
+// Memory.
+
+#[test]
+fn r31_a_session_that_may_give_messages_back_is_known() {
+    let mut table = Table::new();
+    let (automatic, consumer, sender) = (table.connect(), table.connect(), table.connect());
+    table.subscribe(automatic, 1, "logs", AckMode::Auto, 10);
+    table.send(sender, "logs", "a");
+    assert!(!table.core.holds_messages(automatic), "it acknowledges nothing");
+
+    table.subscribe(consumer, 1, "orders", AckMode::Cumulative, 10);
+    assert!(!table.core.holds_messages(consumer));
+    table.send(sender, "orders", "b");
+    assert!(table.core.holds_messages(consumer));
+    table.ack(consumer, 1, 1).unwrap();
+    assert!(!table.core.holds_messages(consumer));
+
+    table.begin(sender, "t");
+    assert!(!table.core.holds_messages(sender), "the transaction is empty");
+    table.send_in(sender, "t", "orders", "c");
+    assert!(table.core.holds_messages(sender));
+    table.abort(sender, "t");
+    assert!(!table.core.holds_messages(sender));
+}
+
 // Client-ids.
 
 #[test]
