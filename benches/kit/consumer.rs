@@ -119,6 +119,7 @@ impl<'a> Consumer<'a> {
         if self.received.is_empty() {
             return Ok(());
         }
+        self.witness.acked(&self.received);
         let id = &self.ack_id;
         self.client.say("ACK", &format!("id:{id}\nreceipt:{id}\n"))?;
         self.unconfirmed.push_back(mem::take(&mut self.received));

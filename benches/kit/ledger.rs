@@ -15,8 +15,10 @@ const DELIVERED: u8 = 2;
 const DEAD: u8 = 4;
 /// The broker has confirmed its ACK.
 const SETTLED: u8 = 8;
+/// An ACK of it was sent; until that is confirmed it may have arrived or not.
+const ACKED: u8 = 16;
 /// It may be lost: not persistent, and the broker was killed.
-const FORGIVEN: u8 = 16;
+const FORGIVEN: u8 = 32;
 /// More of them tell nothing new.
 const WRONGS_KEPT: usize = 10;
 
@@ -24,6 +26,8 @@ const WRONGS_KEPT: usize = 10;
 pub(crate) trait Witness: Sync {
     /// A message came.
     fn delivered(&self, label: Label, is_redelivered: bool);
+    /// An ACK of these is about to be sent.
+    fn acked(&self, labels: &[Label]);
     /// The broker has confirmed the ACK of these.
     fn settled(&self, labels: &[Label]);
     /// Something came that must never be seen.
@@ -53,7 +57,9 @@ pub(crate) struct Tally {
     pub(crate) sent: u64,
     pub(crate) confirmed: u64,
     pub(crate) settled: u64,
-    /// Confirmed, not settled, not forgiven.
+    /// Confirmed and acknowledged, but nobody knows whether the ACK has arrived: its connection was lost.
+    pub(crate) in_doubt: u64,
+    /// Confirmed and never acknowledged, not forgiven.
     pub(crate) missing: u64,
 }
 
@@ -114,7 +120,8 @@ impl Ledger {
                 tally.sent += 1;
                 tally.confirmed += u64::from(is(CONFIRMED));
                 tally.settled += u64::from(is(SETTLED));
-                tally.missing += u64::from(is(CONFIRMED) && !is(SETTLED) && !is(FORGIVEN));
+                tally.in_doubt += u64::from(is(CONFIRMED) && is(ACKED) && !is(SETTLED));
+                tally.missing += u64::from(is(CONFIRMED) && !is(ACKED) && !is(FORGIVEN));
             }
         }
         tally
@@ -157,6 +164,12 @@ impl Ledger {
 impl Witness for Ledger {
     fn delivered(&self, label: Label, is_redelivered: bool) {
         self.came(label, DELIVERED, is_redelivered);
+    }
+
+    fn acked(&self, labels: &[Label]) {
+        for label in labels {
+            self.note(*label, ACKED);
+        }
     }
 
     fn settled(&self, labels: &[Label]) {

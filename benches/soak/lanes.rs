@@ -117,6 +117,14 @@ impl Witness for DeadLetters<'_> {
         }
     }
 
+    fn acked(&self, labels: &[Label]) {
+        for label in labels {
+            if let Some(ledger) = self.ledger(*label) {
+                ledger.acked(&[*label]);
+            }
+        }
+    }
+
     fn settled(&self, labels: &[Label]) {
         for label in labels {
             if let Some(ledger) = self.ledger(*label) {

@@ -25,7 +25,7 @@ use std::{fs, path::PathBuf, process::ExitCode, thread};
 
 use clap::Parser;
 use disk::SmallDisk;
-use kit::{Ledger, Site};
+use kit::{Ledger, Site, Tally};
 use lanes::{Kept, Lanes};
 use record::{Growth, MEASURES, Record};
 use script::Script;
@@ -86,19 +86,26 @@ fn main() -> anyhow::Result<ExitCode> {
 
 /// Whether every message came as it must.
 fn report_messages(lanes: &Lanes) -> bool {
-    println!("\n{:<36}{:>10}{:>11}{:>10}{:>9}{:>7}", "messages", "sent", "confirmed", "settled", "missing", "wrong");
+    println!();
+    row("messages", ["sent", "confirmed", "settled", "in doubt", "missing", "wrong"].map(str::to_owned));
     let right = lanes.ledgers().map(|(ledger, kept)| report_ledger(ledger, kept));
     right.iter().all(|right| *right)
 }
 
 fn report_ledger(ledger: &Ledger, kept: Kept) -> bool {
-    let (tally, (wrong, first)) = (ledger.tally(), ledger.wrongs());
-    let missing = if kept == Kept::WhileSubscribed { "-".to_owned() } else { tally.missing.to_string() };
-    println!("{:<36}{:>10}{:>11}{:>10}{missing:>9}{wrong:>7}", ledger.name, tally.sent, tally.confirmed, tally.settled);
+    let (Tally { sent, confirmed, settled, in_doubt, missing }, (wrong, first)) = (ledger.tally(), ledger.wrongs());
+    let is_judged = kept != Kept::WhileSubscribed;
+    let missing_or_none = if is_judged { missing.to_string() } else { "-".to_owned() };
+    let [sent, confirmed, settled, in_doubt] = [sent, confirmed, settled, in_doubt].map(|count| count.to_string());
+    row(ledger.name, [sent, confirmed, settled, in_doubt, missing_or_none, wrong.to_string()]);
     for what in first {
         println!("    {what}");
     }
-    wrong == 0 && (tally.missing == 0 || kept == Kept::WhileSubscribed)
+    wrong == 0 && (missing == 0 || !is_judged)
+}
+
+fn row(name: &str, [sent, confirmed, settled, in_doubt, missing, wrong]: [String; 6]) {
+    println!("{name:<36}{sent:>10}{confirmed:>11}{settled:>10}{in_doubt:>10}{missing:>9}{wrong:>7}");
 }
 
 /// Whether nothing grew.

@@ -14,6 +14,8 @@ const TOP: f64 = 70.0;
 const PANEL: f64 = 110.0;
 const GAP: f64 = 34.0;
 const BOTTOM: f64 = 44.0;
+/// The height of a line's name.
+const NAME: f64 = 14.0;
 /// Points of a line at most: more of them can't be seen.
 const POINTS: usize = 400;
 
@@ -133,12 +135,15 @@ impl Picture {
             self.kill(self.x(*kill), top, bottom);
         }
         let y = |value: f64| bottom - value / scale * PANEL;
+        let mut name_above = f64::INFINITY;
         for ((line, points), colour) in panel.lines.iter().zip(&lines).zip([FIRST, SECOND]) {
             self.path(points, y, colour);
-            if let Some((_, last)) = points.iter().rev().flatten().next() {
-                let name = format!("<tspan fill=\"{colour}\">{}</tspan>", line.name);
-                self.text(WIDTH - RIGHT + 8.0, y(*last) + 4.0, "start", &name);
-            }
+            let Some((_, last)) = points.iter().rev().flatten().next() else { continue };
+            // Names beside lines that end at the same height stand above each other.
+            let middle = if (y(*last) - name_above).abs() < NAME { name_above - NAME } else { y(*last) };
+            let name = format!("<tspan fill=\"{colour}\">{}</tspan>", line.name);
+            self.text(WIDTH - RIGHT + 8.0, middle + 4.0, "start", &name);
+            name_above = middle;
         }
     }
 

@@ -276,6 +276,7 @@ fn return_some_for_a_while(stage: &Stage, queue: &str, ledger: &Ledger, chance: 
             if is_poison(label) || (is_refused_once(label) && !is_redelivered) {
                 worker.client.say("NACK", &format!("id:{ack_id}\n"))?;
             } else {
+                ledger.acked(&[label]);
                 worker.client.say("ACK", &format!("id:{ack_id}\nreceipt:{ack_id}\n"))?;
                 unconfirmed.push_back(label);
             }
