@@ -14,19 +14,16 @@
 mod kit;
 mod limit;
 mod starts;
-mod traffic;
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-use anyhow::ensure;
 use clap::Parser;
-use kit::{Broker, Ledger, Site, disk_used, in_memory};
+use kit::{Broker, Load, Rate, Site, disk_used, drain, fill, fill_until_killed, in_memory};
 use limit::MemoryGroup;
 use starts::{Starts, can_drop_page_cache};
-use traffic::{Load, Rate, drain, fill, fill_until_killed};
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -103,7 +100,7 @@ fn waiting(site: &Site, empty: &Site, messages: u32) -> anyhow::Result<()> {
     for load in loads {
         let rate = drain(site.address, load)?;
         print_rate(&format!("drained by four consumers, {}", load.ledger.name), rate);
-        verify(&load.ledger)?;
+        load.ledger.verify()?;
     }
     print_peak(&broker);
     broker.kill_9()?;
@@ -121,7 +118,7 @@ fn settled(site: &Site, empty: &Site, messages: u32) -> anyhow::Result<()> {
         kept.send_one(site.address)?;
         fill(site.address, &[&load])?;
         drain(site.address, &load)?;
-        verify(&load.ledger)?;
+        load.ledger.verify()?;
         to_send -= load.messages;
     }
     print_peak(&broker);
@@ -130,7 +127,7 @@ fn settled(site: &Site, empty: &Site, messages: u32) -> anyhow::Result<()> {
     Starts::measure(site, empty)?.print();
     let mut broker = site.start()?;
     drain(site.address, &kept)?;
-    verify(&kept.ledger)?;
+    kept.ledger.verify()?;
     broker.kill_9()?;
     Ok(fs::remove_dir_all(&site.data)?)
 }
@@ -144,13 +141,4 @@ fn print_rate(what: &str, rate: Rate) {
 fn print_peak(broker: &Broker) {
     let peak = in_memory(broker.pid(), "VmHWM").map_or(f64::NAN, |bytes| bytes as f64 / 1e6);
     println!("{:<44}{peak:>12.0} MB", "  peak memory");
-}
-
-/// What was confirmed has been drained, and nothing was seen that must not be.
-fn verify(ledger: &Ledger) -> anyhow::Result<()> {
-    let (count, first) = ledger.wrongs();
-    ensure!(count == 0, "{count} times something came that must not, such as: {}", first.join("; "));
-    let tally = ledger.tally();
-    ensure!(tally.missing == 0, "{}: {} confirmed messages are missing: {tally:?}", ledger.name, tally.missing);
-    Ok(())
 }

@@ -5,6 +5,8 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use anyhow::ensure;
+
 use super::Label;
 
 /// The broker has confirmed the SEND.
@@ -131,6 +133,15 @@ impl Ledger {
     pub(crate) fn wrongs(&self) -> (u64, Vec<String>) {
         let wrongs = lock(&self.wrongs);
         (wrongs.count, wrongs.first.clone())
+    }
+
+    /// What was confirmed has come, and nothing came that must not.
+    pub(crate) fn verify(&self) -> anyhow::Result<()> {
+        let (count, first) = self.wrongs();
+        ensure!(count == 0, "{count} times something came that must not, such as: {}", first.join("; "));
+        let tally = self.tally();
+        ensure!(tally.missing == 0, "{}: {} confirmed messages are missing: {tally:?}", self.name, tally.missing);
+        Ok(())
     }
 
     fn came(&self, label: Label, from: u8, is_redelivered: bool) {

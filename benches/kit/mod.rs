@@ -10,6 +10,7 @@ mod label;
 mod ledger;
 mod process;
 mod producer;
+mod traffic;
 
 pub(crate) use broker::{Broker, Site};
 pub(crate) use client::{Client, put_send};
@@ -18,3 +19,4 @@ pub(crate) use label::Label;
 pub(crate) use ledger::{Ledger, Tally, Witness};
 pub(crate) use process::{count_of, disk_used, in_memory};
 pub(crate) use producer::{Outlet, Producer};
+pub(crate) use traffic::{Load, Rate, drain, fill, fill_until_killed};

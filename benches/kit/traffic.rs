@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::ensure;
 
-use crate::kit::{Broker, Consumer, Ledger, Outlet, Producer, Step, Subscription};
+use super::{Broker, Consumer, Ledger, Outlet, Producer, Step, Subscription};
 
 const PRODUCERS: u8 = 4;
 const CONSUMERS: u8 = 4;
