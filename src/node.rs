@@ -19,7 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     broker::CoreOptions,
-    config::{Backend, Config, write_duration},
+    config::{Backend, Config, write_duration, write_size},
     election::{FileLocker, LockError, Locker},
     engine::{self, EngineHandle},
     persistence::{
@@ -29,7 +29,7 @@ use crate::{
     server::{Doors, OpenDoors, PublishedAddresses, ServerError, Service, raise_open_files_limit},
     session::UserError,
     tasks::{StillRunning, Tasks},
-    types::{Catalog, Clock, Tenure},
+    types::{Catalog, Clock, Meter, Tenure},
 };
 
 /// How many threads run the sessions and the engine. One: a hop between two costs more than it brings at the rates
@@ -154,6 +154,7 @@ async fn run_term<A: PersistenceAdapter>(
     let tasks = Tasks::new();
     let failed = Failed::default();
     let clock = Clock::start(); // one for all of the term: what a session calls now, the engine does too
+    let meter = Meter::new(config.limits.memory_bytes_max); // and one of these: all that is held counts in one budget
     let loading = start_engine(adapter, catalog, tenure, &config, &tasks, &failed, clock);
     let Some(engine) = signals.unless(loading).await.transpose()? else {
         tracing::info!("stopping: asked to while messages were being read from the store");
@@ -166,7 +167,7 @@ async fn run_term<A: PersistenceAdapter>(
             return Err(error.into());
         }
     };
-    Term::begin(config, engine, tasks, open, clock)?.run(signals).await?;
+    Term::begin(config, engine, tasks, open, clock, meter)?.run(signals).await?;
     // A task that fails while it stops has been asked to end, and so brings nothing down; the process tells all the same.
     failed.get().map_or(Ok(()), |task| Err(NodeError::TaskEnded(task)))
 }
@@ -223,6 +224,7 @@ impl Term {
         tasks: Tasks,
         open: OpenDoors,
         clock: Clock,
+        meter: Meter,
     ) -> Result<Self, NodeError> {
         let (listeners, sessions) = (tasks.group(), tasks.group());
         let addresses = open.addresses();
@@ -231,7 +233,7 @@ impl Term {
             path: config.data.clone(),
             source,
         })?;
-        open.serve(&Service::new(engine.clone(), &config, clock)?, &listeners, &sessions);
+        open.serve(&Service::new(engine.clone(), &config, clock, meter)?, &listeners, &sessions);
         for (name, uri) in addresses {
             tracing::info!("connector {name} listens on {uri}");
         }
@@ -326,6 +328,8 @@ fn greet(config: &Config) {
             data.display()
         ),
     }
+    let memory = write_size(config.limits.memory_bytes_max);
+    tracing::info!("messages and buffers may take {memory} of memory (limits.memory_bytes_max)");
     match raise_open_files_limit() {
         Some(limit) => tracing::info!("up to {limit} files and connections may be open"),
         None => tracing::info!("any number of files and connections may be open"),

@@ -395,7 +395,8 @@ mod tests {
             transactions_per_connection_max: 10,
             transaction_operations_max: 10,
             transaction_bytes_max: 1 << 20,
-            queue_bytes_max: 1 << 20,
+            memory_bytes_max: 16 << 20,
+            queue_bytes_max: Some(1 << 20),
             topic_backlog_bytes_max: 1 << 20,
             slow_consumer_timeout: Duration::from_secs(30),
         };

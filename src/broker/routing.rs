@@ -95,7 +95,8 @@ impl Core {
     /// Whether a destination takes another message of this size now.
     pub(super) fn admit(&self, destination: &Destination, size: usize) -> Result<(), Hold> {
         let limits = &self.options.limits;
-        let full = |queue: &Queue| queue.messages > 0 && queue.bytes + size > limits.queue_bytes_max;
+        let fits = |queue: &Queue| limits.queue_bytes_max.is_none_or(|max| queue.bytes + size <= max);
+        let full = |queue: &Queue| queue.messages > 0 && !fits(queue);
         let targets = match self.places.get(destination).map(|place| &place.role) {
             None => return Ok(()),
             Some(PlaceRole::Queue(key)) => std::slice::from_ref(key),

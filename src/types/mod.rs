@@ -5,6 +5,7 @@
 mod destination;
 mod ids;
 mod message;
+mod meter;
 mod properties;
 mod record;
 mod text;
@@ -15,7 +16,8 @@ pub use ids::{
     BatchNumber, ConsumerNo, DeliveryTag, DestinationId, DurableId, FencingToken, Priority, Sequence, SessionId,
     Tenure, Term,
 };
-pub use message::{BodyKind, Message, MessageDraft, Rendering};
+pub use message::{BodyKind, Message, MessageDraft};
+pub use meter::{Charge, Meter};
 pub(crate) use properties::append_property;
 pub use properties::{Properties, PropertiesBuilder, PropertyValue};
 pub use record::{Batch, Catalog, Durable, Held, Holder, Op, Stored};

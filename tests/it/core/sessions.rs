@@ -201,7 +201,7 @@ fn a_message_that_the_store_could_not_hold_is_refused_at_the_door() {
 
 #[test]
 fn r8_a_full_queue_holds_sends_for_a_standing_cause_and_others_go_on() {
-    let mut table = limited(|limits| limits.queue_bytes_max = 1_000);
+    let mut table = limited(|limits| limits.queue_bytes_max = Some(1_000));
     let session = table.connect();
     table.subscribe(session, 1, "orders", AckMode::Individual, 1);
     let full = loop {
@@ -226,7 +226,7 @@ fn r8_a_full_queue_holds_sends_for_a_standing_cause_and_others_go_on() {
 
 #[test]
 fn r8_a_full_durable_subscription_holds_its_topic() {
-    let mut table = limited(|limits| limits.queue_bytes_max = 600);
+    let mut table = limited(|limits| limits.queue_bytes_max = Some(600));
     let me = table.connect_as(Some("me"), None).unwrap();
     let durable = Subscribe { durable: Some("d".into()), ..subscription(1, Destination::topic("news")) };
     table.subscribe_to(me, durable).unwrap();
@@ -240,7 +240,7 @@ fn r8_a_full_durable_subscription_holds_its_topic() {
 
 #[test]
 fn an_empty_queue_takes_a_message_of_any_size() {
-    let mut table = limited(|limits| limits.queue_bytes_max = 100);
+    let mut table = limited(|limits| limits.queue_bytes_max = Some(100));
     let session = table.connect();
     table.send(session, "orders", "larger than the limit by its overhead alone");
 }
