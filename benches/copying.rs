@@ -41,7 +41,6 @@ struct Arguments {
 
 /// Messages that are settled for one that is kept.
 const SETTLED_FOR_KEPT: u32 = 10;
-const OPTIONS: &str = "limits.queue_bytes_max = \"1024GiB\"";
 /// Eight producers with 100 receipts outstanding each, eight consumers, an ACK every ten messages.
 const C: &str = "--kind queue --persistent true --confirm receipt --producers 8 --consumers 8 --window 100 --ack client \
                  --ack-every 10 --prefetch 100 --drain-timeout 30";
@@ -64,7 +63,7 @@ fn main() -> anyhow::Result<()> {
 
 fn run(arguments: &Arguments, kept: u32) -> anyhow::Result<()> {
     let home = tempfile::tempdir_in(&arguments.directory)?;
-    let site = Site::new(home.path(), home.path().join("data"), OPTIONS, None)?;
+    let site = Site::new(home.path(), home.path().join("data"), "", None)?;
     let mut broker = site.start()?;
     let keep = Load::new("kept", 0, 1_024, kept);
     let settle = Load::new("settled", 1, 1_024, kept * SETTLED_FOR_KEPT);

@@ -44,8 +44,6 @@ struct Arguments {
     bench: bool,
 }
 
-/// One queue takes all of it.
-const OPTIONS: &str = "limits.queue_bytes_max = \"1024GiB\"";
 /// Messages of 100 bytes for one of 64 KiB.
 const SMALL_FOR_LARGE: u32 = 100;
 /// Messages of one round of the second story.
@@ -75,7 +73,7 @@ fn main() -> anyhow::Result<()> {
 
 fn site(home: &Path, name: &str, group: Option<&Path>) -> anyhow::Result<Site> {
     let home = home.join(name);
-    Ok(Site::new(&home, home.join("data"), OPTIONS, group)?)
+    Ok(Site::new(&home, home.join("data"), "", group)?)
 }
 
 /// The first story.
