@@ -33,7 +33,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-pub use disk::{Disk, DiskFile, Open, RealDisk};
+pub use disk::{Disk, DiskFile, Open, RealDisk, UnsyncedDisk};
 pub use inspect::{Health, JournalReport, SegmentReport, inspect, verify};
 pub use segment::SegmentNumber;
 
