@@ -4,6 +4,7 @@
 mod cases;
 mod crash;
 mod faulty_disk;
+mod full;
 mod life;
 mod lives;
 mod recovery;
