@@ -19,7 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     broker::CoreOptions,
-    config::{Backend, Config, write_duration},
+    config::{Backend, Config, write_duration, write_size},
     election::{FileLocker, LockError, Locker},
     engine::{self, EngineHandle},
     persistence::{
@@ -29,7 +29,7 @@ use crate::{
     server::{Doors, OpenDoors, PublishedAddresses, ServerError, Service, raise_open_files_limit},
     session::UserError,
     tasks::{StillRunning, Tasks},
-    types::{Catalog, Clock, Tenure},
+    types::{Catalog, Clock, Meter, Tenure},
 };
 
 /// How many threads run the sessions and the engine. One: a hop between two costs more than it brings at the rates
@@ -154,11 +154,8 @@ async fn run_term<A: PersistenceAdapter>(
     let tasks = Tasks::new();
     let failed = Failed::default();
     let clock = Clock::start(); // one for all of the term: what a session calls now, the engine does too
-    let loading = start_engine(adapter, catalog, tenure, &config, &tasks, &failed, clock);
-    let Some(engine) = signals.unless(loading).await.transpose()? else {
-        tracing::info!("stopping: asked to while messages were being read from the store");
-        return Ok(());
-    };
+    let meter = Meter::new(config.limits.memory_bytes_max); // and one of these: all that is held counts in one budget
+    let engine = start_engine(adapter, &catalog, tenure, &config, &tasks, &failed, clock, meter.clone());
     let open = match doors.open().await {
         Ok(open) => open,
         Err(error) => {
@@ -166,7 +163,7 @@ async fn run_term<A: PersistenceAdapter>(
             return Err(error.into());
         }
     };
-    Term::begin(config, engine, tasks, open, clock)?.run(signals).await?;
+    Term::begin(config, engine, tasks, open, clock, meter)?.run(signals).await?;
     // A task that fails while it stops has been asked to end, and so brings nothing down; the process tells all the same.
     failed.get().map_or(Ok(()), |task| Err(NodeError::TaskEnded(task)))
 }
@@ -175,24 +172,25 @@ async fn run_term<A: PersistenceAdapter>(
 type Failed = Arc<OnceLock<&'static str>>;
 
 /// The engine of a term and its way to the store, as tasks without which the term is worth nothing.
-async fn start_engine<A: PersistenceAdapter>(
+fn start_engine<A: PersistenceAdapter>(
     adapter: A,
-    catalog: Catalog,
+    catalog: &Catalog,
     tenure: Tenure,
     config: &Config,
     tasks: &Tasks,
     failed: &Failed,
     clock: Clock,
-) -> Result<EngineHandle, StoreError> {
+    meter: Meter,
+) -> EngineHandle {
     let options = CoreOptions {
         limits: config.limits.clone(),
         redelivery: config.redelivery.iter().cloned().map(Arc::new).collect(),
         message_bytes_max: adapter.limits().message_bytes_max,
     };
-    let running = engine::start(adapter, options, catalog, tenure, clock, tasks.stop_token()).await?;
+    let running = engine::start(adapter, options, catalog, tenure, clock, meter, tasks.stop_token());
     tasks.spawn_essential("engine", log_error("engine", failed.clone(), running.engine));
     tasks.spawn_essential("store", log_error("store", failed.clone(), running.store));
-    Ok(running.handle)
+    running.handle
 }
 
 /// An essential task's error is logged where it ends.
@@ -223,6 +221,7 @@ impl Term {
         tasks: Tasks,
         open: OpenDoors,
         clock: Clock,
+        meter: Meter,
     ) -> Result<Self, NodeError> {
         let (listeners, sessions) = (tasks.group(), tasks.group());
         let addresses = open.addresses();
@@ -231,7 +230,7 @@ impl Term {
             path: config.data.clone(),
             source,
         })?;
-        open.serve(&Service::new(engine.clone(), &config, clock)?, &listeners, &sessions);
+        open.serve(&Service::new(engine.clone(), &config, clock, meter)?, &listeners, &sessions);
         for (name, uri) in addresses {
             tracing::info!("connector {name} listens on {uri}");
         }
@@ -326,6 +325,8 @@ fn greet(config: &Config) {
             data.display()
         ),
     }
+    let memory = write_size(config.limits.memory_bytes_max);
+    tracing::info!("messages and buffers may take {memory} of memory (limits.memory_bytes_max)");
     match raise_open_files_limit() {
         Some(limit) => tracing::info!("up to {limit} files and connections may be open"),
         None => tracing::info!("any number of files and connections may be open"),

@@ -53,6 +53,11 @@ impl Consumer {
         self.unsettled < self.prefetch
     }
 
+    /// Whether it holds a delivery.
+    pub(super) fn has_unsettled(&self) -> bool {
+        self.unsettled > 0
+    }
+
     /// Keeps a delivery until it is settled; its tag.
     pub(super) fn hold(&mut self, entry: Entry) -> DeliveryTag {
         self.last_tag = DeliveryTag(self.last_tag.0 + 1);
@@ -153,7 +158,7 @@ mod tests {
     use super::*;
     use crate::{
         broker::Subscribe,
-        types::{Destination, Message, MessageDraft, Sequence, Term},
+        types::{Destination, Message, MessageDraft, Sequence, Term, Timestamp},
     };
 
     fn consumer(prefetch: u32) -> Consumer {
@@ -170,7 +175,7 @@ mod tests {
 
     fn entry(counter: u64) -> Entry {
         let draft = MessageDraft { id: format!("m{counter}").into(), ..MessageDraft::default() };
-        Entry::new(Sequence::new(Term(1), counter), Arc::new(Message::new(draft)))
+        Entry::new(Timestamp(0), Sequence::new(Term(1), counter), Arc::new(Message::new(draft)))
     }
 
     #[test]

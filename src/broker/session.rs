@@ -99,6 +99,16 @@ impl Core {
         }
     }
 
+    /// Whether the next frames of a session may give messages back: it has deliveries to acknowledge, or an open
+    /// transaction with something in it.
+    #[must_use]
+    pub fn holds_messages(&self, id: SessionId) -> bool {
+        let Some(session) = self.sessions.get(&id) else { return false };
+        let mut consumers = session.consumers.values().filter_map(|key| self.consumers.get(*key));
+        session.transactions.values().any(|transaction| transaction.operations() > 0)
+            || consumers.any(|consumer| consumer.ack != AckMode::Auto && consumer.has_unsettled())
+    }
+
     pub(super) fn create_temporary(&mut self, id: SessionId, destination: Destination) -> Result<(), Refusal> {
         if self.places.contains_key(&destination) {
             return Ok(());

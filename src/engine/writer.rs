@@ -6,13 +6,18 @@
 //! Always true: one batch is under way at most (R12); a batch of unknown outcome is repeated only after the token was
 //! raised (R11); no settle is written whose insert still waits (R14).
 
-use std::{collections::VecDeque, error::Error, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    error::Error,
+    sync::Arc,
+    time::Duration,
+};
 
 use super::batch::{OpenBatch, Part, Sealed, Unit};
 use crate::{
-    broker::{Full, Hold},
+    broker::{Full, Hold, Pending},
     persistence::{CommitError, StoreError},
-    types::{Batch, BatchNumber, FencingToken, Tenure, Term, Timestamp},
+    types::{Batch, BatchNumber, FencingToken, Holder, Sequence, Tenure, Term, Timestamp},
 };
 
 /// SENDs wait while this much waits for the store already. Unit: bytes.
@@ -299,6 +304,21 @@ impl Writer {
         }
         let limit = Timestamp(now.0.saturating_sub(u64::try_from(HELD_MAX.as_millis()).unwrap_or(u64::MAX)));
         self.open.take_overdue(limit).into_iter().map(|unit| (unit, "The store is full.")).collect()
+    }
+
+    /// When the oldest of what is not durable came in; `None`: everything is.
+    pub(super) fn oldest_change(&self) -> Option<Timestamp> {
+        let under_way =
+            self.under_way.iter().map(|sealed| &sealed.part).chain(&self.parts).filter_map(|part| part.since);
+        under_way.chain(self.open.since()).min()
+    }
+
+    /// What became of a holder's messages and is not durable yet; of one message the latest.
+    pub(super) fn pending(&self, holder: Holder) -> HashMap<Sequence, Pending> {
+        let under_way = self.under_way.iter().map(|sealed| &sealed.part).chain(&self.parts);
+        let mut pending: HashMap<_, _> = under_way.flat_map(|part| part.pending(holder)).collect();
+        pending.extend(self.open.pending(holder));
+        pending
     }
 
     /// Whether nothing is open, under way or waiting to be repeated.

@@ -12,6 +12,7 @@ mod end;
 mod link;
 mod options;
 mod output;
+mod socket;
 mod stomp;
 
 pub use authentication::{Authenticator, UserError};

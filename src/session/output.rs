@@ -38,6 +38,11 @@ impl Output {
         self.buffer.len() + self.bodies_bytes
     }
 
+    /// The memory that the buffer takes; bodies are counted with their messages. Unit: bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     /// All was written: begins anew.
     pub(super) fn clear(&mut self) {
         debug_assert!(!self.has_remaining(), "all was written");

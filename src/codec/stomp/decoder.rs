@@ -137,6 +137,31 @@ impl Decoder {
         }
     }
 
+    /// What was read of a frame that is not all there. Unit: bytes.
+    #[must_use]
+    pub fn unfinished_bytes(&self) -> usize {
+        self.input.len() - self.taken + self.body_bytes()
+    }
+
+    /// The memory that this takes, with the room for more. Unit: bytes.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.input.capacity() + self.body_bytes()
+    }
+
+    /// Of a body with room of its own; the kernel gives pages only as bytes arrive.
+    fn body_bytes(&self) -> usize {
+        if let State::Separate { body, .. } = &self.state { body.len() } else { 0 }
+    }
+
+    /// Drops all that was read; nothing more is given out.
+    pub fn give_up(&mut self) {
+        self.state = State::Failed;
+        self.taken = 0;
+        self.spans.clear();
+        self.input = BytesMut::new();
+    }
+
     /// The receipt that the frame which failed asks for, if its headers were read that far.
     #[must_use]
     pub fn receipt_of_failed(&self) -> Option<&str> {

@@ -89,6 +89,7 @@ impl Translator {
             properties: owned.properties,
             body: owned.body,
         });
+        message.charge(&self.options.meter);
         Ok(Command::Send(Send { destination, message: Arc::new(message), transaction }))
     }
 
