@@ -13,6 +13,11 @@ use std::{
     sync::Arc,
 };
 
+use rustix::{
+    fs::{FallocateFlags, fallocate},
+    io::retry_on_intr,
+};
+
 /// A directory tree that keeps files.
 pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// Makes the directory and its parents, readable by their owner only; nothing if it exists.
@@ -83,6 +88,13 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
     /// What the operating system says; any part may be written then.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
+    /// Takes the room for the first `bytes` bytes, so that no write to them can find the disk full; a file that is
+    /// shorter grows, by zeros (`fallocate`).
+    ///
+    /// # Errors
+    /// `Unsupported` where the file system can't; `StorageFull` at once, or what else the operating system says.
+    fn allocate(&self, bytes: u64) -> io::Result<()>;
+
     /// Makes durable what was written, and the length (`fdatasync`).
     ///
     /// # Errors
@@ -143,6 +155,10 @@ impl DiskFile for RealFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.0.write_all_at(bytes, offset)
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        Ok(retry_on_intr(|| fallocate(&self.0, FallocateFlags::empty(), 0, bytes))?)
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is the place that syncs")]

@@ -143,6 +143,8 @@ async fn r8_a_full_store_refuses_sends_after_ten_seconds_and_recovers() {
     assert_eq!(strict.gets_error().await.1.as_deref(), Some("a"));
     strict.is_closed(CloseReason::Refused).await;
     assert!((9_900..10_500).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+    assert!((9_900..10_500).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+    assert!((30..50).contains(&store.turns()), "R35: {} turns of its own", store.turns());
     other.submit([asking("c", send("q", "c"))]).await;
     other.gets_nothing().await;
     store.set_full(false);
