@@ -4,18 +4,18 @@
 //! `cargo bench --bench idle [-- CONNECTIONS ...]`, by default 1,000 and 10,000. A worker has sent itself
 //! [`WORK_MESSAGES`] messages and acknowledged them before it became quiet.
 
+mod client;
+
 use std::{
     fs,
-    io::{self, BufRead, BufReader, Read, Write},
-    net::TcpStream,
-    path::Path,
     process::{Child, Command, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use batonmq::server::raise_open_files_limit;
+use client::{Client, header, published};
 use tempfile::TempDir;
 
 /// What each worker does before it is quiet.
@@ -45,9 +45,10 @@ fn main() -> anyhow::Result<()> {
 fn measure(connections: usize, works: bool) -> anyhow::Result<(usize, usize)> {
     let broker = Broker::start()?;
     let empty = broker.rss()?;
-    let clients: Vec<Client> = (0..connections).map(|number| broker.connect(number)).collect::<Result<_, _>>()?;
+    let workers = (0..connections).map(|number| Worker::connect(&broker.address, number));
+    let mut workers: Vec<Worker> = workers.collect::<Result<_, _>>()?;
     if works {
-        clients.iter().try_for_each(Client::work)?;
+        workers.iter_mut().try_for_each(Worker::work)?;
     }
     thread::sleep(QUIET);
     Ok((empty, broker.rss()?))
@@ -65,7 +66,7 @@ impl Broker {
         let mut command = Command::new(env!("CARGO_BIN_EXE_batonmq"));
         command.args(["start", "--listen", "stomp://127.0.0.1:0", "--log-level", "warn", "--data"]).arg(data.path());
         let process = command.stdout(Stdio::null()).spawn()?;
-        let address = published(data.path()).context("the broker opened no port")?;
+        let address = published(data.path())?;
         Ok(Self { process, address, _data: data })
     }
 
@@ -73,17 +74,6 @@ impl Broker {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
         Ok(line.trim().trim_end_matches(" kB").parse::<usize>()? * 1_024)
-    }
-
-    fn connect(&self, number: usize) -> anyhow::Result<Client> {
-        let client = Client { socket: TcpStream::connect(&self.address)?, queue: format!("/queue/idle-{number}") };
-        let queue = &client.queue;
-        client.say(&format!(
-            "CONNECT\naccept-version:1.2\nhost:x\nheart-beat:0,0\n\n\0\
-             SUBSCRIBE\nid:1\nack:client\ndestination:{queue}\nreceipt:subscribed\n\n\0"
-        ))?;
-        client.hear_until("receipt-id:subscribed")?;
-        Ok(client)
     }
 }
 
@@ -95,57 +85,30 @@ impl Drop for Broker {
     }
 }
 
-/// The address of the one open port, once it is published.
-fn published(data: &Path) -> Option<String> {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while Instant::now() < deadline {
-        let listeners = fs::read_to_string(data.join(batonmq::server::LISTENERS_FILE)).unwrap_or_default();
-        if let Some((_, address)) = listeners.trim().split_once("://") {
-            return Some(address.to_owned());
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-    None
-}
-
-struct Client {
-    socket: TcpStream,
+struct Worker {
+    client: Client,
     queue: String,
 }
 
-impl Client {
-    fn say(&self, frames: &str) -> io::Result<()> {
-        (&self.socket).write_all(frames.as_bytes())
+impl Worker {
+    fn connect(address: &str, number: usize) -> anyhow::Result<Self> {
+        let (mut client, queue) = (Client::connect(address)?, format!("/queue/idle-{number}"));
+        client.say(&format!("SUBSCRIBE\nid:1\nack:client\ndestination:{queue}\nreceipt:subscribed\n\n\0"))?;
+        let mut reader = client.reader(1)?;
+        client.hear_until("receipt-id:subscribed", &mut reader)?;
+        Ok(Self { client, queue })
     }
 
-    /// Reads up to the frame that holds `text`.
-    fn hear_until(&self, text: &str) -> anyhow::Result<()> {
-        let mut frame = Vec::new();
-        let mut reader = BufReader::with_capacity(1, (&self.socket).take(1 << 30));
-        loop {
-            frame.clear();
-            ensure!(reader.read_until(0, &mut frame)? > 0, "the broker closed the connection");
-            if String::from_utf8_lossy(&frame).contains(text) {
-                return Ok(());
-            }
-        }
-    }
-
-    fn work(&self) -> anyhow::Result<()> {
+    fn work(&mut self) -> anyhow::Result<()> {
+        let Self { client, queue } = self;
         let body = "b".repeat(WORK_BODY_BYTES);
-        let queue = &self.queue;
         let mut frames = format!("SEND\ndestination:{queue}\n\n{body}\0").repeat(WORK_MESSAGES - 1);
-        frames.push_str(&format!("SEND\ndestination:{queue}\nlast:true\n\n{body}\0"));
-        self.say(&frames)?;
-        let mut last = String::new();
-        let mut reader = BufReader::new(&self.socket);
-        while !last.contains("last:true") {
-            let mut frame = Vec::new();
-            ensure!(reader.read_until(0, &mut frame)? > 0, "the broker closed the connection");
-            last = String::from_utf8_lossy(&frame).into_owned();
-        }
-        let ack = last.lines().find_map(|line| line.strip_prefix("ack:")).context("a MESSAGE without ack")?;
-        self.say(&format!("ACK\nid:{ack}\nreceipt:acked\n\n\0"))?;
-        self.hear_until("receipt-id:acked")
+        frames += &format!("SEND\ndestination:{queue}\nlast:true\n\n{body}\0");
+        client.say(&frames)?;
+        let mut reader = client.reader(64 << 10)?;
+        let last = client.hear_until("last:true", &mut reader)?;
+        client.say(&format!("ACK\nid:{}\nreceipt:acked\n\n\0", header(&last, "ack")?))?;
+        client.hear_until("receipt-id:acked", &mut reader)?;
+        Ok(())
     }
 }

@@ -81,8 +81,8 @@ where
     let (reads, writes) = tokio::io::split(stream);
     let decoder = Decoder::new(Sender::Client, options.decode_limits(&info));
     let mut connection = Connection {
-        reads: Reads::new(reads, decoder, &options.meter),
-        writes: Writes::new(writes, options.limits.slow_consumer_timeout, &options.meter),
+        reads: Reads::new(reads, decoder, &options),
+        writes: Writes::new(writes, &options),
         info,
         options,
         stop,
@@ -191,7 +191,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
 
     async fn reject(&mut self, rejection: Rejection) -> End {
         if let Some(refusal) = &rejection.refusal {
-            put_error(self.writes.output.buffer(), Version::V1_0, refusal, rejection.receipt.as_deref());
+            put_error(self.writes.output().buffer(), Version::V1_0, refusal, rejection.receipt.as_deref());
             if let Err(end) = self.writes.flush().await {
                 debug!(peer = %self.info.peer, reason = %end, "the peer did not take its ERROR");
             }
@@ -270,7 +270,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
         }
         let linger = async {
             self.writes.half.shutdown().await?;
-            let mut rest = [0; 4 << 10];
+            let mut rest = [0; 1 << 10]; // small, because every connection's task has room for it
             let mut taken = 0;
             while taken < LINGER_BYTES_MAX {
                 match self.reads.half.read(&mut rest).await? {
@@ -350,14 +350,14 @@ impl<S: AsyncRead + Unpin, L: Link> Reader<'_, S, L> {
     async fn run(mut self, connect: Connect) -> Reading {
         let bytes = 0;
         let mut requests = vec![Request { command: Command::Connect(connect), receipt: None, bytes }];
+        let mut expected = 0;
         let mut heard = Instant::now();
         let mut alarm = pin!(sleep_until(heard + self.silence.unwrap_or(FAR)));
         loop {
             let flow = self.translate(&mut requests);
             if !requests.is_empty() {
-                let room = requests.len();
-                let batch = std::mem::replace(&mut requests, Vec::with_capacity(room));
-                if self.link.submit(batch).await.is_err() {
+                expected = requests.len(); // as many as the last time
+                if self.link.submit(std::mem::take(&mut requests)).await.is_err() {
                     return Reading::Over(End::STOPPING);
                 }
                 heard = Instant::now(); // after the wait: while we did not listen, the client was not silent
@@ -390,12 +390,14 @@ impl<S: AsyncRead + Unpin, L: Link> Reader<'_, S, L> {
                 }
             }
             heard = Instant::now();
+            requests.reserve(expected);
         }
     }
 
     /// Waits until memory is not full, or what comes next may be what makes room: an ACK, a COMMIT, an ABORT (R31). Who
     /// is in the middle of a large frame sends none of these before its end, and does not wait for ever.
     async fn await_memory(&mut self) -> Result<(), Reading> {
+        self.reads.return_buffer();
         let meter = &self.options.meter;
         if self.reads.is_within_large_frame() {
             return match timeout(MEMORY_PATIENCE, meter.room()).await {
@@ -488,7 +490,7 @@ impl<S: AsyncWrite + Unpin, L: Link> Writer<'_, S, L> {
         let mut waiting = waiting.drain(..);
         while waiting.len() > 0 {
             let mut written = Written::default();
-            let close = self.renderer.render_chunk(&mut waiting, &mut self.writes.output, &mut written);
+            let close = self.renderer.render_chunk(&mut waiting, self.writes.output(), &mut written);
             self.writes.flush().await?;
             if written.bytes > 0 {
                 self.delivered.notify_one();
@@ -509,7 +511,7 @@ impl<S: AsyncWrite + Unpin, L: Link> Writer<'_, S, L> {
     }
 
     async fn beat(&mut self) -> Result<(), End> {
-        self.writes.output.buffer().push(b'\n');
+        self.writes.output().buffer().push(b'\n');
         self.writes.flush().await
     }
 }
