@@ -4,28 +4,35 @@
 //! `cargo bench --bench allocations [-- FILE]` runs the broker in this process, where every allocation is counted, and
 //! the clients in another one. With FILE it writes where the allocations come from, for DHAT's viewer.
 
-mod client;
+#[path = "kit/mod.rs"]
+mod kit;
 
 use std::{
-    env,
+    env, fs,
     io::{self, BufRead, BufReader, Write},
+    net::SocketAddr,
+    path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context as _, bail, ensure};
 use batonmq::{
     config::{Config, Setting, Sources},
     node::{self, RUNTIME_WORKERS, Standby},
+    server::LISTENERS_FILE,
 };
-use client::{Client, header, published};
+use kit::{Client, put_send};
 
 const PRODUCERS: usize = 8;
 const CONSUMERS: usize = 8;
 const WINDOW: usize = 100;
 const ACK_EVERY: usize = 10;
+const QUEUE: &str = "/queue/c";
 const BODY_BYTES: usize = 1_024;
+/// How long the broker may take for what must come.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Messages of each producer before counting: buffers find their size.
 const WARM_UP: usize = 5_000;
 /// Messages of each producer while counting.
@@ -37,7 +44,7 @@ static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["clients", address] => clients(address),
+        ["clients", address] => clients(address.parse()?),
         [file] => measure(dhat::Profiler::builder().file_name(file)),
         [] => measure(dhat::Profiler::builder().testing()),
         _ => bail!("what is asked for is unclear: {arguments:?}"),
@@ -59,7 +66,7 @@ fn measure(profiler: dhat::ProfilerBuilder) -> anyhow::Result<()> {
             eprintln!("the broker ended: {error}");
         }
     });
-    let mut clients = Clients::start(&published(data.path())?)?;
+    let mut clients = Clients::start(&address(data.path())?)?;
     clients.run(WARM_UP)?;
     let (before, since) = (dhat::HeapStats::get(), Instant::now());
     clients.run(COUNTED)?;
@@ -71,6 +78,19 @@ fn measure(profiler: dhat::ProfilerBuilder) -> anyhow::Result<()> {
     println!("allocated a message     {:>12.0} bytes", (after.total_bytes - before.total_bytes) as f64 / messages);
     drop(profiler);
     std::process::exit(0); // the broker would go on
+}
+
+/// The broker's address, once it is published.
+fn address(data: &Path) -> anyhow::Result<String> {
+    let began = Instant::now();
+    loop {
+        let listeners = fs::read_to_string(data.join(LISTENERS_FILE)).unwrap_or_default();
+        if let Some((_, address)) = listeners.trim().split_once("://") {
+            return Ok(address.to_owned());
+        }
+        ensure!(began.elapsed() < PATIENCE, "the broker opens no port");
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// The process of the clients, as the broker's side sees it.
@@ -106,7 +126,7 @@ impl Clients {
 }
 
 /// The clients' side: one run for each line.
-fn clients(address: &str) -> anyhow::Result<()> {
+fn clients(address: SocketAddr) -> anyhow::Result<()> {
     for line in io::stdin().lines() {
         let messages: usize = line?.parse()?;
         thread::scope(|scope| {
@@ -120,37 +140,33 @@ fn clients(address: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Sends with [`WINDOW`] receipts outstanding.
-fn produce(address: &str, messages: usize) -> anyhow::Result<()> {
-    let mut client = Client::connect(address)?;
-    let mut reader = client.reader(64 << 10)?;
-    let body = "b".repeat(BODY_BYTES);
-    let batch = WINDOW / 10;
-    let frames = |first: usize| -> String {
-        let frame = |number| format!("SEND\ndestination:/queue/c\npersistent:true\nreceipt:{number}\n\n{body}\0");
-        (first..first + batch).map(frame).collect()
-    };
-    let mut sent = 0;
+/// Sends with [`WINDOW`] receipts outstanding at most.
+fn produce(address: SocketAddr, messages: usize) -> io::Result<()> {
+    let mut client = Client::connect(address, None)?;
+    let (mut frames, mut sent) = (Vec::new(), 0);
     for confirmed in 0..messages {
-        while sent < messages && sent + batch <= confirmed + WINDOW {
-            client.say(&frames(sent))?;
-            sent += batch;
+        if sent <= confirmed + WINDOW / 2 {
+            frames.clear();
+            while sent < messages.min(confirmed + WINDOW) {
+                let headers = format!("persistent:true\nreceipt:{sent}\n");
+                put_send(&mut frames, QUEUE, &headers, BODY_BYTES, |out| out.resize(out.len() + BODY_BYTES, b'b'));
+                sent += 1;
+            }
+            client.write(&frames)?;
         }
-        client.hear_until("RECEIPT", &mut reader)?;
+        client.expect("RECEIPT", PATIENCE)?;
     }
     Ok(())
 }
 
-/// Takes its share of the messages, if it is one of equals.
-fn consume(address: &str, messages: usize) -> anyhow::Result<()> {
-    let mut client = Client::connect(address)?;
-    let mut reader = client.reader(64 << 10)?;
-    client.say("SUBSCRIBE\nid:1\nack:client\ndestination:/queue/c\nactivemq.prefetchSize:100\n\n\0")?;
+/// Takes so many messages.
+fn consume(address: SocketAddr, messages: usize) -> io::Result<()> {
+    let mut client = Client::connect(address, None)?;
+    client.say("SUBSCRIBE", &format!("id:1\nack:client\ndestination:{QUEUE}\n"))?;
     for number in 1..=messages {
-        let frame = client.hear(&mut reader)?;
+        let ack = client.expect("MESSAGE", PATIENCE)?.header("ack").to_owned();
         if number % ACK_EVERY == 0 || number == messages {
-            let ack = format!("ACK\nid:{}\n\n\0", header(frame, "ack")?);
-            client.say(&ack)?;
+            client.say("ACK", &format!("id:{ack}\n"))?;
         }
     }
     Ok(())

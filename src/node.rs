@@ -155,11 +155,7 @@ async fn run_term<A: PersistenceAdapter>(
     let failed = Failed::default();
     let clock = Clock::start(); // one for all of the term: what a session calls now, the engine does too
     let meter = Meter::new(config.limits.memory_bytes_max); // and one of these: all that is held counts in one budget
-    let loading = start_engine(adapter, catalog, tenure, &config, &tasks, &failed, clock);
-    let Some(engine) = signals.unless(loading).await.transpose()? else {
-        tracing::info!("stopping: asked to while messages were being read from the store");
-        return Ok(());
-    };
+    let engine = start_engine(adapter, &catalog, tenure, &config, &tasks, &failed, clock, meter.clone());
     let open = match doors.open().await {
         Ok(open) => open,
         Err(error) => {
@@ -176,24 +172,25 @@ async fn run_term<A: PersistenceAdapter>(
 type Failed = Arc<OnceLock<&'static str>>;
 
 /// The engine of a term and its way to the store, as tasks without which the term is worth nothing.
-async fn start_engine<A: PersistenceAdapter>(
+fn start_engine<A: PersistenceAdapter>(
     adapter: A,
-    catalog: Catalog,
+    catalog: &Catalog,
     tenure: Tenure,
     config: &Config,
     tasks: &Tasks,
     failed: &Failed,
     clock: Clock,
-) -> Result<EngineHandle, StoreError> {
+    meter: Meter,
+) -> EngineHandle {
     let options = CoreOptions {
         limits: config.limits.clone(),
         redelivery: config.redelivery.iter().cloned().map(Arc::new).collect(),
         message_bytes_max: adapter.limits().message_bytes_max,
     };
-    let running = engine::start(adapter, options, catalog, tenure, clock, tasks.stop_token()).await?;
+    let running = engine::start(adapter, options, catalog, tenure, clock, meter, tasks.stop_token());
     tasks.spawn_essential("engine", log_error("engine", failed.clone(), running.engine));
     tasks.spawn_essential("store", log_error("store", failed.clone(), running.store));
-    Ok(running.handle)
+    running.handle
 }
 
 /// An essential task's error is logged where it ends.

@@ -56,8 +56,8 @@ impl Consumer {
         self.unsettled < self.prefetch
     }
 
-    /// Whether it has deliveries that are not settled.
-    pub(super) fn holds_any(&self) -> bool {
+    /// Whether it holds a delivery.
+    pub(super) fn has_unsettled(&self) -> bool {
         self.unsettled > 0
     }
 
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
     use crate::{
         broker::Subscribe,
-        types::{Destination, Message, MessageDraft, Sequence, Term},
+        types::{Destination, Message, MessageDraft, Sequence, Term, Timestamp},
     };
 
     fn consumer(prefetch: u32) -> Consumer {
@@ -187,7 +187,7 @@ mod tests {
 
     fn entry(counter: u64) -> Entry {
         let draft = MessageDraft { id: format!("m{counter}").into(), ..MessageDraft::default() };
-        Entry::new(Sequence::new(Term(1), counter), Arc::new(Message::new(draft)))
+        Entry::new(Timestamp(0), Sequence::new(Term(1), counter), Arc::new(Message::new(draft)))
     }
 
     #[test]

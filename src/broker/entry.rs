@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::types::{Held, Holder, Message, Sequence, Timestamp};
+use crate::types::{Held, Holder, Message, Sequence, Stored, Timestamp};
 
 /// What the store has to do with a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub(super) enum Storage {
 pub(super) struct Entry {
     pub(super) sequence: Sequence,
     pub(super) message: Arc<Message>,
+    /// When what the store knows of it was changed last.
+    pub(super) changed: Timestamp,
     /// Whether settling it is an operation.
     pub(super) storage: Storage,
     /// Whether its transaction is not durable yet (R5).
@@ -36,10 +38,11 @@ pub(super) struct Entry {
 
 impl Entry {
     /// A message that enters a queue.
-    pub(super) fn new(sequence: Sequence, message: Arc<Message>) -> Self {
+    pub(super) fn new(now: Timestamp, sequence: Sequence, message: Arc<Message>) -> Self {
         Self {
             sequence,
             message,
+            changed: now,
             storage: Storage::Never,
             hidden: false,
             redelivered: false,
@@ -49,8 +52,49 @@ impl Entry {
         }
     }
 
+    /// A message that comes back into memory; `part` is its holder's.
+    pub(super) fn read(stored: &Stored, part: &Held, redelivered: bool) -> Self {
+        Self {
+            storage: Storage::Stored,
+            redelivered: redelivered || part.deliveries > 0,
+            deliveries: part.deliveries,
+            failures: part.failures,
+            shared: stored.holders.len() > 1,
+            ..Self::new(Timestamp(0), stored.sequence, stored.message.clone())
+        }
+    }
+
+    /// What it takes. Unit: bytes.
+    pub(super) fn size(&self) -> usize {
+        self.message.size()
+    }
+
+    /// Whether the store has it as it is here, so that it may leave memory (R25).
+    pub(super) fn may_leave(&self, durable_before: Timestamp) -> bool {
+        self.storage == Storage::Stored && !self.hidden && self.changed < durable_before
+    }
+
     /// The holder's part as the store keeps it.
     pub(super) fn held(&self, holder: Holder, due: Option<Timestamp>) -> Held {
         Held { holder, deliveries: self.deliveries, failures: self.failures, due }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::types::{MessageDraft, Term};
+
+    pub(in super::super) fn at(counter: u64) -> Sequence {
+        Sequence::new(Term(1), counter)
+    }
+
+    pub(in super::super) fn entry(counter: u64) -> Entry {
+        Entry::new(Timestamp(0), at(counter), Arc::new(Message::new(MessageDraft::default())))
+    }
+
+    /// One that may leave memory.
+    pub(in super::super) fn stored(counter: u64) -> Entry {
+        Entry { storage: Storage::Stored, ..entry(counter) }
     }
 }

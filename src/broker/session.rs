@@ -106,7 +106,7 @@ impl Core {
         let Some(session) = self.sessions.get(&id) else { return false };
         let mut consumers = session.consumers.values().filter_map(|key| self.consumers.get(*key));
         session.transactions.values().any(|transaction| transaction.operations() > 0)
-            || consumers.any(|consumer| consumer.ack != AckMode::Auto && consumer.holds_any())
+            || consumers.any(|consumer| consumer.ack != AckMode::Auto && consumer.has_unsettled())
     }
 
     pub(super) fn create_temporary(&mut self, id: SessionId, destination: Destination) -> Result<(), Refusal> {

@@ -4,7 +4,7 @@
 //! settles what is still open here waits for the next batch, so that refusing it can't lose the other's insert.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet},
     hash::{BuildHasherDefault, Hasher},
     sync::Arc,
     time::Duration,
@@ -14,8 +14,8 @@ use smallvec::{SmallVec, smallvec};
 
 use super::receipts::StepRef;
 use crate::{
-    broker::TransactionId,
-    types::{Batch, BatchNumber, Held, Holder, Op, Sequence, Stored, Timestamp},
+    broker::{Pending, TransactionId},
+    types::{Batch, BatchNumber, Held, Holder, Op, Sequence, Timestamp},
 };
 
 /// What nobody waits for is sealed after this, if nothing eager takes it along before.
@@ -76,6 +76,16 @@ impl Unit {
         self.live().next().is_none()
     }
 
+    /// What became of a holder's messages by it.
+    fn pending(&self, holder: Holder) -> SmallVec<[(Sequence, Pending); 1]> {
+        let became = |op: &Op| match op {
+            Op::Settle { sequence, holder: by } if *by == holder => Some((*sequence, Pending::Settled)),
+            Op::Return { sequence, held } if held.holder == holder => Some((*sequence, Pending::Returned(*held))),
+            _ => None,
+        };
+        self.live().filter_map(became).collect()
+    }
+
     fn deletes_durable(&self) -> bool {
         self.live().any(|op| matches!(op, Op::DeleteDurable { .. }))
     }
@@ -127,7 +137,6 @@ pub(super) struct OpenBatch {
     units: Vec<Unit>,
     marks: BTreeMap<Holder, Sequence>,
     inserts: HashMap<Sequence, Slot, BuildHasherDefault<SequenceHasher>>,
-    copies: HashMap<Sequence, Slot, BuildHasherDefault<SequenceHasher>>,
     returns: HashMap<(Sequence, Holder), Slot>,
     /// What waits for the next batch, in order.
     deferred: Vec<Deferred>,
@@ -151,6 +160,8 @@ pub(super) struct Part {
     /// The marks that its first operations are.
     pub(super) marks: Vec<(Holder, Sequence)>,
     pub(super) units: Vec<Unit>,
+    /// When the oldest of it came in; `None`: there is nothing in it.
+    pub(super) since: Option<Timestamp>,
 }
 
 /// A part as the store gets it.
@@ -176,7 +187,6 @@ impl OpenBatch {
             self.bytes += size(op);
             match op {
                 Op::Insert(stored) => drop(self.inserts.insert(stored.sequence, (at, place))),
-                Op::Copy(stored) => drop(self.copies.insert(stored.sequence, (at, place))),
                 Op::Return { sequence, held } => drop(self.returns.insert((*sequence, held.holder), (at, place))),
                 _ => {}
             }
@@ -213,9 +223,6 @@ impl OpenBatch {
                 return Settled::Written;
             }
         }
-        if let Some(slot) = self.copies.get(&sequence).copied() {
-            self.drop_copy(slot, sequence, holder);
-        }
         if let Some(slot) = self.returns.remove(&(sequence, holder)) {
             self.clear(slot);
         }
@@ -240,9 +247,6 @@ impl OpenBatch {
             }
             return;
         }
-        if let Some(slot) = self.copies.remove(&sequence) {
-            self.clear(slot); // the store may decline a copy, and asks again; it does not decline this
-        }
         if let Some(slot) = self.returns.remove(&(sequence, held.holder)) {
             self.clear(slot);
         }
@@ -256,32 +260,23 @@ impl OpenBatch {
         *mark = (*mark).max(upto);
     }
 
-    /// Adds copies that the store asked for as it stood, with what was changed since: here, or in `parts` that are
-    /// written before (R34).
-    pub(super) fn copy(&mut self, asked: Vec<Stored>, parts: &VecDeque<Part>, since: Timestamp) {
-        if asked.is_empty() {
-            return;
-        }
-        let changed = self.changed_since(parts);
-        for mut stored in asked {
-            stored.holders.retain(|held| match changed.get(&(Some(stored.sequence), held.holder)) {
-                Some(Change::Settled) => false,
-                Some(Change::Returned(later)) => {
-                    *held = *later;
-                    true
-                }
-                None => !changed.contains_key(&(None, held.holder)),
-            });
-            if stored.holders.is_empty() || self.copies.contains_key(&stored.sequence) {
-                continue;
+    /// When the oldest of what is in here came in.
+    pub(super) fn since(&self) -> Option<Timestamp> {
+        self.first
+    }
+
+    /// What became of a holder's messages by what is in here (R26).
+    pub(super) fn pending(&self, holder: Holder) -> impl Iterator<Item = (Sequence, Pending)> {
+        let deferred = self.deferred.iter().flat_map(move |item| match item {
+            Deferred::Unit(unit) => unit.pending(holder),
+            Deferred::Settle { sequence, holder: by, .. } => {
+                (*by == holder).then_some((*sequence, Pending::Settled)).into_iter().collect()
             }
-            for held in &stored.holders {
-                if let Some(slot) = self.returns.remove(&(stored.sequence, held.holder)) {
-                    self.clear(slot); // the copy says it (R1)
-                }
+            Deferred::Return { sequence, held, .. } => {
+                (held.holder == holder).then_some((*sequence, Pending::Returned(*held))).into_iter().collect()
             }
-            self.push(Unit::new(smallvec![Op::Copy(stored)], None, since));
-        }
+        });
+        self.units.iter().flat_map(move |unit| unit.pending(holder)).chain(deferred)
     }
 
     /// Somebody waits for what is in here.
@@ -366,13 +361,13 @@ impl OpenBatch {
     }
 
     fn start_next(&mut self, units: Vec<Unit>, waiting: Vec<Unit>) -> Part {
-        let eager = self.eager && !waiting.is_empty();
+        let (eager, since) = (self.eager && !waiting.is_empty(), self.first);
         let deferred = std::mem::take(&mut self.deferred);
         let marks: Vec<_> = std::mem::take(&mut self.marks).into_iter().collect();
         *self = Self { eager, ..Self::default() };
         self.refill(waiting.into_iter().map(Deferred::Unit).chain(deferred));
         self.eager |= !self.units.is_empty(); // somebody waits for what was deferred
-        Part { marks, units }
+        Part { marks, units, since }
     }
 
     /// What was here before meets again: a settle may cancel now, a return may merge.
@@ -411,7 +406,7 @@ impl OpenBatch {
     }
 
     fn touch(&mut self, since: Timestamp) {
-        self.first.get_or_insert(since);
+        self.first = Some(self.first.map_or(since, |first| first.min(since)));
     }
 
     /// Whether an operation meets one on the same message here.
@@ -422,7 +417,6 @@ impl OpenBatch {
             _ => return false,
         };
         self.inserts.contains_key(sequence)
-            || self.copies.contains_key(sequence)
             || self.returns.contains_key(&(*sequence, holder))
             || self.deferred_inserts.contains(sequence)
     }
@@ -458,15 +452,6 @@ impl OpenBatch {
         self.units.get(unit).is_some_and(|unit| unit.live().any(|op| !matches!(op, Op::Insert(_))))
     }
 
-    fn drop_copy(&mut self, slot: Slot, sequence: Sequence, holder: Holder) {
-        let Some(Some(Op::Copy(stored))) = self.op(slot) else { return };
-        stored.holders.retain(|held| held.holder != holder);
-        if stored.holders.is_empty() {
-            self.copies.remove(&sequence);
-            self.clear(slot);
-        }
-    }
-
     fn is_doubtful(&self, (unit, _): Slot) -> bool {
         self.units.get(unit).is_some_and(|unit| unit.doubtful)
     }
@@ -480,32 +465,6 @@ impl OpenBatch {
             self.bytes -= size(&op);
         }
     }
-
-    /// What became of messages and holders by operations that are not durable yet; `None`: of all of a holder's.
-    fn changed_since(&self, parts: &VecDeque<Part>) -> HashMap<(Option<Sequence>, Holder), Change> {
-        let deferred = self.deferred.iter().filter_map(|item| match item {
-            Deferred::Unit(unit) => Some(unit),
-            _ => None,
-        });
-        let units = parts.iter().flat_map(|part| &part.units).chain(&self.units).chain(deferred);
-        let ops = units.flat_map(Unit::live).filter_map(|op| match op {
-            Op::Settle { sequence, holder } => Some(((Some(*sequence), *holder), Change::Settled)),
-            Op::Return { sequence, held } => Some(((Some(*sequence), held.holder), Change::Returned(*held))),
-            Op::DeleteDurable { id } => Some(((None, Holder::Durable(*id)), Change::Settled)),
-            _ => None,
-        });
-        let alone = self.deferred.iter().filter_map(|item| match item {
-            Deferred::Settle { sequence, holder, .. } => Some(((Some(*sequence), *holder), Change::Settled)),
-            _ => None,
-        });
-        ops.chain(alone).collect()
-    }
-}
-
-/// What became of a message at one holder.
-enum Change {
-    Settled,
-    Returned(Held),
 }
 
 impl Deferred {
@@ -530,7 +489,13 @@ impl Part {
             return Err(self);
         }
         let later = self.units.split_off(if self.units.len() < 2 { 0 } else { self.units.len() / 2 });
-        Ok((self, Self { marks: Vec::new(), units: later }))
+        let since = self.since;
+        Ok((self, Self { marks: Vec::new(), units: later, since }))
+    }
+
+    /// What became of a holder's messages by it.
+    pub(super) fn pending(&self, holder: Holder) -> impl Iterator<Item = (Sequence, Pending)> {
+        self.units.iter().flat_map(move |unit| unit.pending(holder))
     }
 
     /// Whether a full store can't take it (R14).
@@ -558,7 +523,7 @@ impl Sealed {
 
 fn size(op: &Op) -> usize {
     match op {
-        Op::Insert(stored) | Op::Copy(stored) => stored.message.size(),
+        Op::Insert(stored) => stored.message.size(),
         _ => OP_BYTES,
     }
 }
@@ -587,7 +552,7 @@ impl Hasher for SequenceHasher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{DestinationId, DurableId, Message, MessageDraft, SessionId, Term};
+    use crate::types::{DestinationId, DurableId, Message, MessageDraft, SessionId, Stored, Term};
 
     const QUEUE: Holder = Holder::Queue(DestinationId(1));
     const NOW: Timestamp = Timestamp(1_000);
@@ -749,28 +714,6 @@ mod tests {
         batch.reopen(sealed);
         assert_eq!(ops(batch.take_settles()), [settle(1)], "the settle of 5 cancelled its insert");
         assert_eq!(ops(batch.take()), [insert(6, &[QUEUE])]);
-    }
-
-    #[test]
-    fn r34_a_copy_is_dropped_when_its_message_is_settled() {
-        let Op::Insert(stored) = insert(1, &[QUEUE]) else { unreachable!() };
-        let mut batch = OpenBatch::default();
-        batch.copy(vec![stored.clone()], &VecDeque::new(), NOW);
-        batch.settle(sequence(1), QUEUE, None, NOW, true);
-        assert_eq!(ops(batch.take()), [settle(1)]);
-        batch.settle(sequence(1), QUEUE, None, NOW, true);
-        batch.copy(vec![stored], &VecDeque::new(), NOW);
-        assert_eq!(ops(batch.take()), [settle(1)], "settled before the copy came");
-    }
-
-    #[test]
-    fn r34_a_copy_says_what_returned_since() {
-        let Op::Insert(stored) = insert(1, &[QUEUE]) else { unreachable!() };
-        let held = Held { deliveries: 3, ..Held::fresh(QUEUE) };
-        let mut batch = OpenBatch::default();
-        batch.give_back(sequence(1), held, None, NOW);
-        batch.copy(vec![stored], &VecDeque::new(), NOW);
-        assert!(matches!(ops(batch.take()).as_slice(), [Op::Copy(stored)] if stored.holders.as_slice() == [held]));
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub(super) async fn run<A: PersistenceAdapter>(
 ) -> Result<(), StoreError> {
     while let Some(request) = requests.recv().await {
         let reply = match request {
-            StoreRequest::Commit(batch) if batch.ops.is_empty() => StoreReply::Committed(Ok(Default::default())),
+            StoreRequest::Commit(batch) if batch.ops.is_empty() => StoreReply::Committed(Ok(())),
             StoreRequest::Commit(batch) => StoreReply::Committed(adapter.try_commit(&batch).await),
             StoreRequest::Raise(tenure) => StoreReply::Raised(adapter.raise(tenure).await),
         };

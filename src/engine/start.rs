@@ -5,25 +5,21 @@ use std::{
     future::Future,
 };
 
-use smallvec::smallvec;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    batch::Unit,
     committer,
     handle::{EngineHandle, INBOX_MAX},
+    reader::{self, READS_WAITING_MAX},
     task::{Engine, EngineError},
     writer::Writer,
 };
 use crate::{
     broker::{Core, CoreOptions, Effects},
-    persistence::{MessageReader, PersistenceAdapter, StoreError, Window},
-    types::{Catalog, Clock, DestinationId, Op, Priority, Sequence, Tenure},
+    persistence::{PersistenceAdapter, StoreError},
+    types::{Catalog, Clock, DestinationKind, Holder, Meter, Tenure},
 };
-
-/// How much is read of the store at a time while a term begins.
-const PAGE: Window = Window { messages: 1_000, bytes: 8 << 20 };
 
 /// A term's engine, ready to be run.
 pub struct Running<E, S> {
@@ -35,43 +31,38 @@ pub struct Running<E, S> {
     pub store: S,
 }
 
-/// Reads what the store holds and makes the engine of a term. The adapter has recovered and raised `tenure`.
+/// Makes the engine of a term. The adapter has recovered `catalog` and raised `tenure`. No message is read before
+/// somebody wants it, so a start takes as long for ten million as for none.
 ///
-/// `stop` asks the engine to write what is left and end.
-///
-/// # Errors
-/// [`StoreError`] when the store can't be read.
-pub async fn start<A: PersistenceAdapter>(
+/// `meter` counts what messages take in memory; `stop` asks the engine to write what is left and end.
+pub fn start<A: PersistenceAdapter>(
     adapter: A,
     options: CoreOptions,
-    catalog: Catalog,
+    catalog: &Catalog,
     tenure: Tenure,
     clock: Clock,
+    meter: Meter,
     stop: CancellationToken,
-) -> Result<
-    Running<impl Future<Output = Result<(), EngineError>> + Send, impl Future<Output = Result<(), StoreError>> + Send>,
-    StoreError,
+) -> Running<
+    impl Future<Output = Result<(), EngineError>> + Send + use<A>,
+    impl Future<Output = Result<(), StoreError>> + Send + use<A>,
 > {
-    let mut core = Core::recover(options, tenure.term, &catalog);
-    let mut writer = Writer::new(tenure);
-    let reader = adapter.reader();
-    for destination in catalog.destinations.keys() {
-        for level in (0..=9).rev() {
-            for op in load(&mut core, &reader, *destination, Priority::clamped(level)).await? {
-                writer.open.push(Unit::new(smallvec![op], None, clock.now()));
-            }
-        }
-    }
     let (requests, requested) = mpsc::channel(1);
     let (replies, replied) = mpsc::channel(1);
+    let (read_requests, reads_requested) = mpsc::channel(READS_WAITING_MAX);
+    let (read_answers, reads_answered) = mpsc::channel(READS_WAITING_MAX);
     let (inbox, inbound) = mpsc::channel(INBOX_MAX);
     let engine = Engine {
-        core,
-        writer,
+        core: Core::recover(options, tenure.term, catalog),
+        writer: Writer::new(tenure),
         clock,
+        meter,
         inbox: inbound,
         requests,
         replies: replied,
+        read_requests,
+        read_answers: reads_answered,
+        reads: VecDeque::new(),
         stop,
         sessions: HashMap::default(),
         held: VecDeque::new(),
@@ -80,26 +71,18 @@ pub async fn start<A: PersistenceAdapter>(
         touched: Vec::new(),
         answers: Vec::new(),
     };
-    let store = committer::run(adapter, requested, replies);
-    Ok(Running { handle: EngineHandle::new(inbox), engine: engine.run(), store })
+    let reads = reader::run(adapter.reader(), holders(catalog), reads_requested, read_answers);
+    let writes = committer::run(adapter, requested, replies);
+    let store = async {
+        let (written, ()) = tokio::join!(writes, reads);
+        written
+    };
+    Running { handle: EngineHandle::new(inbox), engine: engine.run(), store }
 }
 
-/// Loads the messages of one destination and priority; what is to be settled because its holder is gone.
-async fn load<R: MessageReader>(
-    core: &mut Core,
-    reader: &R,
-    destination: DestinationId,
-    priority: Priority,
-) -> Result<Vec<Op>, StoreError> {
-    let mut after = Sequence::ZERO;
-    let mut orphans = Vec::new();
-    loop {
-        let page = reader.page(destination, priority, after, PAGE).await?;
-        let Some(last) = page.last() else { return Ok(orphans) };
-        after = last.sequence;
-        for stored in &page {
-            let sequence = stored.sequence;
-            orphans.extend(core.load(stored).into_iter().map(|holder| Op::Settle { sequence, holder }));
-        }
-    }
+/// Who may hold messages.
+fn holders(catalog: &Catalog) -> Vec<Holder> {
+    let queues = catalog.destinations.iter().filter(|(_, destination)| destination.kind() == DestinationKind::Queue);
+    let queues = queues.map(|(id, _)| Holder::Queue(*id));
+    queues.chain(catalog.durables.keys().copied().map(Holder::Durable)).collect()
 }

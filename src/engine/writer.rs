@@ -6,13 +6,18 @@
 //! Always true: one batch is under way at most (R12); a batch of unknown outcome is repeated only after the token was
 //! raised (R11); no settle is written whose insert still waits (R14).
 
-use std::{collections::VecDeque, error::Error, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    error::Error,
+    sync::Arc,
+    time::Duration,
+};
 
 use super::batch::{OpenBatch, Part, Sealed, Unit};
 use crate::{
-    broker::{Full, Hold},
-    persistence::{CommitError, Committed, StoreError},
-    types::{Batch, BatchNumber, FencingToken, Tenure, Term, Timestamp},
+    broker::{Full, Hold, Pending},
+    persistence::{CommitError, StoreError},
+    types::{Batch, BatchNumber, FencingToken, Holder, Sequence, Tenure, Term, Timestamp},
 };
 
 /// SENDs wait while this much waits for the store already. Unit: bytes.
@@ -43,7 +48,7 @@ pub(super) enum StoreRequest {
 /// What the store answers.
 #[derive(Debug)]
 pub(super) enum StoreReply {
-    Committed(Result<Committed, CommitError>),
+    Committed(Result<(), CommitError>),
     Raised(Result<(), StoreError>),
 }
 
@@ -175,20 +180,19 @@ impl Writer {
     pub(super) fn answered(&mut self, now: Timestamp, reply: StoreReply) -> Resolved {
         self.answer_awaited = false;
         match reply {
-            StoreReply::Committed(Ok(committed)) => self.committed(now, committed),
+            StoreReply::Committed(Ok(())) => self.committed(),
             StoreReply::Committed(Err(error)) => self.not_committed(now, error),
             StoreReply::Raised(result) => self.raised(now, result),
         }
     }
 
-    fn committed(&mut self, now: Timestamp, committed: Committed) -> Resolved {
+    fn committed(&mut self) -> Resolved {
         self.outage_since = None;
         let done = self.under_way.take().map(|sealed| sealed.part);
         if done.as_ref().is_some_and(Part::adds) && self.flow != Flow::Open {
             tracing::info!("the store has room again");
             self.flow = Flow::Open;
         }
-        self.open.copy(committed.copies_asked, &self.parts, now);
         Resolved { done, ..Resolved::default() }
     }
 
@@ -302,6 +306,21 @@ impl Writer {
         self.open.take_overdue(limit).into_iter().map(|unit| (unit, "The store is full.")).collect()
     }
 
+    /// When the oldest of what is not durable came in; `None`: everything is.
+    pub(super) fn oldest_change(&self) -> Option<Timestamp> {
+        let under_way =
+            self.under_way.iter().map(|sealed| &sealed.part).chain(&self.parts).filter_map(|part| part.since);
+        under_way.chain(self.open.since()).min()
+    }
+
+    /// What became of a holder's messages and is not durable yet; of one message the latest.
+    pub(super) fn pending(&self, holder: Holder) -> HashMap<Sequence, Pending> {
+        let under_way = self.under_way.iter().map(|sealed| &sealed.part).chain(&self.parts);
+        let mut pending: HashMap<_, _> = under_way.flat_map(|part| part.pending(holder)).collect();
+        pending.extend(self.open.pending(holder));
+        pending
+    }
+
     /// Whether nothing is open, under way or waiting to be repeated.
     pub(super) fn is_idle(&self) -> bool {
         self.has_nothing_under_way() && self.open.is_empty()
@@ -389,7 +408,7 @@ mod tests {
     }
 
     fn committed(writer: &mut Writer) -> Resolved {
-        writer.answered(NOW, StoreReply::Committed(Ok(Committed::default())))
+        writer.answered(NOW, StoreReply::Committed(Ok(())))
     }
 
     fn unknown(writer: &mut Writer) -> Resolved {

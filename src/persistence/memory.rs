@@ -1,18 +1,20 @@
 //! The store that forgets: for tests, and for brokers that need no durability.
 //!
-//! Always true: each message lies in exactly one lane (destination and priority) and has at least one holder; see
-//! `State::check`. "Durable" means here: in the [`MemoryStore`], which outlives its adapters. Nothing can fail but a
+//! Always true: each message has at least one holder and stands in the line of each of them; see `State::check`. "Durable" means here: in the [`MemoryStore`], which outlives its adapters. Nothing can fail but a
 //! tenure that is no longer the highest.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    ops::Bound,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Bound::{Excluded, Included, Unbounded},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{CommitError, Committed, MessageReader, PersistenceAdapter, StoreError, StoreLimits, Window};
+use super::{
+    Backlog, CommitError, DueMessage, DuePage, DueReason, MessageReader, Page, PageRange, PersistenceAdapter,
+    StoreError, StoreLimits, Window,
+};
 use crate::types::{
-    Batch, BatchNumber, Catalog, DestinationId, DurableId, Holder, Op, Priority, Sequence, Stored, Tenure, Term,
+    Batch, BatchNumber, Catalog, DurableId, Held, Holder, Op, Priority, Sequence, Stored, Tenure, Term, Timestamp,
 };
 
 /// What memory adapters keep their messages in; clones share it, and each adapter opened on it sees what the last one
@@ -30,6 +32,8 @@ impl MemoryStore {
 #[derive(Debug)]
 pub struct MemoryAdapter {
     store: MemoryStore,
+    /// What everybody held when this adapter recovered.
+    backlogs: Arc<BTreeMap<Holder, Backlog>>,
     /// Of the last `raise`; nothing may be committed before.
     tenure: Option<Tenure>,
 }
@@ -47,7 +51,7 @@ impl MemoryAdapter {
     /// An adapter on `store`.
     #[must_use]
     pub fn open(store: &MemoryStore) -> Self {
-        Self { store: store.clone(), tenure: None }
+        Self { store: store.clone(), backlogs: Arc::default(), tenure: None }
     }
 }
 
@@ -61,7 +65,9 @@ impl PersistenceAdapter for MemoryAdapter {
     type Reader = MemoryReader;
 
     async fn recover(&mut self) -> Result<Catalog, StoreError> {
-        Ok(self.store.lock().catalog.clone())
+        let state = self.store.lock();
+        self.backlogs = Arc::new(state.backlogs());
+        Ok(state.catalog.clone())
     }
 
     async fn raise(&mut self, to: Tenure) -> Result<(), StoreError> {
@@ -74,17 +80,17 @@ impl PersistenceAdapter for MemoryAdapter {
         Ok(())
     }
 
-    async fn try_commit(&mut self, batch: &Arc<Batch>) -> Result<Committed, CommitError> {
+    async fn try_commit(&mut self, batch: &Arc<Batch>) -> Result<(), CommitError> {
         let mut state = self.store.lock();
         if self.tenure != Some(state.catalog.tenure) {
             return Err(CommitError::Deposed);
         }
         state.commit(batch);
-        Ok(Committed::default())
+        Ok(())
     }
 
     fn reader(&self) -> MemoryReader {
-        MemoryReader(self.store.clone())
+        MemoryReader { store: self.store.clone(), backlogs: Arc::clone(&self.backlogs) }
     }
 
     fn limits(&self) -> StoreLimits {
@@ -98,39 +104,80 @@ impl PersistenceAdapter for MemoryAdapter {
 
 /// Reads a [`MemoryStore`].
 #[derive(Clone, Debug)]
-pub struct MemoryReader(MemoryStore);
+pub struct MemoryReader {
+    store: MemoryStore,
+    backlogs: Arc<BTreeMap<Holder, Backlog>>,
+}
 
 impl MessageReader for MemoryReader {
     async fn page(
         &self,
-        destination: DestinationId,
+        holder: Holder,
         priority: Priority,
-        after: Sequence,
+        PageRange { after, upto }: PageRange,
         window: Window,
-    ) -> Result<Vec<Stored>, StoreError> {
-        let state = self.0.lock();
-        let Some(lane) = state.lanes.get(&(destination, priority)) else { return Ok(Vec::new()) };
-        let mut page = Vec::new();
+    ) -> Result<Page, StoreError> {
+        let state = self.store.lock();
+        let mut page = Page { complete: true, ..Page::default() };
+        let line = state.lines.get(&(holder, priority)).filter(|_| after < upto);
         let mut bytes = 0;
-        for stored in lane.range((Bound::Excluded(after), Bound::Unbounded)).map(|(_, stored)| stored) {
-            bytes += stored.message.body.len() + stored.message.properties.as_bytes().len();
-            if !page.is_empty() && (page.len() >= window.messages || bytes > window.bytes) {
+        for sequence in line.into_iter().flat_map(|line| line.range((Excluded(after), Included(upto)))) {
+            let Some(stored) = state.messages.get(sequence) else { continue };
+            let size = stored.message.size();
+            if !window.has_room(page.messages.len(), bytes, size) {
+                page.complete = false;
                 break;
             }
-            page.push(stored.clone());
+            bytes += size;
+            page.messages.push(stored.clone());
         }
         Ok(page)
     }
+
+    async fn due(
+        &self,
+        before: Timestamp,
+        after: (Timestamp, Sequence),
+        window: Window,
+    ) -> Result<DuePage, StoreError> {
+        let state = self.store.lock();
+        let mut page = DuePage::default();
+        let (mut bytes, mut last) = (0, after);
+        for (at, sequence, reason) in state.due.range((Excluded((after.0, after.1, LAST_REASON)), Unbounded)) {
+            let Some(stored) = state.messages.get(sequence) else { continue };
+            let size = stored.message.size();
+            let belongs_to_the_last = (*at, *sequence) == last;
+            if *at > before || !(belongs_to_the_last || window.has_room(page.messages.len(), bytes, size)) {
+                page.next = Some(*at);
+                break;
+            }
+            bytes += size;
+            last = (*at, *sequence);
+            page.messages.push(DueMessage { at: *at, reason: *reason, stored: stored.clone() });
+        }
+        Ok(page)
+    }
+
+    async fn holders(&self) -> Result<Vec<Holder>, StoreError> {
+        Ok(self.backlogs.keys().copied().collect())
+    }
+
+    async fn backlog(&self, holder: Holder) -> Result<Backlog, StoreError> {
+        Ok(self.backlogs.get(&holder).copied().unwrap_or_default())
+    }
 }
 
-type Lane = (DestinationId, Priority);
+/// Above every reason that there is.
+const LAST_REASON: DueReason = DueReason::Returns(Holder::Durable(DurableId(u64::MAX)));
 
 #[derive(Debug, Default)]
 struct State {
     catalog: Catalog,
-    lanes: BTreeMap<Lane, BTreeMap<Sequence, Stored>>,
-    /// Where each message lies.
-    lane_of: HashMap<Sequence, Lane>,
+    messages: BTreeMap<Sequence, Stored>,
+    /// What each holder holds.
+    lines: HashMap<(Holder, Priority), BTreeSet<Sequence>>,
+    /// What comes due when.
+    due: BTreeSet<(Timestamp, Sequence, DueReason)>,
     /// The last batch; its repetition changes nothing.
     last: Option<(Term, BatchNumber)>,
 }
@@ -146,77 +193,105 @@ impl State {
             self.catalog.apply(op);
         }
         self.last = Some(this);
-        debug_assert!(self.lane_of.len() > 1_000 || self.check()); // bounded, so that a debug build can carry load
+        debug_assert!(self.messages.len() > 1_000 || self.check()); // bounded, so that a debug build can carry load
     }
 
     fn apply(&mut self, op: &Op) {
         match op {
             Op::Insert(stored) => self.insert(stored),
             Op::Settle { sequence, holder } => self.settle(*sequence, *holder),
-            Op::Return { sequence, held } => {
-                let part = self
-                    .find(*sequence)
-                    .and_then(|stored| stored.holders.iter_mut().find(|part| part.holder == held.holder));
-                if let Some(part) = part {
-                    *part = *held;
-                }
-            }
+            Op::Return { sequence, held } => self.replace(*sequence, *held),
             Op::DeleteDurable { id } => self.delete_durable(*id),
-            Op::Copy(_) | Op::Mark { .. } | Op::CreateDestination { .. } | Op::CreateDurable { .. } => {}
+            Op::Mark { .. } | Op::CreateDestination { .. } | Op::CreateDurable { .. } => {}
         }
     }
 
     fn insert(&mut self, stored: &Stored) {
-        let lane = (stored.destination, stored.message.priority);
-        if self.lane_of.contains_key(&stored.sequence) {
+        if self.messages.contains_key(&stored.sequence) {
             return; // a message that is there already stays as it is
         }
-        self.lane_of.insert(stored.sequence, lane);
-        self.lanes.entry(lane).or_default().insert(stored.sequence, stored.clone());
+        for held in &stored.holders {
+            let line = self.lines.entry((held.holder, stored.message.priority)).or_default();
+            line.insert(stored.sequence);
+            self.due.extend(returning(stored.sequence, *held));
+        }
+        self.due.extend(expiring(stored));
+        self.messages.insert(stored.sequence, stored.clone());
     }
 
     fn settle(&mut self, sequence: Sequence, holder: Holder) {
-        let Some(stored) = self.find(sequence) else { return };
-        stored.holders.retain(|part| part.holder != holder);
-        if stored.holders.is_empty() {
-            self.remove(sequence);
+        let Some(stored) = self.messages.get_mut(&sequence) else { return };
+        let Some(index) = stored.holders.iter().position(|held| held.holder == holder) else { return };
+        if let Some(due) = returning(sequence, stored.holders.remove(index)) {
+            self.due.remove(&due);
         }
-    }
-
-    fn delete_durable(&mut self, id: DurableId) {
-        let held: Vec<Sequence> = (self.lanes.values().flatten())
-            .filter(|(_, stored)| stored.holders.iter().any(|part| part.holder == Holder::Durable(id)))
-            .map(|(sequence, _)| *sequence)
-            .collect();
-        for sequence in held {
-            self.settle(sequence, Holder::Durable(id));
+        let line = (holder, stored.message.priority);
+        if stored.holders.is_empty()
+            && let Some(stored) = self.messages.remove(&sequence)
+            && let Some(expiry) = expiring(&stored)
+        {
+            self.due.remove(&expiry);
         }
-    }
-
-    fn find(&mut self, sequence: Sequence) -> Option<&mut Stored> {
-        let lane = self.lane_of.get(&sequence)?;
-        self.lanes.get_mut(lane)?.get_mut(&sequence)
-    }
-
-    fn remove(&mut self, sequence: Sequence) {
-        let Some(lane) = self.lane_of.remove(&sequence) else { return };
-        if let Some(messages) = self.lanes.get_mut(&lane) {
-            messages.remove(&sequence);
-            if messages.is_empty() {
-                self.lanes.remove(&lane);
+        if let Some(sequences) = self.lines.get_mut(&line) {
+            sequences.remove(&sequence);
+            if sequences.is_empty() {
+                self.lines.remove(&line);
             }
         }
     }
 
+    fn replace(&mut self, sequence: Sequence, held: Held) {
+        let part = self.messages.get_mut(&sequence).map(|stored| stored.holders.iter_mut());
+        let Some(part) = part.and_then(|mut parts| parts.find(|part| part.holder == held.holder)) else { return };
+        if let Some(due) = returning(sequence, *part) {
+            self.due.remove(&due);
+        }
+        *part = held;
+        self.due.extend(returning(sequence, held));
+    }
+
+    fn delete_durable(&mut self, id: DurableId) {
+        let holder = Holder::Durable(id);
+        let lines = self.lines.iter().filter(|((who, _), _)| *who == holder);
+        for sequence in lines.flat_map(|(_, line)| line).copied().collect::<Vec<_>>() {
+            self.settle(sequence, holder);
+        }
+    }
+
+    fn backlogs(&self) -> BTreeMap<Holder, Backlog> {
+        let mut backlogs: BTreeMap<Holder, Backlog> = BTreeMap::new();
+        for ((holder, priority), line) in &self.lines {
+            let backlog = backlogs.entry(*holder).or_default();
+            if let Some(messages) = backlog.messages.get_mut(priority.index()) {
+                *messages = line.len() as u64;
+            }
+            let sizes = line.iter().filter_map(|sequence| self.messages.get(sequence)).map(|one| one.message.size());
+            backlog.bytes += sizes.sum::<usize>() as u64;
+        }
+        backlogs
+    }
+
     fn check(&self) -> bool {
-        let lying: usize = self.lanes.values().map(BTreeMap::len).sum();
-        assert_eq!(lying, self.lane_of.len(), "each message lies in exactly one lane");
-        for (lane, messages) in &self.lanes {
-            for (sequence, stored) in messages {
-                assert_eq!(self.lane_of.get(sequence), Some(lane), "{sequence} lies where it is looked for");
-                assert!(!stored.holders.is_empty(), "{sequence} has a holder");
+        let standing: usize = self.lines.values().map(BTreeSet::len).sum();
+        let held: usize = self.messages.values().map(|stored| stored.holders.len()).sum();
+        assert_eq!(standing, held, "each message stands once in the line of each holder");
+        for (sequence, stored) in &self.messages {
+            assert!(!stored.holders.is_empty(), "{sequence} has a holder");
+            let due = stored.holders.iter().filter_map(|held| returning(*sequence, *held)).chain(expiring(stored));
+            assert!(due.into_iter().all(|due| self.due.contains(&due)), "{sequence} comes due");
+            for held in &stored.holders {
+                let line = self.lines.get(&(held.holder, stored.message.priority));
+                assert!(line.is_some_and(|line| line.contains(sequence)), "{sequence} is found by its holder");
             }
         }
         true
     }
+}
+
+fn expiring(stored: &Stored) -> Option<(Timestamp, Sequence, DueReason)> {
+    stored.message.expires.map(|at| (at, stored.sequence, DueReason::Expires))
+}
+
+fn returning(sequence: Sequence, held: Held) -> Option<(Timestamp, Sequence, DueReason)> {
+    held.due.map(|at| (at, sequence, DueReason::Returns(held.holder)))
 }

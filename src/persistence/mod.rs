@@ -11,7 +11,8 @@ use std::{error::Error, future::Future, io, path::PathBuf, sync::Arc};
 
 pub use memory::{MemoryAdapter, MemoryReader, MemoryStore};
 
-use crate::types::{Batch, Catalog, DestinationId, Priority, Sequence, Stored, Tenure};
+pub use crate::types::{Backlog, DueMessage, DuePage, DueReason, Page, PageRange, Window};
+use crate::types::{Batch, Catalog, Holder, Priority, Sequence, Tenure, Timestamp};
 
 /// The durable state of one broker group, as seen by the broker that holds the baton.
 pub trait PersistenceAdapter: Send + 'static {
@@ -26,8 +27,9 @@ pub trait PersistenceAdapter: Send + 'static {
     /// below this one.
     fn raise(&mut self, to: Tenure) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// All of `batch` or nothing, durable on return, under the token of the last `raise`.
-    fn try_commit(&mut self, batch: &Arc<Batch>) -> impl Future<Output = Result<Committed, CommitError>> + Send;
+    /// All of `batch` or nothing, durable on return, under the token of the last `raise`. A batch without operations
+    /// makes nothing durable; it gives the store a turn for its own housekeeping.
+    fn try_commit(&mut self, batch: &Arc<Batch>) -> impl Future<Output = Result<(), CommitError>> + Send;
 
     /// A cheap clone that reads beside the writer.
     fn reader(&self) -> Self::Reader;
@@ -40,33 +42,35 @@ pub trait PersistenceAdapter: Send + 'static {
 }
 
 /// Reads messages beside the writer.
+///
+/// What a batch does that is committed while a read is under way, the read shows or does not: the caller remembers such
+/// settles until it has the answer (R26).
 pub trait MessageReader: Clone + Send + Sync + 'static {
-    /// Up to one `window` of a destination's messages of one priority after `after`, oldest first. An empty page means
-    /// the end.
+    /// Up to one `window` of the messages of one priority that `holder` still holds, oldest first. Every insert in the
+    /// range is durable already: the caller sees to it (R25).
     fn page(
         &self,
-        destination: DestinationId,
+        holder: Holder,
         priority: Priority,
-        after: Sequence,
+        range: PageRange,
         window: Window,
-    ) -> impl Future<Output = Result<Vec<Stored>, StoreError>> + Send;
-}
+    ) -> impl Future<Output = Result<Page, StoreError>> + Send;
 
-/// How much a page may hold: at least one message, then up to both bounds.
-#[derive(Clone, Copy, Debug)]
-pub struct Window {
-    /// Bound in messages.
-    pub messages: usize,
-    /// Bound in bytes of bodies and properties.
-    pub bytes: usize,
-}
+    /// Up to one `window` of what comes due by `before`, in the order of time and sequence, beginning behind `after`:
+    /// messages that expire, and parts of messages that return after a delay ([`crate::types::Held::due`]). What is due
+    /// at one time for one message comes in one page, whatever the window says.
+    fn due(
+        &self,
+        before: Timestamp,
+        after: (Timestamp, Sequence),
+        window: Window,
+    ) -> impl Future<Output = Result<DuePage, StoreError>> + Send;
 
-/// What a durable batch brought beside its durability.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Committed {
-    /// Messages that the store asks to have written again (`Op::Copy`), oldest first and as they stand after this
-    /// batch, so that it can free what their first copies pin. Bounded; a message that is settled by now is left out.
-    pub copies_asked: Vec<Stored>,
+    /// Everybody who held something when the store was recovered, in order; the catalog need not know them.
+    fn holders(&self) -> impl Future<Output = Result<Vec<Holder>, StoreError>> + Send;
+
+    /// What a holder held when the store was recovered; later batches do not change it (R28).
+    fn backlog(&self, holder: Holder) -> impl Future<Output = Result<Backlog, StoreError>> + Send;
 }
 
 /// What a store can't hold; checked at the door, so that a sender hears of it before anything is stored.

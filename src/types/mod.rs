@@ -6,6 +6,7 @@ mod destination;
 mod ids;
 mod message;
 mod meter;
+mod page;
 mod properties;
 mod record;
 mod text;
@@ -18,6 +19,7 @@ pub use ids::{
 };
 pub use message::{BodyKind, Message, MessageDraft};
 pub use meter::{Charge, Meter};
+pub use page::{Backlog, DueMessage, DuePage, DueReason, Page, PageRange, Window};
 pub(crate) use properties::append_property;
 pub use properties::{Properties, PropertiesBuilder, PropertyValue};
 pub use record::{Batch, Catalog, Durable, Held, Holder, Op, Stored};

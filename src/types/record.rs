@@ -65,9 +65,6 @@ pub struct Durable {
 pub enum Op {
     /// A message is there from now on. Repeating it changes nothing.
     Insert(Stored),
-    /// The same message written again, so that the segment of its first copy may leave (R34). Stores that do not ask
-    /// for copies never see one.
-    Copy(Stored),
     /// One holder is done with a message; nothing if it never held it.
     Settle {
         /// The message.
@@ -116,7 +113,6 @@ impl Op {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Insert(_) => "insert",
-            Self::Copy(_) => "copy",
             Self::Settle { .. } => "settle",
             Self::Return { .. } => "return",
             Self::Mark { .. } => "mark",
@@ -158,7 +154,7 @@ impl Catalog {
     /// Follows an operation that was made durable; those on messages change nothing here.
     pub fn apply(&mut self, op: &Op) {
         match op {
-            Op::Insert(_) | Op::Copy(_) | Op::Settle { .. } | Op::Return { .. } => {}
+            Op::Insert(_) | Op::Settle { .. } | Op::Return { .. } => {}
             Op::Mark { holder, upto } => {
                 let mark = self.marks.entry(*holder).or_default();
                 *mark = (*mark).max(*upto);

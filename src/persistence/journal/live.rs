@@ -13,7 +13,12 @@ use std::{
 
 use smallvec::{SmallVec, smallvec};
 
-use super::{super::Window, disk::DiskFile, record::Slice, segment::SegmentNumber};
+use super::{
+    super::{Backlog, PageRange},
+    disk::DiskFile,
+    record::Slice,
+    segment::SegmentNumber,
+};
 use crate::types::{DestinationId, DurableId, Held, Holder, Op, Priority, Sequence, Stored};
 
 /// Where the bytes of a message's operation lie.
@@ -115,15 +120,17 @@ impl Live {
     pub(super) fn apply(&mut self, op: &Op, place: Place) {
         match op {
             Op::Insert(stored) if !self.messages.contains_key(&stored.sequence) => self.insert(stored, place),
-            Op::Copy(stored) => {
-                self.remove(stored.sequence);
-                self.insert(stored, place);
-            }
             Op::Settle { sequence, holder } => self.settle(*sequence, *holder),
             Op::Return { sequence, held } => self.replace(*sequence, *held),
             Op::DeleteDurable { id } => self.delete_durable(*id),
             Op::Insert(_) | Op::Mark { .. } | Op::CreateDestination { .. } | Op::CreateDurable { .. } => {}
         }
+    }
+
+    /// A message lies at `place` from now on.
+    pub(super) fn copy(&mut self, stored: &Stored, place: Place) {
+        self.remove(stored.sequence);
+        self.insert(stored, place);
     }
 
     fn insert(&mut self, stored: &Stored, place: Place) {
@@ -219,33 +226,40 @@ impl Live {
         Some(Found { sequence, place: entry.place, file, holders: self.holders(sequence)? })
     }
 
-    /// Whether a destination holds nothing of a priority after a sequence.
-    pub(super) fn is_empty_after(&self, destination: DestinationId, priority: Priority, after: Sequence) -> bool {
-        let lane = self.lane_of.get(&(destination, priority)).and_then(|lane| self.lanes.get(lane_index(*lane)));
-        lane.is_none_or(|lane| lane.messages.range((Bound::Excluded(after), Bound::Unbounded)).next().is_none())
+    /// The messages of one page, oldest first, and the one behind them if there are more.
+    pub(super) fn page(&self, holder: Holder, priority: Priority, range: PageRange, messages: usize) -> Vec<Found> {
+        if range.after >= range.upto {
+            return Vec::new();
+        }
+        let in_lane = |lane: &&Lane| match holder {
+            Holder::Queue(destination) => lane.priority == priority && lane.destination == destination,
+            Holder::Durable(_) => lane.priority == priority,
+        };
+        let range = (Bound::Excluded(range.after), Bound::Included(range.upto));
+        let found = self.lanes.iter().filter(in_lane).flat_map(|lane| lane.messages.range(range));
+        let found = found.filter_map(|sequence| self.find(*sequence));
+        let held = found.filter(|found| found.holders.iter().any(|held| held.holder == holder));
+        held.take(messages.max(1) + 1).collect()
     }
 
-    /// The messages of one page, oldest first.
-    pub(super) fn page(
-        &self,
-        destination: DestinationId,
-        priority: Priority,
-        after: Sequence,
-        window: Window,
-    ) -> Vec<Found> {
-        let lane = self.lane_of.get(&(destination, priority)).and_then(|lane| self.lanes.get(lane_index(*lane)));
-        let Some(lane) = lane else { return Vec::new() };
-        let mut page: Vec<Found> = Vec::new();
-        let mut bytes = 0;
-        let from = (Bound::Excluded(after), Bound::Unbounded);
-        for found in lane.messages.range(from).filter_map(|sequence| self.find(*sequence)) {
-            bytes += found.place.length as usize;
-            if !page.is_empty() && (page.len() >= window.messages || bytes > window.bytes) {
-                break;
+    /// Everything.
+    pub(super) fn all(&self) -> Vec<Found> {
+        self.messages.keys().filter_map(|sequence| self.find(*sequence)).collect()
+    }
+
+    /// What each holder holds, by priority, and what it takes.
+    pub(super) fn backlogs(&self) -> BTreeMap<Holder, Backlog> {
+        let mut backlogs: BTreeMap<Holder, Backlog> = BTreeMap::new();
+        for lane in &self.lanes {
+            for found in lane.messages.iter().filter_map(|sequence| self.find(*sequence)) {
+                for held in &found.holders {
+                    let backlog = backlogs.entry(held.holder).or_default();
+                    backlog.messages.get_mut(lane.priority.index()).into_iter().for_each(|messages| *messages += 1);
+                    backlog.bytes += u64::from(found.place.length);
+                }
             }
-            page.push(found);
         }
-        page
+        backlogs
     }
 
     /// The segments in use, oldest first, with what is live in each.
@@ -268,11 +282,6 @@ impl Live {
         let sequence = *self.segments.get(&segment)?.written.get(index)?;
         let place = self.messages.get(&sequence).map(|entry| entry.place).filter(|place| place.segment == segment);
         Some(place.map(|place| (sequence, u64::from(place.length))))
-    }
-
-    /// Where a live message lies.
-    pub(super) fn segment_of(&self, sequence: Sequence) -> Option<SegmentNumber> {
-        self.messages.get(&sequence).map(|entry| entry.place.segment)
     }
 
     /// What all segments in use take on disk. Unit: bytes.

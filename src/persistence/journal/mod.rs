@@ -18,6 +18,7 @@ mod spare;
 mod writer;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     hash::{BuildHasher, RandomState},
     io,
@@ -38,13 +39,16 @@ pub use segment::SegmentNumber;
 
 use self::{
     live::{Found, SharedLive},
-    record::decode_op,
+    record::{Entry, decode_op},
     recovery::failed,
     segment::BLOCK,
     writer::Writer,
 };
-use super::{CommitError, Committed, MessageReader, PersistenceAdapter, StoreError, StoreLimits, Window};
-use crate::types::{Batch, Catalog, DestinationId, Op, Priority, Sequence, Stored, Tenure};
+use super::{
+    Backlog, CommitError, DueMessage, DuePage, DueReason, MessageReader, Page, PageRange, PersistenceAdapter,
+    StoreError, StoreLimits, Window,
+};
+use crate::types::{Batch, Catalog, Holder, Op, Priority, Sequence, Stored, Tenure, Timestamp};
 
 /// A message's body, properties, texts and names together. Unit: bytes. So a record with one message is far below 2 GiB.
 const MESSAGE_BYTES_MAX: usize = 1 << 30;
@@ -167,10 +171,15 @@ impl JournalAdapter {
             options.segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX).next_multiple_of(BLOCK);
         let dir = data.join(DIRECTORY);
         let (requests, inbox) = sync_channel(REQUESTS_MAX);
-        let reader = JournalReader { dir: dir.clone().into(), live: Arc::default() };
+        let reader = JournalReader { dir: dir.clone().into(), recovered: Arc::default() };
         let usage = Arc::default();
-        let worker =
-            Worker { dir: dir.clone(), options, live: Arc::clone(&reader.live), usage: Arc::clone(&usage), inbox };
+        let worker = Worker {
+            dir: dir.clone(),
+            options,
+            recovered: Arc::clone(&reader.recovered),
+            usage: Arc::clone(&usage),
+            inbox,
+        };
         let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || worker.run());
         let thread = Some(thread.map_err(failed("start the thread of", &dir))?);
         Ok(Self { requests, reader, usage, thread })
@@ -200,7 +209,7 @@ impl PersistenceAdapter for JournalAdapter {
         self.ask(|answer| Request::Raise(to, answer)).await?
     }
 
-    async fn try_commit(&mut self, batch: &Arc<Batch>) -> Result<Committed, CommitError> {
+    async fn try_commit(&mut self, batch: &Arc<Batch>) -> Result<(), CommitError> {
         let asked = self.ask(|answer| Request::Commit(Arc::clone(batch), answer)).await;
         asked.unwrap_or_else(|closed| Err(CommitError::Unknown { source: Box::new(closed) }))
     }
@@ -234,7 +243,7 @@ impl Drop for JournalAdapter {
 enum Request {
     Recover(oneshot::Sender<Result<Catalog, StoreError>>),
     Raise(Tenure, oneshot::Sender<Result<(), StoreError>>),
-    Commit(Arc<Batch>, oneshot::Sender<Result<Committed, CommitError>>),
+    Commit(Arc<Batch>, oneshot::Sender<Result<(), CommitError>>),
     Close(oneshot::Sender<Result<(), StoreError>>),
 }
 
@@ -242,7 +251,7 @@ enum Request {
 struct Worker {
     dir: PathBuf,
     options: JournalOptions,
-    live: Arc<Mutex<Option<SharedLive>>>,
+    recovered: Arc<Mutex<Option<Recovered>>>,
     usage: Arc<Mutex<Usage>>,
     inbox: Receiver<Request>,
 }
@@ -278,7 +287,9 @@ impl Worker {
 
     fn recover(&self, writer: &mut Option<Writer>) -> Result<Catalog, StoreError> {
         let recovered = Writer::recover(&self.options, &self.dir)?;
-        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = Some(recovered.live().clone());
+        let live = recovered.live().clone();
+        let backlogs = Arc::new(live.with(|live| live.backlogs()));
+        *self.recovered.lock().unwrap_or_else(PoisonError::into_inner) = Some(Recovered { live, backlogs });
         let catalog = recovered.catalog().clone();
         self.publish(Some(&recovered));
         *writer = Some(recovered);
@@ -302,60 +313,111 @@ fn send<T>(answer: oneshot::Sender<T>, value: T) {
 pub struct JournalReader {
     dir: Arc<Path>,
     /// `None` before the journal is recovered.
-    live: Arc<Mutex<Option<SharedLive>>>,
+    recovered: Arc<Mutex<Option<Recovered>>>,
+}
+
+#[derive(Clone, Debug)]
+struct Recovered {
+    live: SharedLive,
+    /// What everybody held then (R28).
+    backlogs: Arc<BTreeMap<Holder, Backlog>>,
 }
 
 impl MessageReader for JournalReader {
     async fn page(
         &self,
-        destination: DestinationId,
+        holder: Holder,
         priority: Priority,
-        after: Sequence,
+        range: PageRange,
         window: Window,
-    ) -> Result<Vec<Stored>, StoreError> {
-        if self.is_empty_after(destination, priority, after) {
-            return Ok(Vec::new()); // most lanes of most destinations: not worth a thread
-        }
+    ) -> Result<Page, StoreError> {
         let reader = self.clone();
-        let page = move || reader.read_page(destination, priority, after, window);
+        let page = move || reader.read_page(holder, priority, range, window);
         tokio::task::spawn_blocking(page).await.map_err(|_| StoreError::Closed)?
+    }
+
+    async fn due(
+        &self,
+        before: Timestamp,
+        after: (Timestamp, Sequence),
+        window: Window,
+    ) -> Result<DuePage, StoreError> {
+        let reader = self.clone();
+        let page = move || reader.read_due(before, after, window);
+        tokio::task::spawn_blocking(page).await.map_err(|_| StoreError::Closed)?
+    }
+
+    async fn holders(&self) -> Result<Vec<Holder>, StoreError> {
+        Ok(self.recovered()?.backlogs.keys().copied().collect())
+    }
+
+    async fn backlog(&self, holder: Holder) -> Result<Backlog, StoreError> {
+        Ok(self.recovered()?.backlogs.get(&holder).copied().unwrap_or_default())
     }
 }
 
 impl JournalReader {
-    fn is_empty_after(&self, destination: DestinationId, priority: Priority, after: Sequence) -> bool {
-        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        live.is_some_and(|live| live.with(|live| live.is_empty_after(destination, priority, after)))
+    fn recovered(&self) -> Result<Recovered, StoreError> {
+        self.recovered.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(StoreError::Closed)
     }
 
     fn read_page(
         &self,
-        destination: DestinationId,
+        holder: Holder,
         priority: Priority,
-        mut after: Sequence,
+        range: PageRange,
         window: Window,
-    ) -> Result<Vec<Stored>, StoreError> {
-        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(StoreError::Closed)?;
-        loop {
-            let found = live.with(|live| live.page(destination, priority, after, window));
-            let Some(last) = found.last() else { return Ok(Vec::new()) };
-            after = last.sequence;
-            let mut page = Vec::with_capacity(found.len());
-            for found in found {
-                page.extend(self.read_message(&live, found)?);
+    ) -> Result<Page, StoreError> {
+        let live = self.recovered()?.live;
+        let found = live.with(|live| live.page(holder, priority, range, window.messages));
+        let mut page = Page { complete: true, ..Page::default() };
+        let mut bytes = 0;
+        for found in found {
+            let Some(stored) = self.read_live(&live, found)? else { continue };
+            let size = stored.message.size();
+            if !window.has_room(page.messages.len(), bytes, size) {
+                page.complete = false;
+                break;
             }
-            if !page.is_empty() {
-                return Ok(page);
-            }
-            // every message of the page was settled while it was read; an empty page would mean the end
+            bytes += size;
+            page.messages.push(stored);
         }
+        Ok(page)
+    }
+
+    fn read_due(&self, before: Timestamp, after: (Timestamp, Sequence), window: Window) -> Result<DuePage, StoreError> {
+        let live = self.recovered()?.live;
+        let mut all = Vec::new();
+        for found in live.with(|live| live.all()) {
+            let Some(stored) = self.read_live(&live, found)? else { continue };
+            let returns = stored.holders.iter().filter_map(|held| Some((held.due?, DueReason::Returns(held.holder))));
+            let expires = stored.message.expires.map(|at| (at, DueReason::Expires));
+            for (at, reason) in returns.chain(expires).filter(|(at, _)| (*at, stored.sequence) > after) {
+                all.push(DueMessage { at, reason, stored: stored.clone() });
+            }
+        }
+        all.sort_by_key(|due| (due.at, due.stored.sequence, due.reason));
+        let mut page = DuePage::default();
+        let (mut bytes, mut last) = (0, after);
+        for due in all {
+            let key = (due.at, due.stored.sequence);
+            let size = due.stored.message.size();
+            if due.at > before || !(key == last || window.has_room(page.messages.len(), bytes, size)) {
+                page.next = Some(due.at);
+                break;
+            }
+            bytes += size;
+            last = key;
+            page.messages.push(due);
+        }
+        Ok(page)
     }
 
     /// `None`: the message was settled meanwhile, and its place is used again.
-    fn read_message(&self, live: &SharedLive, mut found: Found) -> Result<Option<Stored>, StoreError> {
+    fn read_live(&self, live: &SharedLive, mut found: Found) -> Result<Option<Stored>, StoreError> {
         loop {
-            let read = read_op(&found);
-            if let Ok(Op::Insert(stored) | Op::Copy(stored)) = read {
+            let read = read_message(&found);
+            if let Ok(stored) = read {
                 return Ok(Some(Stored { holders: found.holders, ..stored }));
             }
             let Some(again) = live.with(|live| live.find(found.sequence)) else { return Ok(None) };
@@ -378,11 +440,14 @@ enum ReadError {
     Bad,
 }
 
-fn read_op(found: &Found) -> Result<Op, ReadError> {
+fn read_message(found: &Found) -> Result<Stored, ReadError> {
     let mut bytes = vec![0; found.place.length as usize];
     found.file.read_at(&mut bytes, found.place.offset.into()).map_err(ReadError::Io)?;
     if crc32c::crc32c(&bytes) != found.place.checksum {
         return Err(ReadError::Bad);
     }
-    decode_op(Bytes::from(bytes)).map_err(|_| ReadError::Bad)
+    match decode_op(Bytes::from(bytes)) {
+        Ok(Entry::Op(Op::Insert(stored)) | Entry::Copy(stored)) => Ok(stored),
+        _ => Err(ReadError::Bad),
+    }
 }

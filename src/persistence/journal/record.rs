@@ -72,10 +72,19 @@ impl Encoder {
 
     /// Adds an operation. `None`: the record would be too long for its own offsets.
     pub(super) fn push(&mut self, op: &Op) -> Option<Slice> {
-        let begin = put_nested(&mut self.buffer, 7, |out| put_op(out, op));
+        self.push_nested(|out| put_op(out, op))
+    }
+
+    fn push_nested(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Option<Slice> {
+        let begin = put_nested(&mut self.buffer, 7, write);
         let bytes = self.buffer.get(begin..)?;
         let checksum = crc32c::crc32c(bytes);
         Some(Slice { offset: u32::try_from(begin).ok()?, length: u32::try_from(bytes.len()).ok()?, checksum })
+    }
+
+    /// Adds a message that is live, written again with those who hold it now (R34).
+    pub(super) fn push_copy(&mut self, stored: &Stored) -> Option<Slice> {
+        self.push_nested(|out| _ = put_nested(out, 2, |out| put_stored(out, stored)))
     }
 
     /// Adds the catalog.
@@ -86,11 +95,6 @@ impl Encoder {
     /// How long the frame is now. Unit: bytes.
     pub(super) fn bytes(&self) -> usize {
         self.buffer.len()
-    }
-
-    /// Takes back everything beyond `bytes`.
-    pub(super) fn truncate(&mut self, bytes: usize) {
-        self.buffer.truncate(bytes);
     }
 
     /// Completes the frame. `None`: it is too long for its own length.
@@ -112,11 +116,20 @@ pub(super) fn leads(incarnation: u64) -> Vec<u8> {
     bytes
 }
 
+/// What a record says of a message, or of the catalog.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Entry {
+    /// As it stood in a batch.
+    Op(Op),
+    /// A message written again (R34).
+    Copy(Stored),
+}
+
 /// A record that was read.
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) head: RecordHead,
-    pub(super) ops: Vec<(Slice, Op)>,
+    pub(super) ops: Vec<(Slice, Entry)>,
     /// The catalog at the head of a segment; its tenure is the record's.
     pub(super) catalog: Option<Catalog>,
 }
@@ -179,16 +192,16 @@ fn slice_of(offset: usize, bytes: &Bytes) -> Option<Slice> {
 }
 
 /// Reads one operation; its bodies and texts are slices of `bytes`.
-pub(super) fn decode_op(bytes: Bytes) -> Result<Op, &'static str> {
+pub(super) fn decode_op(bytes: Bytes) -> Result<Entry, &'static str> {
     let op = wire::Op::decode(bytes).map_err(|_| "an operation can't be read")?;
     op.op.and_then(op_of).ok_or("an operation is not one that this version knows")
 }
 
-fn op_of(op: wire::op::Op) -> Option<Op> {
+fn op_of(op: wire::op::Op) -> Option<Entry> {
     use wire::op::Op as Wire;
-    Some(match op {
+    Some(Entry::Op(match op {
         Wire::Insert(stored) => Op::Insert(stored_of(stored)?),
-        Wire::Copy(stored) => Op::Copy(stored_of(stored)?),
+        Wire::Copy(stored) => return Some(Entry::Copy(stored_of(stored)?)),
         Wire::Settle(settle) => Op::Settle {
             sequence: Sequence::from_u64(settle.sequence),
             holder: holder_of(settle.queue, settle.durable),
@@ -204,7 +217,7 @@ fn op_of(op: wire::op::Op) -> Option<Op> {
         }
         Wire::CreateDurable(created) => Op::CreateDurable { id: DurableId(created.id), durable: durable_of(created)? },
         Wire::DeleteDurable(id) => Op::DeleteDurable { id: DurableId(id) },
-    })
+    }))
 }
 
 fn stored_of(stored: wire::Stored) -> Option<Stored> {
@@ -293,8 +306,7 @@ fn catalog_of(body: wire::Catalog) -> Option<Catalog> {
 
 fn put_op(out: &mut Vec<u8>, op: &Op) {
     match op {
-        Op::Insert(stored) => _ = put_nested(out, 1, |out| put_stored(out, stored, &stored.holders)),
-        Op::Copy(stored) => _ = put_nested(out, 2, |out| put_stored(out, stored, &stored.holders)),
+        Op::Insert(stored) => _ = put_nested(out, 1, |out| put_stored(out, stored)),
         Op::Settle { sequence, holder } => put_small(out, 3, |out| {
             put_number(out, 1, sequence.as_u64());
             put_holder(out, 2, *holder);
@@ -315,10 +327,10 @@ fn put_op(out: &mut Vec<u8>, op: &Op) {
     }
 }
 
-fn put_stored(out: &mut Vec<u8>, stored: &Stored, holders: &[Held]) {
+fn put_stored(out: &mut Vec<u8>, stored: &Stored) {
     put_number(out, 1, stored.sequence.as_u64());
     put_number(out, 2, stored.destination.0);
-    for held in holders {
+    for held in &stored.holders {
         put_small(out, 3, |out| put_held(out, held));
     }
     put_nested(out, 4, |out| put_message(out, &stored.message));
@@ -520,10 +532,8 @@ mod tests {
             holders: SmallVec::from_slice(&[Held::fresh(queue), held]),
             message: message(),
         };
-        let plain = Arc::new(Message::new(MessageDraft::default()));
         let ops = vec![
-            Op::Insert(stored.clone()),
-            Op::Copy(Stored { message: plain, ..stored }),
+            Op::Insert(stored),
             Op::Settle { sequence: Sequence::MAX, holder: queue },
             Op::Return { sequence: Sequence::MAX, held },
             Op::Mark { holder: durable, upto: Sequence::MAX },
@@ -547,9 +557,12 @@ mod tests {
         assert_eq!(record.head, HEAD);
         assert!(frame[FRAME_HEAD..].starts_with(&leads(HEAD.incarnation)));
         for ((slice, op), (written, expected)) in record.ops.iter().zip(slices.iter().zip(&batch.ops)) {
-            assert_eq!((slice, op), (written, expected));
+            assert_eq!((slice, op), (written, &Entry::Op(expected.clone())));
             let begin = slice.offset as usize;
-            assert_eq!(&decode_op(frame.slice(begin..begin + slice.length as usize)).unwrap(), expected);
+            assert_eq!(
+                decode_op(frame.slice(begin..begin + slice.length as usize)).unwrap(),
+                Entry::Op(expected.clone())
+            );
         }
         assert_eq!(record.ops.len(), batch.ops.len());
     }
@@ -560,7 +573,7 @@ mod tests {
         encode_batch(&mut encoder, HEAD, &every_op());
         let frame = Bytes::copy_from_slice(encoder.padded(0));
         let record = wire::Record::decode(frame.slice(FRAME_HEAD..)).unwrap();
-        assert_eq!((record.incarnation, record.number, record.ops.len()), (HEAD.incarnation, HEAD.number, 8));
+        assert_eq!((record.incarnation, record.number, record.ops.len()), (HEAD.incarnation, HEAD.number, 7));
     }
 
     #[test]
@@ -584,7 +597,7 @@ mod tests {
         let record = Bytes::copy_from_slice(&encoder.padded(0)[FRAME_HEAD..]);
         for length in 0..record.len() {
             if let Ok(cut) = decode_record(&record.slice(..length)) {
-                assert!(cut.ops.len() < 8, "cut at {length}");
+                assert!(cut.ops.len() < 7, "cut at {length}");
             }
         }
     }

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | no directory, or no segment in it | a new journal: its first segment is made |
 //! | `*.new` | a file whose filling was cut short: removed |
-//! | `spare` of a segment's size | kept; of another size: removed |
+//! | `spare` of a segment's size | kept; of another size, or a second name of a segment: the name is removed |
 //! | a header of a newer format | refused: [`StoreError::NewerFormat`] |
 //! | a header that is short, flipped, or of another segment | damage: a file gets its name after its header is durable |
 //! | a segment without its first record, the catalog | damage, for the same reason |
@@ -36,7 +36,7 @@ use super::{
     super::StoreError,
     disk::{Disk, DiskFile, Open},
     live::{Live, Place},
-    record::{Record, decode_record, leads},
+    record::{Entry, Record, decode_record, leads},
     segment::{Frame, Header, RECORDS_AT, SPARE, SegmentNumber, frame_at, padded},
 };
 use crate::types::{BatchNumber, Catalog, Term};
@@ -223,8 +223,13 @@ impl Scan {
         self.catalog.tenure = tenure;
         for (slice, op) in &record.ops {
             let place = Place::new(segment, frame, *slice).ok_or("the segment is too long")?;
-            self.live.apply(op, place);
-            self.catalog.apply(op);
+            match op {
+                Entry::Copy(stored) => self.live.copy(stored, place),
+                Entry::Op(op) => {
+                    self.live.apply(op, place);
+                    self.catalog.apply(op);
+                }
+            }
         }
         if !record.ops.is_empty() {
             self.last_batch = Some((record.head.tenure.term, record.head.batch));

@@ -32,7 +32,8 @@ pub(super) const SPARE_UNFINISHED: &str = "spare.new";
 pub(super) const FORMAT: u32 = 1;
 
 const MAGIC: [u8; 8] = *b"BATONMQJ";
-const HEADER_BYTES: usize = 64;
+/// Unit: bytes.
+pub(super) const HEADER_BYTES: usize = 64;
 const CHECKSUM_AT: usize = HEADER_BYTES - 4;
 
 /// A segment's place in the journal; no number is used twice.

@@ -7,25 +7,23 @@
 //! journal is poisoned and the process ends, because nobody can know what reached the disk.
 
 use std::{
+    collections::HashSet,
     io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use super::{
-    super::{CommitError, Committed, StoreError},
+    super::{CommitError, StoreError},
     JournalOptions, Usage,
     disk::{Disk, DiskFile, Open},
     live::{Live, Place, SharedLive},
     record::{Encoder, RecordHead, Slice},
     recovery::{Scan, failed, make_durable},
-    segment::{BLOCK, FRAME_HEAD, Header, RECORDS_AT, SPARE, SegmentNumber, aligned, padded},
+    segment::{BLOCK, FRAME_HEAD, HEADER_BYTES, Header, RECORDS_AT, SPARE, SegmentNumber, aligned, padded},
     spare::Spares,
 };
-use crate::types::{Batch, BatchNumber, Catalog, Held, Op, Sequence, Stored, Tenure, Term};
-
-/// How many copies are asked for at a time.
-const COPIES_ASKED_MAX: usize = 1_024;
+use crate::types::{Batch, BatchNumber, Catalog, Op, Sequence, Stored, Tenure, Term};
 
 /// A batch of a larger record is refused; far below what a record's length and an operation's offset can say.
 /// Unit: bytes.
@@ -34,11 +32,8 @@ const RECORD_BYTES_MAX: usize = 2 << 30;
 /// By how much a record may grow that is encoded anew with the next number. Unit: bytes.
 const NUMBERS_GROW_BYTES: u64 = 16;
 
-/// How much a store asks for at a time to be copied, so that no batch grows by more. Unit: bytes.
-const COPIES_ASKED_BYTES_MAX: u64 = 1 << 20;
-
-/// After how many batches a copy that was asked for and did not come is asked for again.
-const BATCHES_BEFORE_ASKING_AGAIN: u32 = 16;
+/// How much is copied beside one batch. Unit: bytes.
+const COPIED_BYTES_MAX: u64 = 1 << 20;
 
 /// Up to how many live messages a debug build checks the whole map after each batch.
 const CHECKED_MESSAGES_MAX: usize = 200;
@@ -59,7 +54,7 @@ pub(super) struct Writer {
     encoder: Encoder,
     planned: Vec<(Slice, Planned)>,
     spares: Spares,
-    asked: Asked,
+    next_copy: NextCopy,
     written_bytes: u64,
     copied_bytes: u64,
     /// A segment that could not leave; not tried again before the next rotation.
@@ -83,17 +78,14 @@ enum Planned {
     /// As it stands in the batch.
     Given(usize),
     /// A copy, for those who hold the message.
-    Copy(Box<Op>),
+    Copy(Box<Stored>),
 }
 
-/// How far the oldest segment's messages were asked for.
+/// How far the oldest segment's messages were copied.
 #[derive(Debug, Default)]
-struct Asked {
+struct NextCopy {
     segment: SegmentNumber,
     index: usize,
-    /// Bytes of copies that were asked for and did not come yet.
-    promised: u64,
-    batches_since_end: u32,
 }
 
 /// Why something was not written.
@@ -163,7 +155,7 @@ impl Writer {
             encoder: Encoder::default(),
             planned: Vec::new(),
             spares,
-            asked: Asked::default(),
+            next_copy: NextCopy::default(),
             written_bytes: 0,
             copied_bytes: 0,
             stuck: false,
@@ -199,31 +191,30 @@ impl Writer {
     }
 
     /// Makes a batch durable, whole or not at all. `tidy` is due afterwards.
-    pub(super) fn commit(&mut self, batch: &Batch) -> Result<Committed, CommitError> {
+    pub(super) fn commit(&mut self, batch: &Batch) -> Result<(), CommitError> {
         if self.poisoned {
             return Err(CommitError::Unknown { source: "the journal's disk failed".into() });
         }
         let tenure = self.tenure.ok_or(CommitError::Deposed)?;
         let this = (tenure.term, batch.number);
         if self.last_batch == Some(this) {
-            return Ok(Committed::default()); // it is repeated, and it is there
+            return Ok(()); // it is repeated, and it is there
         }
-        let home = self.active.header.segment;
-        let copied = self.encode(batch, tenure, home)?;
+        let copies = self.copies_beside(batch);
+        let copied = self.encode(batch, tenure, &copies)?;
         if !self.planned.is_empty() {
             if self.make_room().map_err(Failure::for_commit)? {
                 // with the new segment's incarnation, and the same copies: room was made for these
-                self.encode(batch, tenure, home)?;
+                self.encode(batch, tenure, &copies)?;
             }
             let (frame, bytes) = (self.active.position, self.encoder.bytes() as u64);
             self.append().map_err(Failure::for_commit)?;
             self.follow(batch, frame);
             self.copied_bytes += copied;
             self.written_bytes += bytes - copied;
-            self.asked.promised = self.asked.promised.saturating_sub(copied);
         }
         self.last_batch = Some(this);
-        Ok(Committed { copies_asked: self.copies_asked() })
+        Ok(())
     }
 
     /// What need not be done before a batch is answered: old segments leave, the next one is prepared.
@@ -270,49 +261,26 @@ impl Writer {
         RecordHead { incarnation, number: self.last + 1, durable: self.last, tenure, batch }
     }
 
-    /// Encodes a batch and plans what follows from it; answers how many bytes of it are copies. What lies in `home` is
-    /// not copied.
-    fn encode(&mut self, batch: &Batch, tenure: Tenure, home: SegmentNumber) -> Result<u64, CommitError> {
+    /// Encodes a batch and the copies beside it, and plans what follows from them; answers how many bytes are copies.
+    fn encode(&mut self, batch: &Batch, tenure: Tenure, copies: &[Stored]) -> Result<u64, CommitError> {
         let refused = || CommitError::Refused { source: "the batch is larger than a record may be".into() };
         self.encoder.begin(self.head(tenure, batch.number));
         self.planned.clear();
-        let mut copied = 0;
         for (index, op) in batch.ops.iter().enumerate() {
-            let before = self.encoder.bytes();
-            let (slice, planned) = match op {
-                Op::Copy(stored) => {
-                    let Some(copy) = self.copy_of(stored, home) else { continue };
-                    let slice = self.encoder.push(&copy).ok_or_else(refused)?;
-                    let bytes = (self.encoder.bytes() - before) as u64;
-                    if self.copied_bytes + copied + bytes > self.written_bytes {
-                        self.encoder.truncate(before); // the core may copy what it likes; the promise is ours
-                        continue;
-                    }
-                    copied += bytes;
-                    (slice, Planned::Copy(Box::new(copy)))
-                }
-                _ => (self.encoder.push(op).ok_or_else(refused)?, Planned::Given(index)),
-            };
-            if self.encoder.bytes() > RECORD_BYTES_MAX {
-                return Err(refused());
-            }
-            self.planned.push((slice, planned));
+            let slice = self.encoder.push(op).ok_or_else(refused)?;
+            self.planned.push((slice, Planned::Given(index)));
         }
+        let given = self.encoder.bytes();
+        for copy in copies {
+            let slice = self.encoder.push_copy(copy).ok_or_else(refused)?;
+            self.planned.push((slice, Planned::Copy(Box::new(copy.clone()))));
+        }
+        if self.encoder.bytes() > RECORD_BYTES_MAX {
+            return Err(refused());
+        }
+        let copied = (self.encoder.bytes() - given) as u64;
         self.encoder.seal().ok_or_else(refused)?;
         Ok(copied)
-    }
-
-    /// The copy that makes sense now: of a message that is live, in a segment older than `home`, for those who still hold it. So
-    /// no copy can follow its settle, whoever asked for it (R34).
-    fn copy_of(&self, stored: &Stored, home: SegmentNumber) -> Option<Op> {
-        self.live.with(|live| {
-            let segment = live.segment_of(stored.sequence)?;
-            let holding = live.holders(stored.sequence)?;
-            let holds = |held: &&Held| holding.iter().any(|other| other.holder == held.holder);
-            let holders = stored.holders.iter().filter(holds).copied().collect();
-            let copy = Stored { holders, ..stored.clone() };
-            (segment != home && !copy.holders.is_empty()).then_some(Op::Copy(copy))
-        })
     }
 
     /// A record without operations.
@@ -366,13 +334,15 @@ impl Writer {
         let segment = self.active.header.segment;
         self.live.with(|live| {
             for (slice, planned) in &self.planned {
-                let op = match planned {
-                    Planned::Copy(copy) => Some(copy.as_ref()),
-                    Planned::Given(index) => batch.ops.get(*index),
-                };
-                if let (Some(op), Some(place)) = (op, Place::new(segment, frame, *slice)) {
-                    live.apply(op, place);
-                    self.catalog.apply(op);
+                let Some(place) = Place::new(segment, frame, *slice) else { continue };
+                match planned {
+                    Planned::Copy(copy) => live.copy(copy, place),
+                    Planned::Given(index) => {
+                        if let Some(op) = batch.ops.get(*index) {
+                            live.apply(op, place);
+                            self.catalog.apply(op);
+                        }
+                    }
                 }
             }
         });
@@ -480,18 +450,23 @@ impl Writer {
         true
     }
 
-    /// The messages that should be written again, read where they lie now.
-    fn copies_asked(&mut self) -> Vec<Stored> {
-        let sequences = self.copies_to_ask();
-        sequences.into_iter().filter_map(|sequence| self.read_live(sequence)).collect()
+    /// The messages that are written again beside a batch, less those that it changes itself (R34).
+    fn copies_beside(&mut self, batch: &Batch) -> Vec<Stored> {
+        if batch.ops.iter().any(|op| matches!(op, Op::DeleteDurable { .. })) {
+            return Vec::new();
+        }
+        let changed: HashSet<Sequence> = batch.ops.iter().filter_map(changed).collect();
+        let sequences = self.copies_to_make();
+        let unchanged = sequences.into_iter().filter(|sequence| !changed.contains(sequence));
+        unchanged.filter_map(|sequence| self.read_live(sequence)).collect()
     }
 
     /// What can't be read stays where it is, and its segment with it.
     fn read_live(&self, sequence: Sequence) -> Option<Stored> {
         let found = self.live.with(|live| live.find(sequence))?;
-        match super::read_op(&found) {
-            Ok(Op::Insert(stored) | Op::Copy(stored)) => Some(Stored { holders: found.holders, ..stored }),
-            _ => {
+        match super::read_message(&found) {
+            Ok(stored) => Some(Stored { holders: found.holders, ..stored }),
+            Err(_) => {
                 tracing::error!(segment = %found.place.segment.file_name(), "a live message can't be read to be copied");
                 None
             }
@@ -500,52 +475,54 @@ impl Writer {
 
     /// Which messages of the oldest segment should be written again, if more than half of what is on disk beside one
     /// segment is garbage; never more bytes than were written otherwise (R34).
-    fn copies_to_ask(&mut self) -> Vec<Sequence> {
+    fn copies_to_make(&mut self) -> Vec<Sequence> {
+        let active = self.active.header.segment;
         let credit = self.written_bytes.saturating_sub(self.copied_bytes);
-        let (active, segment_bytes) = (self.active.header.segment, self.options.segment_bytes);
-        let asked = &mut self.asked;
+        let segment_bytes = self.options.segment_bytes;
+        let next = &mut self.next_copy;
         self.live.with(|live| {
-            let Some(oldest) = live.segments().next().filter(|oldest| oldest.number != active) else {
+            let Some(oldest) = live.segments().next().filter(|oldest| oldest.number < active) else {
                 return Vec::new();
             };
             if live.capacity() <= 2 * live.bytes() + segment_bytes {
                 return Vec::new();
             }
-            if asked.segment != oldest.number {
-                *asked = Asked { segment: oldest.number, ..Asked::default() };
+            if next.segment != oldest.number {
+                *next = NextCopy { segment: oldest.number, index: 0 };
             }
-            asked.next(live, credit)
+            next.take(live, credit.min(COPIED_BYTES_MAX))
         })
     }
 }
 
-impl Asked {
-    fn next(&mut self, live: &Live, credit: u64) -> Vec<Sequence> {
+fn changed(op: &Op) -> Option<Sequence> {
+    match op {
+        Op::Settle { sequence, .. } | Op::Return { sequence, .. } => Some(*sequence),
+        _ => None,
+    }
+}
+
+impl NextCopy {
+    fn take(&mut self, live: &Live, bytes_max: u64) -> Vec<Sequence> {
         let mut list = Vec::new();
         let mut bytes = 0;
-        while list.len() < COPIES_ASKED_MAX && bytes < COPIES_ASKED_BYTES_MAX {
+        loop {
             match live.written(self.segment, self.index) {
                 Some(Some((sequence, length))) => {
-                    let length = length + 6; // with its key and length in the record
-                    if self.promised + length > credit {
-                        break;
+                    bytes += length + 6; // with its key and length in the record
+                    if bytes > bytes_max {
+                        return list;
                     }
-                    self.promised += length;
-                    bytes += length;
                     list.push(sequence);
                 }
                 Some(None) => {}
                 None => {
-                    self.batches_since_end += 1;
-                    if self.batches_since_end > BATCHES_BEFORE_ASKING_AGAIN {
-                        *self = Self { segment: self.segment, ..Self::default() };
-                    }
-                    break;
+                    self.index = 0;
+                    return list;
                 }
             }
             self.index += 1;
         }
-        list
     }
 }
 
@@ -578,25 +555,24 @@ impl Active {
     }
 }
 
-/// The directory, and durably so: one that a first start made would be gone after a power loss, with all in it.
+/// The directory, and durably so: one that a first start made would be gone after a power loss, with all in it. A
+/// directory above that may not be opened was not made here.
 fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
     disk.create_dir(dir).map_err(failed("create", dir))?;
     for parent in dir.ancestors().skip(1) {
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-        let synced = disk.sync_dir(parent);
-        if Some(parent) == dir.parent() {
-            synced.map_err(failed("sync", parent))?;
-        } else if let Err(error) = synced {
-            let path = parent.display();
-            match error.kind() {
-                io::ErrorKind::PermissionDenied => tracing::debug!(%path, "cannot sync a directory above the journal"),
-                _ => tracing::warn!(%error, %path, "cannot sync a directory above the journal"),
+        match disk.sync_dir(parent) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && Some(parent) != dir.parent() => {
+                tracing::debug!(path = %parent.display(), "cannot sync a directory above the journal");
             }
+            synced => synced.map_err(failed("sync", parent))?,
         }
     }
     Ok(())
 }
 
+/// The spare that lies there, if it can be the next segment. After a power loss a segment may be called `spare` too, by
+/// a change of its name that reached the disk by half.
 fn open_spare(
     scan: &Scan,
     disk: &dyn Disk,
@@ -608,8 +584,13 @@ fn open_spare(
     }
     let path = dir.join(SPARE);
     let file = disk.open(&path, Open::Write).map_err(failed("open", &path))?;
+    let mut header = vec![0; HEADER_BYTES];
     if file.bytes().map_err(failed("read", &path))? == segment_bytes {
-        return Ok(Some(file));
+        file.read_at(&mut header, 0).map_err(failed("read", &path))?;
+        let header = Header::decode(&header, &path).ok();
+        if !scan.segments.iter().any(|segment| Some(segment.header) == header) {
+            return Ok(Some(file));
+        }
     }
     disk.remove(&path).map_err(failed("remove", &path))?;
     Ok(None)

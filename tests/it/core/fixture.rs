@@ -1,11 +1,15 @@
 //! A core, its store and its clients at a table: one readable line for what a client does, and what it got.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use batonmq::{
     broker::{
         Ack, AckMode, AckTarget, Change, CloseReason, Command, Connect, Core, CoreOptions, Delivery, Effects, Hold,
-        NotDone, Outgoing, Refusal, Send, Subscribe, TransactionId, Unsubscribe, Verdict,
+        NotDone, Outgoing, Read, Refusal, Send, Subscribe, TransactionId, Unsubscribe, Verdict,
     },
     config::{Limits, RedeliveryPolicy},
     types::{
@@ -73,6 +77,8 @@ pub(super) struct Table {
     pending: Vec<Pending>,
     delivered: BTreeMap<SessionId, Vec<Delivery>>,
     closed: Vec<(SessionId, CloseReason)>,
+    reads: Vec<Read>,
+    reads_held: bool,
 }
 
 /// What the core waits for.
@@ -100,6 +106,8 @@ impl Table {
             pending: Vec::new(),
             delivered: BTreeMap::new(),
             closed: Vec::new(),
+            reads: Vec::new(),
+            reads_held: false,
         }
     }
 
@@ -109,6 +117,8 @@ impl Table {
         self.core = self.store.recover(self.options.clone(), self.term);
         self.pending.clear();
         self.delivered.clear();
+        self.reads.clear();
+        self.effects = Effects::default();
     }
 
     // What clients do.
@@ -257,6 +267,24 @@ impl Table {
         }
     }
 
+    /// Memory is looked at: so many bytes are in use. Everything before now is durable.
+    pub(super) fn use_memory(&mut self, bytes: usize) {
+        self.now = self.now.after(Duration::from_millis(1));
+        self.core.keep_within(self.now, bytes, self.now, &mut self.effects);
+        self.sort_effects();
+    }
+
+    /// Reads are not answered until [`Self::answer_reads`].
+    pub(super) fn hold_reads(&mut self) {
+        self.reads_held = true;
+    }
+
+    /// What was held is read as it lies in the store now.
+    pub(super) fn answer_reads(&mut self) {
+        self.reads_held = false;
+        self.sort_effects();
+    }
+
     /// The store refuses every transaction that is under way.
     pub(super) fn refuse_transactions(&mut self) {
         for pending in std::mem::take(&mut self.pending) {
@@ -316,7 +344,27 @@ impl Table {
     }
 
     fn sort_effects(&mut self) {
+        self.take_effects();
+        while !self.reads_held
+            && let Some(read) = self.reads.pop()
+        {
+            match &read {
+                Read::Page { holder, priority, range, window, .. } => {
+                    let page = self.store.page(*holder, *priority, *range, *window);
+                    self.core.page_read(self.now, &read, &page, &HashMap::new(), &mut self.effects);
+                }
+                Read::Due { before, after, window, .. } => {
+                    let page = self.store.due(*before, *after, *window);
+                    self.core.due_read(self.now, &read, &page, &mut self.effects);
+                }
+            }
+            self.take_effects();
+        }
+    }
+
+    fn take_effects(&mut self) {
         self.core.check();
+        self.reads.append(&mut self.effects.reads);
         for change in self.effects.changes.drain(..) {
             match &change {
                 Change::Mark { holder, upto, .. } => self.pending.push(Pending::Mark(*holder, *upto)),

@@ -10,7 +10,7 @@ use batonmq::{
     config::Limits,
     engine::{self, EngineError, EngineHandle, SessionLink, Written},
     persistence::{PersistenceAdapter, StoreError},
-    types::{Clock, ConsumerNo, Destination, Message, MessageDraft},
+    types::{Clock, ConsumerNo, Destination, Message, MessageDraft, Meter},
 };
 use smallvec::smallvec;
 use tokio::{task::JoinSet, time::timeout};
@@ -41,7 +41,8 @@ impl Broker {
         let tenure = catalog.tenure.next_above(catalog.tenure);
         adapter.raise(tenure).await.unwrap();
         let stop = CancellationToken::new();
-        let running = engine::start(adapter, options, catalog, tenure, Clock::start(), stop.clone()).await.unwrap();
+        let running =
+            engine::start(adapter, options, &catalog, tenure, Clock::start(), Meter::unlimited(), stop.clone());
         let (mut engine, mut store) = (JoinSet::new(), JoinSet::new());
         engine.spawn(running.engine);
         store.spawn(running.store);

@@ -285,7 +285,7 @@ async fn a_session_waits_for_an_engine_that_does_not_come_round() {
     let tenure = catalog.tenure.next_above(catalog.tenure);
     adapter.raise(tenure).await.unwrap();
     let stop = CancellationToken::new();
-    let started = engine::start(adapter, options(), catalog, tenure, Clock::start(), stop).await.unwrap();
+    let started = engine::start(adapter, options(), &catalog, tenure, Clock::start(), Meter::unlimited(), stop);
     let engine::Running { handle, engine, store } = started;
     let mut opened = Vec::new();
     let waiting = loop {

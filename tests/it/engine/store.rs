@@ -10,8 +10,11 @@ use std::{
 };
 
 use batonmq::{
-    persistence::{CommitError, Committed, MessageReader, PersistenceAdapter, StoreError, StoreLimits, Window},
-    types::{Batch, Catalog, DestinationId, Holder, Op, Priority, Sequence, Stored, Tenure},
+    persistence::{
+        Backlog, CommitError, DueMessage, DuePage, DueReason, MessageReader, Page, PageRange, PersistenceAdapter,
+        StoreError, StoreLimits, Window,
+    },
+    types::{Batch, Catalog, Holder, Op, Priority, Sequence, Stored, Tenure, Timestamp},
 };
 use tokio::{sync::Notify, time::timeout};
 
@@ -59,7 +62,6 @@ struct State {
     full: bool,
     /// Not even settles are taken.
     brimful: bool,
-    copies_asked: Option<(&'static str, Vec<Stored>)>,
     rules: Rules,
 }
 
@@ -99,13 +101,6 @@ impl Store {
 
     pub(super) fn set_brimful(&self, brimful: bool) {
         self.lock().brimful = brimful;
-    }
-
-    /// The answer to the batch that inserts `trigger` asks for these to be written again.
-    pub(super) fn ask_for_copies_after(&self, ids: &[&str], trigger: &'static str) {
-        let mut state = self.lock();
-        let asked = state.messages.values().filter(|stored| ids.contains(&stored.message.id.as_str()));
-        state.copies_asked = Some((trigger, asked.cloned().collect()));
     }
 
     /// Waits until so many batches were asked for since the beginning.
@@ -196,22 +191,12 @@ impl State {
         }
     }
 
-    fn copies_asked_after(&mut self, batch: &Batch) -> Vec<Stored> {
-        let inserts =
-            |id: &str| batch.ops.iter().any(|op| matches!(op, Op::Insert(stored) if stored.message.id.as_str() == id));
-        self.copies_asked.take_if(|(trigger, _)| inserts(trigger)).map(|(_, asked)| asked).unwrap_or_default()
-    }
-
     fn apply(&mut self, batch: &Batch) {
         for op in &batch.ops {
             self.catalog.apply(op);
             match op {
                 Op::Insert(stored) => {
                     self.messages.entry(stored.sequence).or_insert_with(|| stored.clone());
-                }
-                Op::Copy(stored) => {
-                    let known = self.messages.insert(stored.sequence, stored.clone());
-                    assert!(known.is_some(), "R34: {} is copied after it was settled", stored.message.id);
                 }
                 Op::Settle { sequence, holder } => self.settle(*sequence, *holder),
                 Op::Return { sequence, held } => {
@@ -303,9 +288,7 @@ impl Rules {
 
 fn rows_of(op: &Op) -> Vec<(Sequence, Holder)> {
     match op {
-        Op::Insert(stored) | Op::Copy(stored) => {
-            stored.holders.iter().map(|held| (stored.sequence, held.holder)).collect()
-        }
+        Op::Insert(stored) => stored.holders.iter().map(|held| (stored.sequence, held.holder)).collect(),
         Op::Settle { sequence, holder } => vec![(*sequence, *holder)],
         Op::Return { sequence, held } => vec![(*sequence, held.holder)],
         _ => Vec::new(),
@@ -336,7 +319,7 @@ impl PersistenceAdapter for Store {
         Ok(())
     }
 
-    async fn try_commit(&mut self, batch: &Arc<Batch>) -> Result<Committed, CommitError> {
+    async fn try_commit(&mut self, batch: &Arc<Batch>) -> Result<(), CommitError> {
         {
             let mut state = self.lock();
             state.rules.see_commit(batch);
@@ -354,7 +337,7 @@ impl PersistenceAdapter for Store {
         self.changed.notify_waiters();
         let source = || "the script says so".into();
         match reply {
-            Reply::Done => Ok(Committed { copies_asked: state.copies_asked_after(batch) }),
+            Reply::Done => Ok(()),
             Reply::Refused => Err(CommitError::Refused { source: source() }),
             Reply::Full => Err(CommitError::Full),
             Reply::Again => Err(CommitError::Again { source: source() }),
@@ -379,16 +362,50 @@ impl PersistenceAdapter for Store {
 impl MessageReader for Store {
     async fn page(
         &self,
-        destination: DestinationId,
+        holder: Holder,
         priority: Priority,
-        after: Sequence,
+        range: PageRange,
         window: Window,
-    ) -> Result<Vec<Stored>, StoreError> {
+    ) -> Result<Page, StoreError> {
         let state = self.lock();
-        let later = state.messages.range(after..).map(|(_, stored)| stored);
-        let page = later.filter(|stored| {
-            stored.sequence > after && stored.destination == destination && stored.message.priority == priority
+        let in_range = state.messages.range(range.after..).map(|(_, stored)| stored);
+        let in_range = in_range.filter(|stored| stored.sequence > range.after && stored.sequence <= range.upto);
+        let mut held = in_range.filter(|stored| {
+            stored.message.priority == priority && stored.holders.iter().any(|held| held.holder == holder)
         });
-        Ok(page.take(window.messages).cloned().collect())
+        let messages = held.by_ref().take(window.messages.max(1)).cloned().collect();
+        Ok(Page { messages, complete: held.next().is_none() })
     }
+
+    async fn due(&self, before: Timestamp, after: (Timestamp, Sequence), _: Window) -> Result<DuePage, StoreError> {
+        let state = self.lock();
+        let mut due: Vec<DueMessage> = state.messages.values().flat_map(due).collect();
+        due.retain(|due| (due.at, due.stored.sequence) > after);
+        due.sort_by_key(|due| (due.at, due.stored.sequence, due.reason));
+        let later = due.split_off(due.partition_point(|due| due.at <= before));
+        Ok(DuePage { messages: due, next: later.first().map(|due| due.at) })
+    }
+
+    async fn holders(&self) -> Result<Vec<Holder>, StoreError> {
+        let state = self.lock();
+        let held = state.messages.values().flat_map(|stored| &stored.holders);
+        Ok(held.map(|held| held.holder).collect::<BTreeSet<_>>().into_iter().collect())
+    }
+
+    async fn backlog(&self, holder: Holder) -> Result<Backlog, StoreError> {
+        let mut backlog = Backlog::default();
+        let held = |stored: &&Stored| stored.holders.iter().any(|held| held.holder == holder);
+        for stored in self.lock().messages.values().filter(held) {
+            backlog.messages[stored.message.priority.index()] += 1;
+            backlog.bytes += stored.message.size() as u64;
+        }
+        Ok(backlog)
+    }
+}
+
+/// When and why a message comes due.
+fn due(stored: &Stored) -> impl Iterator<Item = DueMessage> {
+    let expires = stored.message.expires.map(|at| (at, DueReason::Expires));
+    let returns = stored.holders.iter().filter_map(|held| Some((held.due?, DueReason::Returns(held.holder))));
+    expires.into_iter().chain(returns).map(|(at, reason)| DueMessage { at, reason, stored: stored.clone() })
 }

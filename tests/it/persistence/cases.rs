@@ -3,18 +3,21 @@
 use std::sync::Arc;
 
 use batonmq::{
-    persistence::{CommitError, MessageReader, PersistenceAdapter, StoreError, Window},
+    persistence::{
+        Backlog, CommitError, DuePage, DueReason, MessageReader, Page, PageRange, PersistenceAdapter, StoreError,
+        Window,
+    },
     types::{
-        Batch, BatchNumber, BodyKind, Catalog, Destination, DestinationId, DestinationKind, Durable, DurableId,
-        FencingToken, Held, Holder, Message, MessageDraft, Op, Priority, PropertiesBuilder, PropertyValue, Sequence,
-        Stored, Tenure, Term, Timestamp,
+        Batch, BatchNumber, BodyKind, Catalog, Destination, DestinationKind, Durable, DurableId, FencingToken, Held,
+        Holder, Message, MessageDraft, Op, Priority, PropertiesBuilder, PropertyValue, Sequence, Stored, Tenure, Term,
+        Timestamp,
     },
 };
 use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::{
-    Backend, Broker, NEWS, ORDERS, insert,
+    Backend, Broker, EVERYTHING, LARGE, NEWS, NOTHING_BEFORE, ORDERS, insert, read_due,
     script::{Model, Script},
     seed::Rng,
     sequences, settle, stored,
@@ -22,6 +25,12 @@ use super::{
 
 fn seq(counter: u64) -> Sequence {
     Sequence::new(Term(1), counter)
+}
+
+/// What the queue `ORDERS` holds, of the default priority.
+async fn page(broker: &Broker<impl PersistenceAdapter>, after: Sequence, upto: Sequence, window: Window) -> Page {
+    let range = PageRange { after, upto };
+    broker.adapter.reader().page(Holder::Queue(ORDERS), Priority::default(), range, window).await.unwrap()
 }
 
 /// A message to two durable subscriptions.
@@ -34,9 +43,13 @@ pub(super) async fn a_new_store_is_empty<B: Backend>(backend: &B) {
     let mut adapter = backend.open().await;
     assert_eq!(adapter.recover().await.unwrap(), Catalog::default());
     assert!(adapter.limits().message_bytes_max >= 100 << 20, "ActiveMQ's default frame limit fits");
-    let window = Window { messages: 1, bytes: 1 };
-    let page = adapter.reader().page(ORDERS, Priority::default(), Sequence::ZERO, window).await.unwrap();
-    assert_eq!(page, []);
+    let (reader, queue) = (adapter.reader(), Holder::Queue(ORDERS));
+    let page = reader.page(queue, Priority::default(), EVERYTHING, LARGE).await.unwrap();
+    assert_eq!(page, Page { messages: vec![], complete: true });
+    let due = reader.due(Timestamp(u64::MAX), NOTHING_BEFORE, LARGE).await.unwrap();
+    assert_eq!(due, DuePage::default());
+    assert_eq!(reader.holders().await.unwrap(), []);
+    assert_eq!(reader.backlog(queue).await.unwrap(), Backlog::default());
     adapter.close().await.unwrap();
 }
 
@@ -226,11 +239,8 @@ pub(super) async fn reads_in_order_of_acceptance_by_priority<B: Backend>(backend
     for _ in 0..2 {
         let expected = [seq(1), seq(2), seq(3), seq(4), seq(5), second_term, seq(6)];
         assert_eq!(sequences(&broker.messages(ORDERS).await), expected);
-        let window = Window { messages: 10, bytes: usize::MAX };
-        let page = broker.adapter.reader().page(ORDERS, Priority::default(), seq(4), window).await.unwrap();
-        assert_eq!(sequences(&page), [seq(5), second_term]);
-        let end = broker.adapter.reader().page(ORDERS, Priority::default(), second_term, window).await.unwrap();
-        assert_eq!(end, []);
+        let page = page(&broker, seq(4), Sequence::MAX, LARGE).await;
+        assert_eq!((sequences(&page.messages), page.complete), (vec![seq(5), second_term], true));
         broker.adapter.close().await.unwrap();
         broker = Broker::start(backend).await;
     }
@@ -239,17 +249,166 @@ pub(super) async fn reads_in_order_of_acceptance_by_priority<B: Backend>(backend
 pub(super) async fn a_page_keeps_to_its_window<B: Backend>(backend: &B) {
     let mut broker = Broker::start(backend).await;
     broker.commit((1..=20).map(|counter| insert(seq(counter), 1_000)).collect()).await;
-    let reader = broker.adapter.reader();
-    let page = |messages, bytes| {
-        let reader = reader.clone();
-        async move { reader.page(ORDERS, Priority::default(), seq(0), Window { messages, bytes }).await.unwrap().len() }
+    let size = stored(seq(10), 1_000).message.size();
+    let broker = &broker;
+    let page = |messages, bytes| async move {
+        let page = page(broker, Sequence::ZERO, Sequence::MAX, Window { messages, bytes }).await;
+        (page.messages.len(), page.complete)
     };
-    assert_eq!(page(7, usize::MAX).await, 7);
-    assert_eq!(page(100, usize::MAX).await, 20);
-    assert_eq!(page(100, 1).await, 1, "at least one message");
-    assert_eq!(page(0, 0).await, 1, "at least one message");
-    let bounded = page(100, 5_500).await;
-    assert!((4..=5).contains(&bounded), "{bounded} messages of 1,000 bytes in 5,500");
+    assert_eq!(page(7, usize::MAX).await, (7, false));
+    assert_eq!(page(20, usize::MAX).await, (20, true));
+    assert_eq!(page(100, usize::MAX).await, (20, true));
+    assert_eq!(page(100, 1).await, (1, false), "at least one message");
+    assert_eq!(page(0, 0).await, (1, false), "at least one message");
+    assert_eq!(page(100, 5 * size).await, (5, false), "bytes count as everywhere else");
+}
+
+pub(super) async fn r25_a_page_ends_where_it_is_told_to<B: Backend>(backend: &B) {
+    let mut broker = Broker::start(backend).await;
+    broker.commit((1..=9).map(|counter| insert(seq(counter), 10)).collect()).await;
+    broker.commit(vec![settle(seq(4)), settle(seq(9))]).await;
+    for _ in 0..2 {
+        for (after, upto, messages, expected, complete) in [
+            (0, 5, 9, vec![1, 2, 3, 5], true),
+            (0, 5, 4, vec![1, 2, 3, 5], true),
+            (0, 5, 3, vec![1, 2, 3], false),
+            (2, 4, 9, vec![3], true),
+            (3, 4, 9, vec![], true),
+            (8, 99, 9, vec![], true),
+            (5, 5, 9, vec![], true),
+            (6, 5, 9, vec![], true),
+            (7, 99, 9, vec![8], true),
+        ] {
+            let page = page(&broker, seq(after), seq(upto), Window { messages, ..LARGE }).await;
+            let expected: Vec<Sequence> = expected.into_iter().map(seq).collect();
+            assert_eq!((sequences(&page.messages), page.complete), (expected, complete), "{after} to {upto}");
+        }
+        broker.adapter.close().await.unwrap();
+        broker = Broker::start(backend).await;
+    }
+}
+
+pub(super) async fn durables_read_one_body_each_at_its_own_place<B: Backend>(backend: &B) {
+    let mut broker = Broker::start(backend).await;
+    let [one, two] = [1, 2].map(|id| Holder::Durable(DurableId(id)));
+    broker.commit((1..=6).map(|counter| Op::Insert(news(seq(counter)))).collect()).await;
+    let urgent = MessageDraft { priority: Priority::clamped(9), ..news(seq(7)).message.to_draft() };
+    let alone = Stored { holders: SmallVec::from_slice(&[Held::fresh(two)]), ..news(seq(7)) };
+    broker.commit(vec![Op::Insert(Stored { message: Arc::new(Message::new(urgent)), ..alone })]).await;
+    broker.commit((1..=4).map(|counter| Op::Settle { sequence: seq(counter), holder: one }).collect()).await;
+    broker.commit(vec![Op::Settle { sequence: seq(2), holder: two }]).await;
+    for _ in 0..2 {
+        let reader = broker.adapter.reader();
+        let left = async |holder| {
+            let page = reader.page(holder, Priority::default(), EVERYTHING, LARGE).await.unwrap();
+            assert!(page.complete);
+            page.messages
+        };
+        assert_eq!(sequences(&left(one).await), [seq(5), seq(6)]);
+        let messages = left(two).await;
+        assert_eq!(sequences(&messages), [seq(1), seq(3), seq(4), seq(5), seq(6)]);
+        let holders = |stored: &Stored| stored.holders.iter().map(|held| held.holder).collect::<Vec<_>>();
+        assert_eq!((holders(&messages[0]), holders(&messages[3])), (vec![two], vec![one, two]));
+        assert_eq!(left(Holder::Queue(NEWS)).await, []);
+        assert_eq!(left(Holder::Durable(DurableId(3))).await, []);
+        let urgent = reader.page(two, Priority::clamped(9), EVERYTHING, LARGE).await.unwrap();
+        assert_eq!(sequences(&urgent.messages), [seq(7)]);
+        broker.adapter.close().await.unwrap();
+        broker = Broker::start(backend).await;
+    }
+}
+
+/// A message of some priority that expires, and one that returns.
+fn expiring(sequence: Sequence, at: u64) -> Op {
+    let draft = MessageDraft {
+        priority: Priority::clamped(u8::try_from(sequence.counter() % 10).unwrap()),
+        expires: Some(Timestamp(at)),
+        ..stored(sequence, 10).message.to_draft()
+    };
+    Op::Insert(Stored { message: Arc::new(Message::new(draft)), ..stored(sequence, 10) })
+}
+
+fn returning(sequence: Sequence, holder: Holder, at: u64) -> Op {
+    let held = Held { deliveries: 1, due: Some(Timestamp(at)), ..Held::fresh(holder) };
+    Op::Return { sequence, held }
+}
+
+pub(super) async fn r27_what_comes_due_is_found_by_time<B: Backend>(backend: &B) {
+    let mut broker = Broker::start(backend).await;
+    let [one, two] = [1, 2].map(|id| Holder::Durable(DurableId(id)));
+    let queue = Holder::Queue(ORDERS);
+    broker.commit(vec![expiring(seq(1), 500), expiring(seq(2), 300), expiring(seq(3), 300)]).await;
+    broker
+        .commit(vec![Op::Insert(news(seq(4))), Op::Insert(news(seq(5))), insert(seq(6), 10), insert(seq(7), 10)])
+        .await;
+    broker.commit(vec![returning(seq(4), one, 400), returning(seq(4), two, 400), returning(seq(5), two, 200)]).await;
+    broker
+        .commit(vec![returning(seq(1), queue, 500), returning(seq(6), queue, 900), returning(seq(7), queue, 100)])
+        .await;
+    broker.commit(vec![returning(seq(6), queue, 600), settle(seq(2)), settle(seq(7))]).await;
+    broker.commit(vec![Op::Settle { sequence: seq(4), holder: one }, expiring(seq(8), 700)]).await;
+    let all = [
+        (200, DueReason::Returns(two), seq(5)),
+        (300, DueReason::Expires, seq(3)),
+        (400, DueReason::Returns(two), seq(4)),
+        (500, DueReason::Expires, seq(1)),
+        (500, DueReason::Returns(queue), seq(1)),
+        (600, DueReason::Returns(queue), seq(6)),
+        (700, DueReason::Expires, seq(8)),
+    ];
+    for _ in 0..2 {
+        let reader = broker.adapter.reader();
+        let due = async |before, after: (u64, u64), messages| {
+            let (after, window) = ((Timestamp(after.0), seq(after.1)), Window { messages, ..LARGE });
+            let page = reader.due(Timestamp(before), after, window).await.unwrap();
+            let found: Vec<_> = page.messages.iter().map(|due| (due.at.0, due.reason, due.stored.sequence)).collect();
+            (found, page.next.map(|at| at.0))
+        };
+        assert_eq!(due(u64::MAX, (0, 0), 100).await, (all.to_vec(), None));
+        assert_eq!(due(199, (0, 0), 100).await, (vec![], Some(200)), "nothing yet");
+        assert_eq!(due(400, (0, 0), 100).await, (all[..3].to_vec(), Some(500)));
+        assert_eq!(due(900, (0, 0), 2).await, (all[..2].to_vec(), Some(400)));
+        assert_eq!(due(900, (300, 3), 2).await, (all[2..5].to_vec(), Some(600)), "what is due at once comes at once");
+        assert_eq!(due(900, (500, 1), 1).await, (all[5..6].to_vec(), Some(700)));
+        assert_eq!(due(900, (300, 2), 1).await, (all[1..2].to_vec(), Some(400)), "behind another message's time");
+        assert_eq!(due(900, (700, 8), 1).await, (vec![], None));
+        let page = reader.due(Timestamp(400), NOTHING_BEFORE, LARGE).await.unwrap();
+        let part = Held { deliveries: 1, due: Some(Timestamp(400)), ..Held::fresh(two) };
+        assert_eq!(page.messages[2].stored.holders.as_slice(), [part], "with everybody who still holds it");
+        broker.adapter.close().await.unwrap();
+        broker = Broker::start(backend).await;
+    }
+}
+
+pub(super) async fn r28_a_backlog_is_that_of_the_recovery<B: Backend>(backend: &B) {
+    let mut broker = Broker::start(backend).await;
+    let (queue, one) = (Holder::Queue(ORDERS), Holder::Durable(DurableId(1)));
+    broker.commit((1..=100).map(|counter| insert(seq(counter), 1_000)).collect()).await;
+    broker.commit((101..=110).map(|counter| Op::Insert(news(seq(counter)))).collect()).await;
+    broker.commit(vec![expiring(seq(119), 1), settle(seq(7)), Op::Settle { sequence: seq(101), holder: one }]).await;
+    assert_eq!(broker.adapter.reader().backlog(queue).await.unwrap(), Backlog::default(), "nothing at its recovery");
+    broker.adapter.close().await.unwrap();
+    let mut broker = Broker::start(backend).await;
+    broker.commit((1..=50).map(|counter| settle(seq(counter))).collect()).await;
+    let reader = broker.adapter.reader();
+    assert_eq!(reader.holders().await.unwrap(), [queue, one, Holder::Durable(DurableId(2))]);
+    let backlog = reader.backlog(queue).await.unwrap();
+    assert_eq!(backlog.messages, [0, 0, 0, 0, 99, 0, 0, 0, 0, 1]);
+    assert!((100_000..200_000).contains(&backlog.bytes), "{} bytes", backlog.bytes);
+    assert_eq!(reader.backlog(one).await.unwrap().messages, [0, 0, 0, 0, 9, 0, 0, 0, 0, 0]);
+    assert_eq!(reader.backlog(Holder::Queue(NEWS)).await.unwrap(), Backlog::default());
+}
+
+pub(super) async fn a_batch_without_operations_changes_nothing<B: Backend>(backend: &B) {
+    let mut broker = Broker::start(backend).await;
+    broker.commit(vec![]).await;
+    broker.commit(vec![insert(seq(1), 10)]).await;
+    broker.commit(vec![]).await;
+    for _ in 0..2 {
+        assert_eq!(broker.messages(ORDERS).await, [stored(seq(1), 10)]);
+        broker.adapter.close().await.unwrap();
+        broker = Broker::start(backend).await;
+    }
 }
 
 pub(super) async fn r17_a_tenure_that_is_not_above_is_deposed<B: Backend>(backend: &B) {
@@ -297,46 +456,6 @@ pub(super) async fn nothing_is_committed_before_a_raise<B: Backend>(backend: &B)
     assert_eq!(Broker::start(backend).await.messages(ORDERS).await, []);
 }
 
-pub(super) async fn r34_a_copy_changes_nothing_that_is_read<B: Backend>(backend: &B) {
-    let mut broker = Broker::start(backend).await;
-    broker.commit(vec![insert(seq(1), 10), insert(seq(2), 10)]).await;
-    fill(&mut broker, 100).await;
-    broker.commit(vec![Op::Copy(stored(seq(1), 10))]).await;
-    for _ in 0..2 {
-        assert_eq!(broker.messages(ORDERS).await, [stored(seq(1), 10), stored(seq(2), 10)]);
-        broker.adapter.close().await.unwrap();
-        broker = Broker::start(backend).await;
-    }
-}
-
-pub(super) async fn r34_a_copied_message_that_is_settled_never_comes_back<B: Backend>(backend: &B) {
-    let mut broker = Broker::start(backend).await;
-    broker.commit(vec![insert(seq(1), 10)]).await;
-    fill(&mut broker, 100).await;
-    broker.commit(vec![Op::Copy(stored(seq(1), 10))]).await;
-    broker.commit(vec![settle(seq(1))]).await;
-    fill(&mut broker, 400).await; // the segments of the insert and of the settle leave
-    drop(broker);
-    assert_eq!(Broker::start(backend).await.messages(ORDERS).await, []);
-}
-
-pub(super) async fn r34_a_copy_of_a_settled_message_is_nothing<B: Backend>(backend: &B) {
-    let mut broker = Broker::start(backend).await;
-    broker.commit(vec![insert(seq(1), 10), Op::Insert(news(seq(2)))]).await;
-    fill(&mut broker, 100).await;
-    let one = Holder::Durable(DurableId(1));
-    broker.commit(vec![settle(seq(1)), Op::Settle { sequence: seq(2), holder: one }]).await;
-    broker.commit(vec![Op::Copy(stored(seq(1), 10)), Op::Copy(news(seq(2)))]).await;
-    for _ in 0..2 {
-        assert_eq!(broker.messages(ORDERS).await, []);
-        let left: Vec<Holder> = broker.messages(NEWS).await[0].holders.iter().map(|held| held.holder).collect();
-        assert_eq!(left, [Holder::Durable(DurableId(2))]);
-        fill(&mut broker, 400).await;
-        broker.adapter.close().await.unwrap();
-        broker = Broker::start(backend).await;
-    }
-}
-
 pub(super) async fn a_large_message_and_a_large_batch_come_back<B: Backend>(backend: &B) {
     let mut broker = Broker::start(backend).await;
     broker.commit(vec![insert(seq(1), 3 << 20)]).await;
@@ -358,8 +477,7 @@ pub(super) async fn reopening_keeps_every_promise<B: Backend>(backend: &B) {
     for round in 0..400 {
         let ops = script.next_batch(&model);
         model.apply(&ops);
-        let committed = broker.commit(ops).await;
-        script.wish(committed.copies_asked);
+        broker.commit(ops).await;
         if round % 40 == 39 {
             let tenure = broker.tenure;
             if round % 80 == 79 {
@@ -371,20 +489,15 @@ pub(super) async fn reopening_keeps_every_promise<B: Backend>(backend: &B) {
             assert_eq!(broker.catalog.tenure, tenure);
             model.catalog.tenure = tenure;
             assert_eq!(Model::read(&broker).await, model, "seed {}", script.seed());
+            assert_eq!(read_due(&broker).await, model.due(), "seed {}", script.seed());
+            let reader = broker.adapter.reader();
+            let holders = reader.holders().await.unwrap();
+            assert_eq!(holders, model.holders().into_iter().collect::<Vec<_>>(), "seed {}", script.seed());
+            for holder in holders {
+                let backlog = reader.backlog(holder).await.unwrap();
+                assert_eq!(backlog.messages, model.backlog(holder), "{holder:?}, seed {}", script.seed());
+            }
             script.new_term(broker.tenure);
         }
-    }
-}
-
-/// Messages of 10 KiB that come and go, so that a store with segments fills and leaves some.
-async fn fill<A: PersistenceAdapter>(broker: &mut Broker<A>, messages: u64) {
-    const AWAY: DestinationId = DestinationId(99);
-    let holder = Holder::Queue(AWAY);
-    for _ in 0..messages {
-        let sequence = Sequence::new(Term(9), broker.number);
-        let mut away = stored(sequence, 10 << 10);
-        (away.destination, away.holders) = (AWAY, SmallVec::from_slice(&[Held::fresh(holder)]));
-        broker.commit(vec![Op::Insert(away)]).await;
-        broker.commit(vec![Op::Settle { sequence, holder }]).await;
     }
 }

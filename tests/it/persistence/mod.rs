@@ -4,21 +4,24 @@
 mod cases;
 mod crash;
 mod faulty_disk;
+mod life;
+mod lives;
 mod recovery;
 mod script;
 mod seed;
 mod space;
 
-use std::{future::Future, path::Path, sync::Arc};
+use std::{collections::BTreeMap, future::Future, path::Path, sync::Arc};
 
 use batonmq::{
     persistence::{
-        CommitError, Committed, MemoryAdapter, MemoryStore, MessageReader, PersistenceAdapter, Window,
+        CommitError, DueReason, MemoryAdapter, MemoryStore, MessageReader, PageRange, PersistenceAdapter, StoreError,
+        Window,
         journal::{JournalAdapter, JournalOptions},
     },
     types::{
-        Batch, BatchNumber, Catalog, DestinationId, Held, Holder, Message, MessageDraft, Op, Priority, Sequence,
-        Stored, Tenure,
+        Batch, BatchNumber, Catalog, DestinationId, DurableId, Held, Holder, Message, MessageDraft, Op, Priority,
+        Sequence, Stored, Tenure, Timestamp,
     },
 };
 use bytes::Bytes;
@@ -108,13 +111,15 @@ conformance! { ($)
     a_deleted_durable_takes_its_part_of_every_message
     reads_in_order_of_acceptance_by_priority
     a_page_keeps_to_its_window
+    r25_a_page_ends_where_it_is_told_to
+    durables_read_one_body_each_at_its_own_place
+    r27_what_comes_due_is_found_by_time
+    r28_a_backlog_is_that_of_the_recovery
+    a_batch_without_operations_changes_nothing
     r17_a_tenure_that_is_not_above_is_deposed
     r17_the_highest_tenure_survives
     r11_a_raised_token_carries_on_in_its_term
     nothing_is_committed_before_a_raise
-    r34_a_copy_changes_nothing_that_is_read
-    r34_a_copied_message_that_is_settled_never_comes_back
-    r34_a_copy_of_a_settled_message_is_nothing
     a_large_message_and_a_large_batch_come_back
     reopening_keeps_every_promise
 }
@@ -144,37 +149,89 @@ impl<A: PersistenceAdapter> Broker<A> {
     }
 
     /// Commits the next batch.
-    async fn try_commit(&mut self, ops: Vec<Op>) -> Result<Committed, CommitError> {
+    async fn try_commit(&mut self, ops: Vec<Op>) -> Result<(), CommitError> {
         self.number += 1;
         self.adapter.try_commit(&Arc::new(Batch { number: BatchNumber(self.number), ops })).await
     }
 
-    async fn commit(&mut self, ops: Vec<Op>) -> Committed {
-        self.try_commit(ops).await.unwrap()
+    async fn commit(&mut self, ops: Vec<Op>) {
+        self.try_commit(ops).await.unwrap();
     }
 
-    /// Every message of a destination, highest priority first, in pages of three.
+    /// Every message of a destination that one of its holders holds, highest priority first, in pages of three.
     async fn messages(&self, destination: DestinationId) -> Vec<Stored> {
         let mut messages = Vec::new();
         for level in (0..10).rev() {
-            messages.extend(read_lane(&self.adapter.reader(), destination, Priority::clamped(level)).await);
+            let priority = Priority::clamped(level);
+            let lane = read_lane(&self.adapter.reader(), &holders_of(destination), priority).await;
+            messages.extend(lane.into_values());
         }
         messages
     }
 }
 
-async fn read_lane(reader: &impl MessageReader, destination: DestinationId, priority: Priority) -> Vec<Stored> {
-    let window = Window { messages: 3, bytes: usize::MAX };
-    let mut messages: Vec<Stored> = Vec::new();
-    loop {
-        let after = messages.last().map_or(Sequence::ZERO, |stored| stored.sequence);
-        let page = reader.page(destination, priority, after, window).await.unwrap();
-        if page.is_empty() {
-            return messages;
+/// What these holders hold; all of them see the same.
+async fn read_lane(reader: &impl MessageReader, holders: &[Holder], priority: Priority) -> BTreeMap<Sequence, Stored> {
+    let mut messages: BTreeMap<Sequence, Stored> = BTreeMap::new();
+    for &holder in holders {
+        for stored in read_line(reader, holder, priority).await {
+            assert!(stored.holders.iter().any(|held| held.holder == holder), "{holder:?} holds {stored:?}");
+            let seen = messages.entry(stored.sequence).or_insert_with(|| stored.clone());
+            assert_eq!(*seen, stored);
         }
-        messages.extend(page);
+    }
+    messages
+}
+
+fn holders_of(destination: DestinationId) -> Vec<Holder> {
+    match destination {
+        NEWS => [1, 2].map(|id| Holder::Durable(DurableId(id))).to_vec(),
+        queue => vec![Holder::Queue(queue)],
     }
 }
+
+async fn read_line(reader: &impl MessageReader, holder: Holder, priority: Priority) -> Vec<Stored> {
+    try_read_line(reader, holder, priority).await.unwrap()
+}
+
+async fn try_read_line(
+    reader: &impl MessageReader,
+    holder: Holder,
+    priority: Priority,
+) -> Result<Vec<Stored>, StoreError> {
+    let window = Window { messages: 3, ..LARGE };
+    let mut range = EVERYTHING;
+    let mut messages: Vec<Stored> = Vec::new();
+    loop {
+        let page = reader.page(holder, priority, range, window).await?;
+        assert!(page.complete || !page.messages.is_empty(), "a page that is not complete holds something");
+        range.after = page.messages.last().map_or(range.after, |stored| stored.sequence);
+        messages.extend(page.messages);
+        if page.complete {
+            assert!(messages.is_sorted_by_key(|stored| stored.sequence));
+            return Ok(messages);
+        }
+    }
+}
+
+/// Everything that comes due, in windows of three.
+async fn read_due(broker: &Broker<impl PersistenceAdapter>) -> Vec<(Timestamp, Sequence, DueReason)> {
+    let reader = broker.adapter.reader();
+    let mut after = NOTHING_BEFORE;
+    let mut found = Vec::new();
+    loop {
+        let page = reader.due(Timestamp(u64::MAX), after, Window { messages: 3, ..LARGE }).await.unwrap();
+        found.extend(page.messages.iter().map(|due| (due.at, due.stored.sequence, due.reason)));
+        if page.next.is_none() {
+            return found;
+        }
+        after = found.last().map(|(at, sequence, _)| (*at, *sequence)).unwrap();
+    }
+}
+
+const LARGE: Window = Window { messages: 1_000, bytes: usize::MAX };
+const EVERYTHING: PageRange = PageRange { after: Sequence::ZERO, upto: Sequence::MAX };
+const NOTHING_BEFORE: (Timestamp, Sequence) = (Timestamp(0), Sequence::ZERO);
 
 const ORDERS: DestinationId = DestinationId(1);
 const NEWS: DestinationId = DestinationId(2);

@@ -4,13 +4,13 @@ use std::{fs, os::unix::fs::FileExt, path::PathBuf, sync::Arc};
 
 use batonmq::{
     persistence::{
-        PersistenceAdapter, StoreError,
+        MessageReader, PersistenceAdapter, StoreError,
         journal::{Health, JournalAdapter, JournalOptions, RealDisk, inspect, verify},
     },
-    types::{Catalog, Sequence, Term},
+    types::{Catalog, Holder, Priority, Sequence, Term},
 };
 
-use super::{Broker, ORDERS, insert, script::Script, sequences, settle};
+use super::{Broker, EVERYTHING, LARGE, ORDERS, insert, script::Script, sequences, settle};
 
 const SEGMENT_BYTES: u64 = 64 << 10;
 const RECORDS_AT: u64 = 4_096;
@@ -162,6 +162,20 @@ async fn a_spare_of_another_size_is_removed() {
     fs::write(files.path("spare"), [1; 100]).unwrap();
     files.assert_holds(1..=2).await;
     assert_eq!(files.names(), [name(1)]);
+}
+
+/// What a power loss may leave of a rename.
+#[tokio::test]
+async fn a_segment_that_is_called_spare_too_is_not_used_again() {
+    let files = Files::with(2).await;
+    fs::hard_link(files.path(&name(1)), files.path("spare")).unwrap();
+    let mut broker = files.start().await;
+    assert_eq!(files.names(), [name(1)]);
+    for counter in 3..=9 {
+        broker.commit(vec![insert(seq(counter), 10_000)]).await;
+    }
+    drop(broker);
+    files.assert_holds(1..=9).await;
 }
 
 #[tokio::test]
@@ -322,13 +336,12 @@ async fn a_flip_in_the_last_record_is_torn_unless_the_end_was_polite() {
 
 #[tokio::test]
 async fn a_message_damaged_while_the_broker_runs_is_named() {
-    use batonmq::persistence::{MessageReader, Window};
     let files = Files::with(2).await;
     let broker = files.start().await;
     let records = files.records(1);
     files.flip(1, records[4] + 5_000);
-    let window = Window { messages: 10, bytes: 1 << 20 };
-    let page = broker.adapter.reader().page(ORDERS, batonmq::types::Priority::default(), seq(0), window).await;
+    let (reader, queue) = (broker.adapter.reader(), Holder::Queue(ORDERS));
+    let page = reader.page(queue, Priority::default(), EVERYTHING, LARGE).await;
     assert!(matches!(page, Err(StoreError::Damaged { .. })), "{page:?}");
 }
 

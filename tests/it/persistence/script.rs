@@ -1,15 +1,14 @@
 //! A seeded script of batches, and a naive model of what a store has to hold after them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use batonmq::{
-    persistence::PersistenceAdapter,
+    persistence::{DueReason, PersistenceAdapter},
     types::{
         Catalog, Destination, DestinationId, Durable, DurableId, Held, Holder, Op, Priority, Sequence, Stored, Tenure,
         Term, Timestamp,
     },
 };
-use smallvec::SmallVec;
 
 use super::{Broker, NEWS, ORDERS, read_lane, seed::Rng, stored};
 
@@ -38,7 +37,7 @@ impl Model {
                         self.settle(sequence, Holder::Durable(*id));
                     }
                 }
-                Op::Copy(_) | Op::Mark { .. } | Op::CreateDestination { .. } | Op::CreateDurable { .. } => {}
+                Op::Mark { .. } | Op::CreateDestination { .. } | Op::CreateDurable { .. } => {}
             }
         }
     }
@@ -56,14 +55,42 @@ impl Model {
         let mut messages = BTreeMap::new();
         let reader = broker.adapter.reader();
         for destination in broker.catalog.destinations.keys() {
+            let durables = broker.catalog.durables.iter().filter(|(_, durable)| durable.topic == *destination);
+            let mut holders: Vec<Holder> = durables.map(|(id, _)| Holder::Durable(*id)).collect();
+            holders.push(Holder::Queue(*destination));
             for level in 0..10 {
-                for stored in read_lane(&reader, *destination, Priority::clamped(level)).await {
-                    assert_eq!((stored.destination, stored.message.priority.level()), (*destination, level));
-                    messages.insert(stored.sequence, stored);
-                }
+                let lane = read_lane(&reader, &holders, Priority::clamped(level)).await;
+                let found = lane.values().map(|stored| (stored.destination, stored.message.priority.level()));
+                found.for_each(|lies| assert_eq!(lies, (*destination, level)));
+                messages.extend(lane);
             }
         }
         Self { messages, catalog: broker.catalog.clone() }
+    }
+
+    /// Everybody who holds anything.
+    pub(super) fn holders(&self) -> BTreeSet<Holder> {
+        self.messages.values().flat_map(|stored| &stored.holders).map(|held| held.holder).collect()
+    }
+
+    /// How many messages a holder holds, by priority.
+    pub(super) fn backlog(&self, holder: Holder) -> [u64; Priority::COUNT] {
+        let mut counts = [0; Priority::COUNT];
+        for stored in self.messages.values().filter(|stored| stored.holders.iter().any(|held| held.holder == holder)) {
+            counts[stored.message.priority.index()] += 1;
+        }
+        counts
+    }
+
+    /// What comes due, in order.
+    pub(super) fn due(&self) -> Vec<(Timestamp, Sequence, DueReason)> {
+        let mut due = BTreeSet::new();
+        for stored in self.messages.values() {
+            due.extend(stored.message.expires.map(|at| (at, stored.sequence, DueReason::Expires)));
+            let returns = stored.holders.iter().filter_map(|held| Some((held.due?, held.holder)));
+            due.extend(returns.map(|(at, holder)| (at, stored.sequence, DueReason::Returns(holder))));
+        }
+        due.into_iter().collect()
     }
 
     /// Messages and catalog; the tenure is its own promise.
@@ -78,14 +105,12 @@ pub(super) struct Script {
     rng: Rng,
     term: Term,
     counter: u64,
-    /// Copies that the store asked for.
-    wishes: VecDeque<Sequence>,
     body_bytes_max: usize,
 }
 
 impl Script {
     pub(super) fn new(rng: Rng, body_bytes_max: usize) -> Self {
-        Self { rng, term: Term(1), counter: 0, wishes: VecDeque::new(), body_bytes_max }
+        Self { rng, term: Term(1), counter: 0, body_bytes_max }
     }
 
     pub(super) fn seed(&self) -> u64 {
@@ -106,18 +131,13 @@ impl Script {
     /// A new term's sequences are above the last one's.
     pub(super) fn new_term(&mut self, tenure: Tenure) {
         (self.term, self.counter) = (tenure.term, 0);
-        self.wishes.clear();
-    }
-
-    pub(super) fn wish(&mut self, copies_asked: Vec<Stored>) {
-        self.wishes.extend(copies_asked.into_iter().map(|stored| stored.sequence));
     }
 
     /// The next batch: no two operations on one message (R1).
     pub(super) fn next_batch(&mut self, model: &Model) -> Vec<Op> {
         let mut ops = Vec::new();
         let live: Vec<Sequence> = model.messages.keys().copied().collect();
-        let mut touched = std::collections::BTreeSet::new();
+        let mut touched = BTreeSet::new();
         for _ in 0..self.rng.below(4) {
             // old ones too, but mostly the newest: so that segments hold little that is live
             let Some(index) = live.len().checked_sub(1 + self.rng.below(6)) else { break };
@@ -127,13 +147,9 @@ impl Script {
                 ops.push(self.change(stored));
             }
         }
-        while let Some(sequence) = self.wishes.pop_front() {
-            if let Some(stored) = model.messages.get(&sequence).filter(|_| touched.insert(sequence)) {
-                ops.push(Op::Copy(stored.clone()));
-            }
-        }
-        for _ in 0..self.rng.below(3) {
-            ops.push(Op::Insert(self.message()));
+        let inserts = if self.rng.one_in(12) { 12 } else { self.rng.below(3) }; // a transaction, or what came by
+        for _ in 0..inserts {
+            ops.push(Op::Insert(self.message(model)));
         }
         if self.rng.one_in(8) {
             let upto = Sequence::new(self.term, self.rng.next() % 1_000);
@@ -143,31 +159,56 @@ impl Script {
             let id = DestinationId(3 + self.rng.next() % 5);
             ops.push(Op::CreateDestination { id, destination: Destination::queue(&format!("q{}", id.0)) });
         }
+        if self.rng.one_in(24) {
+            ops.push(self.change_durables(model));
+        }
         if ops.is_empty() {
-            ops.push(Op::Insert(self.message()));
+            ops.push(Op::Insert(self.message(model)));
         }
         ops
+    }
+
+    /// One is made, under an id that was never used (R29), or goes with its part of every message.
+    fn change_durables(&mut self, model: &Model) -> Op {
+        let ids: Vec<DurableId> = model.catalog.durables.keys().copied().collect();
+        if ids.len() > 1 && self.rng.one_in(2) {
+            return Op::DeleteDurable { id: self.rng.pick(&ids) };
+        }
+        let id = DurableId(model.catalog.last_durable.0 + 1);
+        let name = format!("durable {}", id.0);
+        Op::CreateDurable { id, durable: Durable { client_id: "c".into(), name: name.as_str().into(), topic: NEWS } }
     }
 
     fn change(&mut self, stored: &Stored) -> Op {
         let part = stored.holders[self.rng.below(stored.holders.len())];
         if self.rng.one_in(6) {
-            let held = Held { deliveries: part.deliveries + 1, failures: 1, due: Some(Timestamp(99)), ..part };
+            let held = Held { deliveries: part.deliveries + 1, failures: 1, due: self.time(), ..part };
             return Op::Return { sequence: stored.sequence, held };
         }
         Op::Settle { sequence: stored.sequence, holder: part.holder }
     }
 
-    fn message(&mut self) -> Stored {
+    /// Sometimes none, and often the same.
+    fn time(&mut self) -> Option<Timestamp> {
+        let time = Timestamp(90 + self.rng.next() % 20);
+        (!self.rng.one_in(4)).then_some(time)
+    }
+
+    fn message(&mut self, model: &Model) -> Stored {
         self.counter += 1;
-        let mut message = stored(Sequence::new(self.term, self.counter), self.rng.below(self.body_bytes_max));
-        if self.rng.one_in(3) {
-            let both = [1, 2].map(|id| Held::fresh(Holder::Durable(DurableId(id))));
-            (message.destination, message.holders) = (NEWS, SmallVec::from_slice(&both));
+        let larger_than_usual = if self.rng.one_in(40) { 15 } else { 1 };
+        let size = self.rng.below(larger_than_usual * self.body_bytes_max);
+        let mut message = stored(Sequence::new(self.term, self.counter), size);
+        let durables: Vec<DurableId> = model.catalog.durables.keys().copied().collect();
+        if !durables.is_empty() && self.rng.one_in(3) {
+            let first = self.rng.below(durables.len());
+            let held = durables[first..].iter().map(|id| Held::fresh(Holder::Durable(*id)));
+            (message.destination, message.holders) = (NEWS, held.collect());
         }
         if self.rng.one_in(4) {
             let mut draft = message.message.to_draft();
             draft.priority = Priority::clamped(self.rng.below(10) as u8);
+            draft.expires = self.time();
             message.message = std::sync::Arc::new(batonmq::types::Message::new(draft));
         }
         message

@@ -1,0 +1,147 @@
+//! What happens when.
+
+use std::{
+    mem,
+    sync::atomic::Ordering,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::ensure;
+
+use crate::{
+    disk::SmallDisk,
+    kit::{Broker, Site},
+    lanes::{self, Lanes},
+    record::{Record, Span, What},
+    stage::Stage,
+};
+
+const ROUNDS: u32 = 5;
+/// A round, in parts of it.
+const ROUND: [(What, f64); 5] = [
+    (What::Steady, 0.30),
+    (What::ConsumersAway, 0.25),
+    (What::Draining, 0.20),
+    (What::DiskFull, 0.15),
+    (What::Room, 0.10),
+];
+/// How often the script looks after the broker and the ballast.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// After so long without any progress at the end, what is missing does not come any more.
+const END_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The script of a run of a certain length.
+pub(crate) struct Script {
+    seconds: f64,
+}
+
+impl Script {
+    pub(crate) fn new(seconds: f64) -> Self {
+        Self { seconds }
+    }
+
+    pub(crate) fn seconds(&self) -> f64 {
+        self.seconds
+    }
+
+    /// From when to when a round lasts, counted from 0.
+    pub(crate) fn round(&self, number: u32) -> (f64, f64) {
+        let length = self.seconds / f64::from(ROUNDS);
+        (f64::from(number) * length, f64::from(number + 1) * length)
+    }
+
+    /// Starts a broker and the clients, plays the rounds, and waits until everything has come.
+    pub(crate) fn run(
+        &self,
+        site: &Site,
+        disk: &SmallDisk,
+        stage: &Stage,
+        lanes: &Lanes,
+        start_clients: impl FnOnce(),
+    ) -> anyhow::Result<Record> {
+        let broker = site.start()?;
+        stage.pid.store(broker.pid(), Ordering::Relaxed);
+        lanes::subscribe_durably(stage, lanes)?;
+        start_clients();
+        let mut play = Play { site, disk, stage, lanes, broker, record: Record::default() };
+        for number in 0..ROUNDS {
+            let is_deadly = number == 0 || number == ROUNDS - 1;
+            play.round(self.round(number), is_deadly)?;
+            println!("{:>6.0} s  round {} is over, {} missing yet", stage.seconds(), number + 1, lanes.missing());
+        }
+        stage.end_producers();
+        play.wait_for_the_rest()?;
+        Ok(play.record)
+    }
+}
+
+/// A run.
+struct Play<'a> {
+    site: &'a Site,
+    disk: &'a SmallDisk,
+    stage: &'a Stage,
+    lanes: &'a Lanes,
+    broker: Broker,
+    record: Record,
+}
+
+impl Play<'_> {
+    fn round(&mut self, (from, to): (f64, f64), is_deadly: bool) -> anyhow::Result<()> {
+        let mut until = from;
+        for (what, part) in ROUND {
+            let middle = until + part * (to - from) / 2.0;
+            until += part * (to - from);
+            let begin = self.stage.seconds();
+            self.stage.send_consumers_away(what == What::ConsumersAway);
+            if is_deadly && matches!(what, What::Steady | What::ConsumersAway | What::DiskFull) {
+                self.go_on(what, middle)?;
+                self.kill()?;
+            }
+            self.go_on(what, until)?;
+            if what == What::DiskFull {
+                self.disk.free()?;
+            }
+            self.record.spans.push(Span { what, from: begin, to: self.stage.seconds() });
+        }
+        Ok(())
+    }
+
+    fn go_on(&mut self, what: What, until: f64) -> anyhow::Result<()> {
+        while self.stage.seconds() < until {
+            if what == What::DiskFull {
+                self.disk.fill()?; // what consumers have made room for, too
+            }
+            self.look()?;
+        }
+        Ok(())
+    }
+
+    fn look(&mut self) -> anyhow::Result<()> {
+        ensure!(self.broker.is_alive(), "the broker ended by itself after {:.0} s", self.stage.seconds());
+        thread::sleep(LOOK_EVERY);
+        Ok(())
+    }
+
+    fn kill(&mut self) -> anyhow::Result<()> {
+        self.record.kills.push(self.stage.seconds());
+        self.stage.pid.store(0, Ordering::Relaxed);
+        self.broker.kill_9()?;
+        self.broker = self.site.start()?;
+        self.stage.pid.store(self.broker.pid(), Ordering::Relaxed);
+        self.lanes.forgive();
+        Ok(())
+    }
+
+    fn wait_for_the_rest(&mut self) -> anyhow::Result<()> {
+        let (mut missing, mut since) = (self.lanes.missing(), Instant::now());
+        while missing > 0 && since.elapsed() < END_PATIENCE {
+            self.look()?;
+            let now = self.lanes.missing();
+            if mem::replace(&mut missing, now) != now {
+                since = Instant::now();
+            }
+        }
+        Ok(())
+    }
+}
