@@ -44,7 +44,7 @@ const HEART_BEAT_SLACK: Duration = Duration::from_secs(1);
 const FAREWELL_PATIENCE: Duration = Duration::from_secs(2);
 /// What is read and thrown away meanwhile. Unit: bytes.
 const LINGER_BYTES_MAX: usize = 1 << 20;
-/// How long a frame of which a part is there waits for memory; as long as a SEND waits for room in a queue (R8).
+/// How long a frame of which a part is there waits for memory in all; as long as a SEND waits for room in a queue (R8).
 const MEMORY_PATIENCE: Duration = Duration::from_secs(10);
 /// Stands for "never" where a timer needs a time.
 const FAR: Duration = Duration::from_secs(86_400 * 365);
@@ -212,6 +212,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
             link: &link,
             reads: &mut self.reads,
             delivered: &delivered,
+            patience: MEMORY_PATIENCE,
             silence: silence_limit(hello.heart_beat, self.options.stomp.heart_beat_grace),
             options: &self.options,
         };
@@ -343,6 +344,8 @@ struct Reader<'a, S, L> {
     delivered: &'a Notify,
     /// `None`: the client promised nothing.
     silence: Option<Duration>,
+    /// How long the frame that is half read may still wait for memory.
+    patience: Duration,
     options: &'a SessionOptions,
 }
 
@@ -357,6 +360,7 @@ impl<S: AsyncRead + Unpin, L: Link> Reader<'_, S, L> {
             let flow = self.translate(&mut requests);
             if !requests.is_empty() {
                 expected = requests.len(); // as many as the last time
+                self.patience = MEMORY_PATIENCE;
                 if self.link.submit(std::mem::take(&mut requests)).await.is_err() {
                     return Reading::Over(End::STOPPING);
                 }
@@ -400,10 +404,10 @@ impl<S: AsyncRead + Unpin, L: Link> Reader<'_, S, L> {
         self.reads.return_buffer();
         let meter = &self.options.meter;
         if self.reads.is_within_large_frame() {
-            return match timeout(MEMORY_PATIENCE, meter.room()).await {
-                Ok(()) => Ok(()),
-                Err(_) => Err(self.refuse_frame().await),
-            };
+            let since = Instant::now();
+            let has_room = timeout(self.patience, meter.room()).await.is_ok();
+            self.patience = self.patience.saturating_sub(since.elapsed());
+            return if has_room { Ok(()) } else { Err(self.refuse_frame().await) };
         }
         while !self.link.holds_messages().await.map_err(|EngineGone| Reading::Over(End::STOPPING))? {
             tokio::select! {
