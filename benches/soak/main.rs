@@ -67,14 +67,7 @@ fn main() -> anyhow::Result<ExitCode> {
         stage.end_consumers();
         let samples = sampler.join().expect("the sampler does not panic");
         run.map(|run| Record { samples, ..run })
-    });
-    let record = match record {
-        Ok(record) => record,
-        Err(error) => {
-            println!("the broker's log ends with:\n{}", site.end_of_log());
-            return Err(error);
-        }
-    };
+    })?;
     let is_right = report_messages(&lanes) & report_growth(&record, &script);
     report_told(&stage);
     if let Some(path) = &arguments.svg {

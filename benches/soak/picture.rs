@@ -102,10 +102,10 @@ impl Picture {
         let minutes = script.seconds() / 60.0;
         self.text(LEFT, 24.0, "start", &format!("<tspan font-size=\"15\">A soak of {minutes:.0} minutes</tspan>"));
         let mut x = LEFT;
-        for (colour, name) in [(AWAY, "consumers away"), (FULL, "disk full")] {
+        for (colour, name, width) in [(AWAY, "consumers away", 130.0), (FULL, "disk full", 95.0)] {
             self.rect(x, 37.0, 14.0, 12.0, colour);
             self.text(x + 20.0, 47.0, "start", name);
-            x += 130.0;
+            x += width;
         }
         self.kill(x + 7.0, 37.0, 49.0);
         self.text(x + 20.0, 47.0, "start", "kill -9 and start");

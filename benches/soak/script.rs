@@ -7,8 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::ensure;
-
 use crate::{
     disk::SmallDisk,
     kit::{Broker, Site},
@@ -135,7 +133,7 @@ impl Play<'_> {
     }
 
     fn look(&mut self) -> anyhow::Result<()> {
-        ensure!(self.broker.is_alive(), "the broker ended by itself after {:.0} s", self.stage.seconds());
+        self.broker.ensure_alive(self.site)?;
         thread::sleep(LOOK_EVERY);
         Ok(())
     }
