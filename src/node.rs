@@ -19,17 +19,17 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     broker::CoreOptions,
-    config::{Backend, Config, write_duration},
+    config::{Backend, Config, write_duration, write_size},
     election::{FileLocker, LockError, Locker},
-    engine::{self, EngineHandle},
+    engine::{self, EngineHandle, Stores},
     persistence::{
-        MemoryAdapter, PersistenceAdapter, StoreError,
+        MemoryAdapter, PersistenceAdapter, SpoolAdapter, StoreError,
         journal::{JournalAdapter, JournalOptions},
     },
     server::{Doors, OpenDoors, PublishedAddresses, ServerError, Service, raise_open_files_limit},
     session::UserError,
     tasks::{StillRunning, Tasks},
-    types::{Catalog, Clock, Tenure},
+    types::{Clock, Meter, Tenure},
 };
 
 /// How many threads run the sessions and the engine. One: a hop between two costs more than it brings at the rates
@@ -154,11 +154,12 @@ async fn run_term<A: PersistenceAdapter>(
     let tasks = Tasks::new();
     let failed = Failed::default();
     let clock = Clock::start(); // one for all of the term: what a session calls now, the engine does too
-    let loading = start_engine(adapter, catalog, tenure, &config, &tasks, &failed, clock);
-    let Some(engine) = signals.unless(loading).await.transpose()? else {
-        tracing::info!("stopping: asked to while messages were being read from the store");
-        return Ok(());
-    };
+    let meter = Meter::new(config.limits.memory_bytes_max); // and one of these: all that is held counts in one budget
+    let stores = Stores { store: adapter, spool: SpoolAdapter::open(&config.data)? };
+    let options = core_options(&config, &stores.store);
+    let engine = engine::start(stores, options, &catalog, tenure, clock, meter.clone(), tasks.stop_token());
+    tasks.spawn_essential("engine", log_error("engine", failed.clone(), engine.engine));
+    tasks.spawn_essential("store", log_error("store", failed.clone(), engine.store));
     let open = match doors.open().await {
         Ok(open) => open,
         Err(error) => {
@@ -166,7 +167,7 @@ async fn run_term<A: PersistenceAdapter>(
             return Err(error.into());
         }
     };
-    Term::begin(config, engine, tasks, open, clock)?.run(signals).await?;
+    Term::begin(config, engine.handle, tasks, open, clock, meter)?.run(signals).await?;
     // A task that fails while it stops has been asked to end, and so brings nothing down; the process tells all the same.
     failed.get().map_or(Ok(()), |task| Err(NodeError::TaskEnded(task)))
 }
@@ -174,25 +175,12 @@ async fn run_term<A: PersistenceAdapter>(
 /// The first essential task that ended with an error.
 type Failed = Arc<OnceLock<&'static str>>;
 
-/// The engine of a term and its way to the store, as tasks without which the term is worth nothing.
-async fn start_engine<A: PersistenceAdapter>(
-    adapter: A,
-    catalog: Catalog,
-    tenure: Tenure,
-    config: &Config,
-    tasks: &Tasks,
-    failed: &Failed,
-    clock: Clock,
-) -> Result<EngineHandle, StoreError> {
-    let options = CoreOptions {
+fn core_options(config: &Config, store: &impl PersistenceAdapter) -> CoreOptions {
+    CoreOptions {
         limits: config.limits.clone(),
         redelivery: config.redelivery.iter().cloned().map(Arc::new).collect(),
-        message_bytes_max: adapter.limits().message_bytes_max,
-    };
-    let running = engine::start(adapter, options, catalog, tenure, clock, tasks.stop_token()).await?;
-    tasks.spawn_essential("engine", log_error("engine", failed.clone(), running.engine));
-    tasks.spawn_essential("store", log_error("store", failed.clone(), running.store));
-    Ok(running.handle)
+        message_bytes_max: store.limits().message_bytes_max,
+    }
 }
 
 /// An essential task's error is logged where it ends.
@@ -223,6 +211,7 @@ impl Term {
         tasks: Tasks,
         open: OpenDoors,
         clock: Clock,
+        meter: Meter,
     ) -> Result<Self, NodeError> {
         let (listeners, sessions) = (tasks.group(), tasks.group());
         let addresses = open.addresses();
@@ -231,7 +220,7 @@ impl Term {
             path: config.data.clone(),
             source,
         })?;
-        open.serve(&Service::new(engine.clone(), &config, clock)?, &listeners, &sessions);
+        open.serve(&Service::new(engine.clone(), &config, clock, meter)?, &listeners, &sessions);
         for (name, uri) in addresses {
             tracing::info!("connector {name} listens on {uri}");
         }
@@ -326,6 +315,8 @@ fn greet(config: &Config) {
             data.display()
         ),
     }
+    let memory = write_size(config.limits.memory_bytes_max);
+    tracing::info!("messages and buffers may take {memory} of memory (limits.memory_bytes_max)");
     match raise_open_files_limit() {
         Some(limit) => tracing::info!("up to {limit} files and connections may be open"),
         None => tracing::info!("any number of files and connections may be open"),

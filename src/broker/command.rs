@@ -170,6 +170,16 @@ impl Refusal {
         Self { message: message.into(), advice: advice.into(), fatal: false }
     }
 
+    /// There is no memory for it (R31).
+    #[must_use]
+    pub fn memory_full() -> Self {
+        Self::new(
+            "The broker's memory is full.",
+            "Try again when consumers have caught up; smaller transactions and messages need less at a time. What the \
+             broker may take is limits.memory_bytes_max.",
+        )
+    }
+
     /// A refusal that ends every session.
     #[must_use]
     pub fn fatal(message: impl Into<String>, advice: impl Into<String>) -> Self {

@@ -8,6 +8,9 @@ use std::collections::VecDeque;
 use super::{AckMode, AckTarget, QueueKey, entry::Entry};
 use crate::types::{ConsumerNo, DeliveryTag, SessionId};
 
+/// Room for deliveries that is kept while there are none.
+const ROOM_KEPT_MAX: usize = 16;
+
 /// One delivery that is not settled.
 #[derive(Debug)]
 pub(super) struct InFlight {
@@ -53,6 +56,11 @@ impl Consumer {
         self.unsettled < self.prefetch
     }
 
+    /// Whether it holds a delivery.
+    pub(super) fn has_unsettled(&self) -> bool {
+        self.unsettled > 0
+    }
+
     /// Keeps a delivery until it is settled; its tag.
     pub(super) fn hold(&mut self, entry: Entry) -> DeliveryTag {
         self.last_tag = DeliveryTag(self.last_tag.0 + 1);
@@ -94,6 +102,7 @@ impl Consumer {
             let (tag, entry) = self.deliveries.pop_front()?;
             if let Some(entry) = entry {
                 self.unsettled -= 1;
+                self.give_room_back();
                 return Some(InFlight { tag, entry });
             }
         }
@@ -135,6 +144,14 @@ impl Consumer {
         if self.deliveries.len() > 2 * self.unsettled + 16 {
             self.deliveries.retain(|(_, entry)| entry.is_some());
         }
+        self.give_room_back();
+    }
+
+    /// Idle consumers are many.
+    fn give_room_back(&mut self) {
+        if self.unsettled == 0 {
+            self.deliveries.shrink_to(ROOM_KEPT_MAX);
+        }
     }
 
     /// Panics if an invariant of this module does not hold.
@@ -153,7 +170,7 @@ mod tests {
     use super::*;
     use crate::{
         broker::Subscribe,
-        types::{Destination, Message, MessageDraft, Sequence, Term},
+        types::{Destination, Message, MessageDraft, Sequence, Term, Timestamp},
     };
 
     fn consumer(prefetch: u32) -> Consumer {
@@ -170,7 +187,7 @@ mod tests {
 
     fn entry(counter: u64) -> Entry {
         let draft = MessageDraft { id: format!("m{counter}").into(), ..MessageDraft::default() };
-        Entry::new(Sequence::new(Term(1), counter), Arc::new(Message::new(draft)))
+        Entry::new(Timestamp(0), Sequence::new(Term(1), counter), Arc::new(Message::new(draft)))
     }
 
     #[test]

@@ -10,16 +10,16 @@ use std::{
 };
 
 use slotmap::SlotMap;
-use smallvec::SmallVec;
 
 use super::{
     Command, ConsumerKey, Effects, QueueKey, Refusal, TransactionId,
     consumer::Consumer,
     deadlines::Deadlines,
-    entry::{Entry, Storage},
     mark::DispatchMark,
+    memory::Memory,
     policy,
     queue::{Queue, QueueRole},
+    reading::{ReadNumber, Schedule},
     sequence::SequenceSource,
     session::Session,
     transaction::Committing,
@@ -28,7 +28,7 @@ use crate::{
     config::{Limits, RedeliveryPolicy},
     types::{
         Catalog, Destination, DestinationId, DestinationKind, Durable, DurableId, Holder, Op, Sequence, SessionId,
-        Stored, Term, Text, Timestamp,
+        Term, Text, Timestamp,
     },
 };
 
@@ -89,6 +89,9 @@ pub enum Full {
     /// The store.
     #[error("The store is full.")]
     Store,
+    /// The broker's memory: what is in flight, in transactions and on its way takes all of `limits.memory_bytes_max`.
+    #[error("The broker's memory is full.")]
+    Memory,
     /// A queue.
     #[error("{0} is full: it holds {1} messages.")]
     Queue(Destination, usize),
@@ -115,6 +118,10 @@ pub struct Core {
     pub(super) durables: BTreeMap<(Text, Text), DurableSubscription>,
     pub(super) committing: HashMap<TransactionId, Committing>,
     pub(super) deadlines: Deadlines,
+    pub(super) memory: Memory,
+    pub(super) schedule: Schedule,
+    pub(super) last_read: ReadNumber,
+    pub(super) last_spooler: DurableId,
     pub(super) last_transaction: u64,
     last_destination: DestinationId,
     last_durable: DurableId,
@@ -148,10 +155,12 @@ pub(super) struct DurableSubscription {
 }
 
 impl Core {
-    /// The core of a new term, with everything of the catalog and no message yet: see [`Self::load`].
+    /// The core of a new term, with everything of the catalog. Messages are read when they are wanted; how many there are
+    /// is told with [`Self::count`].
     #[must_use]
     pub fn recover(options: CoreOptions, term: Term, catalog: &Catalog) -> Self {
         let sequences = SequenceSource::new(term);
+        let memory = Memory::new(options.limits.memory_bytes_max);
         let mut core = Self {
             options,
             open_from: sequences.peek(),
@@ -165,6 +174,10 @@ impl Core {
             durables: BTreeMap::new(),
             committing: HashMap::new(),
             deadlines: Deadlines::default(),
+            memory,
+            schedule: Schedule::unknown(),
+            last_read: ReadNumber::default(),
+            last_spooler: DurableId::default(),
             last_transaction: 0,
             last_destination: catalog.last_destination,
             last_durable: catalog.last_durable,
@@ -182,36 +195,11 @@ impl Core {
                 queue.mark = DispatchMark::recovered(*upto);
             }
         }
-        core
-    }
-
-    /// Takes in a stored message before the first command; within a destination and priority by rising sequence. Holders
-    /// that do not exist any more are given back: their parts are to be settled, because nobody else ever will.
-    pub fn load(&mut self, stored: &Stored) -> SmallVec<[Holder; 1]> {
-        let mut unknown = SmallVec::new();
-        for held in &stored.holders {
-            let key = self.holders.get(&held.holder).copied();
-            let Some((key, queue)) = key.and_then(|key| Some((key, self.queues.get_mut(key)?))) else {
-                unknown.push(held.holder);
-                continue;
-            };
-            let entry = Entry {
-                storage: Storage::Stored,
-                redelivered: held.deliveries > 0 || queue.mark.covers(stored.sequence),
-                deliveries: held.deliveries,
-                failures: held.failures,
-                ..Entry::new(stored.sequence, stored.message.clone())
-            };
-            self.deadlines.watch_expiry(key, &entry);
-            queue.push(entry);
-            if let Some(due) = held.due
-                && let Some(entry) = queue.take(stored.message.priority, stored.sequence)
-            {
-                self.deadlines.watch_redelivery(key, due);
-                queue.delay(due, entry);
-            }
+        let stored_upto = core.sequences.peek().before(); // of earlier terms
+        for key in core.holders.values() {
+            core.queues.get_mut(*key).into_iter().for_each(|queue| queue.expect_stored(stored_upto));
         }
-        unknown
+        core
     }
 
     /// Applies one command of a session.
@@ -254,7 +242,7 @@ impl Core {
     /// When [`Self::advance`] has something to do next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        self.deadlines.next()
+        [self.deadlines.next(), self.schedule.next()].into_iter().flatten().min()
     }
 
     /// A dispatch mark is durable (R9).
@@ -349,8 +337,9 @@ impl Core {
     }
 
     /// Removes a subscription's queue and all that lies in it.
-    pub(super) fn remove_subscription(&mut self, key: QueueKey) {
+    pub(super) fn remove_subscription(&mut self, key: QueueKey, effects: &mut Effects) {
         let Some(mut queue) = self.queues.remove(key) else { return };
+        effects.spool.extend(queue.spooler.map(|id| Op::DeleteDurable { id }));
         if let Some(holder) = queue.holder {
             self.holders.remove(&holder);
         }
@@ -395,7 +384,8 @@ mod tests {
             transactions_per_connection_max: 10,
             transaction_operations_max: 10,
             transaction_bytes_max: 1 << 20,
-            queue_bytes_max: 1 << 20,
+            memory_bytes_max: 16 << 20,
+            queue_bytes_max: Some(1 << 20),
             topic_backlog_bytes_max: 1 << 20,
             slow_consumer_timeout: Duration::from_secs(30),
         };

@@ -6,6 +6,7 @@ use super::{
     Change, CloseReason, ConsumerKey, Core, Delivery, Effects, Outgoing, QueueKey, Refusal,
     deadlines::Deadline,
     entry::{Entry, Storage},
+    lane::Popped,
     mark::Marking,
     queue::{Queue, QueueRole},
 };
@@ -28,10 +29,14 @@ impl Core {
     /// Hands out what a queue has to consumers with credit, until either ends.
     pub(super) fn dispatch(&mut self, now: Timestamp, key: QueueKey, effects: &mut Effects) {
         let mut expired: SmallVec<[Entry; 4]> = SmallVec::new();
+        let mut delivered = false;
         while let Some((priority, consumer)) = self.next_consumer(key) {
             let Some(queue) = self.queues.get_mut(key) else { break };
             match next_message(queue, now, self.open_from, effects) {
-                Next::Deliver(entry) => self.deliver(key, consumer, entry, effects),
+                Next::Deliver(entry) => {
+                    self.deliver(key, consumer, entry, effects);
+                    delivered = true;
+                }
                 Next::Expired(entry) => {
                     queue.ready.push_front(priority, consumer);
                     self.deadlines.unwatch_expiry(key, &entry);
@@ -45,6 +50,9 @@ impl Core {
         }
         for entry in expired {
             self.expire(now, key, entry, effects);
+        }
+        if delivered || self.queues.get(key).is_some_and(|queue| !queue.ready.is_empty()) {
+            self.want_page(key, effects);
         }
         self.watch_slowness(now, key);
     }
@@ -65,6 +73,8 @@ impl Core {
             let Some(session) = self.sessions.get_mut(&consumer.session) else { continue };
             if !consumer.has_credit() {
                 consumer.waiting = false;
+            } else if self.memory.is_full() && consumer.has_unsettled() {
+                self.memory.starve(candidate); // R31
             } else if session.outbox_bytes >= OUTBOX_BYTES_MAX {
                 session.blocked.push(candidate);
             } else {
@@ -114,6 +124,7 @@ impl Core {
 
     /// Serves what is due by `now`, a bounded part of it.
     pub fn advance(&mut self, now: Timestamp, effects: &mut Effects) {
+        self.want_due(now, effects);
         for _ in 0..DEADLINES_A_TURN_MAX {
             let Some(deadline) = self.deadlines.take_due(now) else { return };
             match deadline {
@@ -188,7 +199,7 @@ fn next_message(queue: &mut Queue, now: Timestamp, open_from: Sequence, effects:
     if queue.mark.awaited {
         return Next::Nothing;
     }
-    let Some(entry) = queue.pop() else { return Next::Nothing };
+    let Popped::Entry(entry) = queue.pop() else { return Next::Nothing };
     if entry.message.expires.is_some_and(|expires| expires <= now) {
         return Next::Expired(entry);
     }

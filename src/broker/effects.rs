@@ -4,7 +4,7 @@
 
 use smallvec::SmallVec;
 
-use super::{Outgoing, transaction::TransactionId};
+use super::{Outgoing, Read, transaction::TransactionId};
 use crate::types::{Held, Holder, Op, Sequence, SessionId};
 
 /// A buffer for what the core brings about.
@@ -14,6 +14,10 @@ pub struct Effects {
     pub changes: Vec<Change>,
     /// For sessions, in order.
     pub outgoing: Vec<(SessionId, Outgoing)>,
+    /// For the spool, in order (R32).
+    pub spool: Vec<Op>,
+    /// What is to be read beside the writer.
+    pub reads: Vec<Read>,
     /// Whether a new term is wanted, because the counter of this one ends (R17).
     pub term_wanted: bool,
 }

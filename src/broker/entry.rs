@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::types::{Held, Holder, Message, Sequence, Timestamp};
+use crate::types::{Held, Holder, Message, Sequence, Stored, Timestamp};
 
 /// What the store has to do with a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,8 +11,19 @@ pub(super) enum Storage {
     Never,
     /// It has it, or will.
     Stored,
+    /// It never hears of it, but the spool has it, or will (R32).
+    Spooled,
     /// It refused it while the message was out: a late ack is accepted and writes nothing, and it never returns (R13).
     Withdrawn,
+}
+
+/// Up to when what was changed can be read again.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Kept {
+    /// What was changed before this is durable.
+    pub stored_before: Timestamp,
+    /// What was spooled before this can be read.
+    pub spooled_before: Timestamp,
 }
 
 /// A message in a queue.
@@ -20,6 +31,8 @@ pub(super) enum Storage {
 pub(super) struct Entry {
     pub(super) sequence: Sequence,
     pub(super) message: Arc<Message>,
+    /// When what the store knows of it was changed last.
+    pub(super) changed: Timestamp,
     /// Whether settling it is an operation.
     pub(super) storage: Storage,
     /// Whether its transaction is not durable yet (R5).
@@ -36,10 +49,11 @@ pub(super) struct Entry {
 
 impl Entry {
     /// A message that enters a queue.
-    pub(super) fn new(sequence: Sequence, message: Arc<Message>) -> Self {
+    pub(super) fn new(now: Timestamp, sequence: Sequence, message: Arc<Message>) -> Self {
         Self {
             sequence,
             message,
+            changed: now,
             storage: Storage::Never,
             hidden: false,
             redelivered: false,
@@ -49,8 +63,54 @@ impl Entry {
         }
     }
 
+    /// A message that comes back into memory; `part` is its holder's.
+    pub(super) fn read(storage: Storage, stored: &Stored, part: &Held, redelivered: bool) -> Self {
+        Self {
+            storage,
+            redelivered: redelivered || part.deliveries > 0,
+            deliveries: part.deliveries,
+            failures: part.failures,
+            shared: stored.holders.len() > 1,
+            ..Self::new(Timestamp(0), stored.sequence, stored.message.clone())
+        }
+    }
+
+    /// What it takes. Unit: bytes.
+    pub(super) fn size(&self) -> usize {
+        self.message.size()
+    }
+
+    /// Whether it can be read again as it is here, so that it may leave memory (R25).
+    pub(super) fn may_leave(&self, kept: Kept) -> bool {
+        let is_kept = match self.storage {
+            Storage::Stored => self.changed < kept.stored_before,
+            Storage::Spooled => self.changed < kept.spooled_before,
+            Storage::Never | Storage::Withdrawn => false,
+        };
+        is_kept && !self.hidden
+    }
+
     /// The holder's part as the store keeps it.
     pub(super) fn held(&self, holder: Holder, due: Option<Timestamp>) -> Held {
         Held { holder, deliveries: self.deliveries, failures: self.failures, due }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::types::{MessageDraft, Term};
+
+    pub(in super::super) fn at(counter: u64) -> Sequence {
+        Sequence::new(Term(1), counter)
+    }
+
+    pub(in super::super) fn entry(counter: u64) -> Entry {
+        Entry::new(Timestamp(0), at(counter), Arc::new(Message::new(MessageDraft::default())))
+    }
+
+    /// One that may leave memory.
+    pub(in super::super) fn stored(counter: u64) -> Entry {
+        Entry { storage: Storage::Stored, ..entry(counter) }
     }
 }

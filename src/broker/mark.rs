@@ -12,6 +12,8 @@ const MARK_BLOCK: u64 = 4_096;
 #[derive(Debug, Default)]
 pub(super) struct DispatchMark {
     durable: Sequence,
+    /// What the store had at the start of the term: what lies at or below it may have been delivered before.
+    recovered: Sequence,
     requested: Sequence,
     /// The first sequence whose insert is in the requested mark's batch or later.
     requested_from: Sequence,
@@ -33,12 +35,12 @@ pub(super) enum Marking {
 impl DispatchMark {
     /// The mark as the store has it at the start of a term.
     pub(super) fn recovered(durable: Sequence) -> Self {
-        Self { durable, requested: durable, requested_from: Sequence::ZERO, awaited: false }
+        Self { durable, recovered: durable, requested: durable, requested_from: Sequence::ZERO, awaited: false }
     }
 
-    /// What the store has, or will have before any message of this term that was passed.
-    pub(super) fn covers(&self, sequence: Sequence) -> bool {
-        sequence <= self.durable
+    /// Whether a message may have been delivered in an earlier term.
+    pub(super) fn was_passed(&self, sequence: Sequence) -> bool {
+        sequence <= self.recovered
     }
 
     /// Decides on the next stored message; `open_from` is the first sequence whose insert is not sealed yet.

@@ -2,16 +2,25 @@
 //!
 //! A queue destination has one of these, and so has every durable subscription and every other subscription of a topic.
 //!
-//! Always true: within a priority what returned lies before what was never delivered, both by sequence; `messages` and
-//! `bytes` count everything that is not settled, in flight or not; what is hidden belongs to a transaction that is not
-//! durable yet, and nothing behind it in its priority is delivered before it (R5).
+//! Always true: within a priority messages are handed out by sequence, whether they are in memory or have to be read
+//! first; `messages` and `bytes` count everything that is not settled, in flight or not, in memory or not; what is hidden
+//! belongs to a transaction that is not durable yet, and nothing behind it in its priority is delivered before it (R5).
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use super::{ConsumerKey, entry::Entry, lane::Lane, mark::DispatchMark, ready::ReadyConsumers};
+use super::{
+    ConsumerKey,
+    entry::{Entry, Kept, Storage},
+    lane::{Lane, Popped},
+    mark::DispatchMark,
+    ready::ReadyConsumers,
+};
 use crate::{
     config::RedeliveryPolicy,
-    types::{Destination, Holder, Priority, Sequence, Timestamp},
+    types::{Backlog, Destination, DurableId, Holder, Priority, Sequence, Timestamp},
 };
 
 /// What a queue serves.
@@ -25,6 +34,13 @@ pub(super) enum QueueRole {
     TopicSubscription(ConsumerKey),
 }
 
+/// Who keeps a message outside memory, under which name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keeper {
+    Store(Holder),
+    Spool(Holder),
+}
+
 /// Messages of one holder, and who may have them.
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -33,15 +49,25 @@ pub(super) struct Queue {
     pub(super) destination: Destination,
     /// Under which name the store keeps its messages; `None`: it never does.
     pub(super) holder: Option<Holder>,
+    /// Under which name the spool keeps what the store does not, once it had to (R32).
+    pub(super) spooler: Option<DurableId>,
     pub(super) redelivery: Option<Arc<RedeliveryPolicy>>,
-    lanes: [Lane; Priority::COUNT],
+    /// Those that something lay in, the highest priority first.
+    lanes: Vec<Lane>,
     /// What comes back later, by when and sequence.
     delayed: BTreeMap<(Timestamp, Sequence), Entry>,
     /// When each of them does.
     due: BTreeMap<Sequence, Timestamp>,
+    /// What comes back later and lies in the store alone until then (R27).
+    cold_delayed: BTreeSet<Sequence>,
     pub(super) ready: ReadyConsumers,
+    /// Without what the store held at the start of the term, until that is counted (R28).
     pub(super) messages: usize,
     pub(super) bytes: usize,
+    /// Whether `messages` and `bytes` are all there is, so that limits apply (R28).
+    pub(super) counted: bool,
+    /// Whether it stands in the line of those that may have something to leave memory.
+    pub(super) in_line: bool,
     pub(super) mark: DispatchMark,
     /// Since when a topic subscription has been over its bound without settling anything.
     pub(super) over_bound_since: Option<Timestamp>,
@@ -55,34 +81,61 @@ impl Queue {
             role,
             destination,
             holder,
+            spooler: None,
             redelivery: None,
-            lanes: Default::default(),
+            lanes: Vec::new(),
             delayed: BTreeMap::new(),
             due: BTreeMap::new(),
+            cold_delayed: BTreeSet::new(),
             ready: ReadyConsumers::default(),
             messages: 0,
             bytes: 0,
+            counted: true,
+            in_line: false,
             mark: DispatchMark::default(),
             over_bound_since: None,
             slowness_watched: false,
         }
     }
 
+    /// The store may hold anything for this queue that was sent up to `upto`; see [`Self::count`].
+    pub(super) fn expect_stored(&mut self, upto: Sequence) {
+        self.lanes = (0..=9).rev().map(|level| Lane::stored(Priority::clamped(level), upto)).collect();
+        self.counted = false;
+    }
+
+    /// What the store held before the first command of the term is known now (R28).
+    pub(super) fn count(&mut self, backlog: &Backlog) {
+        if std::mem::replace(&mut self.counted, true) {
+            return;
+        }
+        self.messages +=
+            backlog.messages.iter().map(|count| usize::try_from(*count).unwrap_or(usize::MAX)).sum::<usize>();
+        self.bytes += usize::try_from(backlog.bytes).unwrap_or(usize::MAX);
+        for lane in &mut self.lanes {
+            if backlog.messages.get(lane.priority.index()) == Some(&0) {
+                lane.has_nothing_stored();
+            }
+        }
+    }
+
     /// Takes a new message in at its priority's end.
     pub(super) fn push(&mut self, entry: Entry) {
         self.messages += 1;
-        self.bytes += entry.message.size();
-        self.lane(entry.message.priority).push(entry);
+        self.bytes += entry.size();
+        self.lane_or_new(entry.message.priority).push(entry);
     }
 
-    /// The next message that may be delivered, taken out: the highest priority first, and within it what returned.
-    pub(super) fn pop(&mut self) -> Option<Entry> {
-        self.lanes.iter_mut().rev().find_map(Lane::pop)
+    /// The next message that may be delivered, taken out: the highest priority first. Nothing while one of a higher
+    /// priority has to be read first.
+    pub(super) fn pop(&mut self) -> Popped {
+        let popped = self.lanes.iter_mut().map(Lane::pop).find(|popped| !matches!(popped, Popped::Nothing));
+        popped.unwrap_or(Popped::Nothing)
     }
 
     /// Gives back what was taken out; it keeps its place.
     pub(super) fn put_back(&mut self, entry: Entry) {
-        self.lane(entry.message.priority).put_back(entry);
+        self.lane_or_new(entry.message.priority).put_back(entry);
     }
 
     /// Keeps what was taken out until `due`.
@@ -105,39 +158,109 @@ impl Queue {
 
     /// Counts a message that was taken out as gone for good.
     pub(super) fn forget(&mut self, entry: &Entry) {
-        self.messages -= 1;
-        self.bytes -= entry.message.size();
+        // Saturating: what the store held is not counted at once, and its bytes may be an estimate.
+        self.messages = self.messages.saturating_sub(1);
+        self.bytes = if self.messages == 0 { 0 } else { self.bytes.saturating_sub(entry.size()) };
     }
 
-    /// Takes a certain message out, if it lies here and is not in flight.
+    /// Takes a certain message out, if it lies here in memory.
     pub(super) fn take(&mut self, priority: Priority, sequence: Sequence) -> Option<Entry> {
         if let Some(due) = self.due.remove(&sequence) {
+            self.lane(priority).into_iter().for_each(|lane| lane.was_taken(sequence));
             return self.delayed.remove(&(due, sequence));
         }
-        self.lane(priority).take(sequence)
+        self.lane(priority)?.take(sequence)
     }
 
     /// Makes a message visible whose transaction is durable (R5).
     pub(super) fn reveal(&mut self, priority: Priority, sequence: Sequence) -> Option<&Entry> {
-        let entry = self.lane(priority).fresh_mut(sequence)?;
+        let entry = self.lane(priority)?.get_mut(sequence)?;
         entry.hidden = false;
         Some(entry)
     }
 
     /// Whether a certain message lies here and nobody may see it yet.
     pub(super) fn hides(&mut self, priority: Priority, sequence: Sequence) -> bool {
-        self.lane(priority).fresh_mut(sequence).is_some_and(|entry| entry.hidden)
+        self.lane(priority).and_then(|lane| lane.get_mut(sequence)).is_some_and(|entry| entry.hidden)
     }
 
-    /// Takes everything out that lies here.
+    /// Whether a certain message waits for a time, in memory or not.
+    pub(super) fn delays(&self, sequence: Sequence) -> bool {
+        self.due.contains_key(&sequence) || self.cold_delayed.contains(&sequence)
+    }
+
+    /// Takes a message out that is not in memory, if it is none that is in flight; the caller has just read it.
+    pub(super) fn take_cold(&mut self, priority: Priority, sequence: Sequence) -> bool {
+        let was_delayed = self.cold_delayed.remove(&sequence);
+        let lane = self.lane(priority).filter(|lane| was_delayed || lane.is_cold(sequence));
+        lane.map(|lane| lane.was_taken(sequence)).is_some() || was_delayed
+    }
+
+    /// Takes a message out that waits for a time and is not in memory.
+    pub(super) fn take_cold_delayed(&mut self, sequence: Sequence) -> bool {
+        self.cold_delayed.remove(&sequence)
+    }
+
+    /// Lets up to `most` of what comes back latest leave memory (R27); with the time when it does.
+    pub(super) fn shrink_delayed(&mut self, most: usize, kept: Kept, left: &mut impl FnMut(Timestamp, Entry)) -> usize {
+        // The store finds what is due, the spool does not.
+        let leaves = |entry: &Entry| entry.storage == Storage::Stored && entry.may_leave(kept);
+        let mut count = 0;
+        while count < most && self.delayed.last_key_value().is_some_and(|(_, entry)| leaves(entry)) {
+            let Some(((due, sequence), entry)) = self.delayed.pop_last() else { break };
+            self.due.remove(&sequence);
+            self.cold_delayed.insert(sequence);
+            count += 1;
+            left(due, entry);
+        }
+        count
+    }
+
+    /// Who keeps a message of this queue outside memory, and whether that is the spool.
+    pub(super) fn keeper(&self, storage: Storage) -> Option<Keeper> {
+        match storage {
+            Storage::Stored => self.holder.map(Keeper::Store),
+            Storage::Spooled => self.spooler.map(|id| Keeper::Spool(Holder::Durable(id))),
+            Storage::Never | Storage::Withdrawn => None,
+        }
+    }
+
+    /// A message that lies here in memory and nowhere else, to be spooled. One that is to be a dead letter at its time
+    /// stays: the spool does not tell what comes due.
+    pub(super) fn unspooled_mut(&mut self, priority: Priority, sequence: Sequence) -> Option<&mut Entry> {
+        let has_a_time = |entry: &Entry| entry.message.persistent && entry.message.expires.is_some();
+        let entry = self.lane(priority)?.get_mut(sequence)?;
+        (entry.storage == Storage::Never && !entry.hidden && !has_a_time(entry)).then_some(entry)
+    }
+
+    /// Takes everything out that lies here in memory.
     pub(super) fn drain(&mut self) -> Vec<Entry> {
         self.due.clear();
         let delayed = std::mem::take(&mut self.delayed).into_values();
         delayed.chain(self.lanes.iter_mut().flat_map(Lane::drain)).collect()
     }
 
-    fn lane(&mut self, priority: Priority) -> &mut Lane {
-        self.lanes.get_mut(priority.index()).expect("a Priority is below Priority::COUNT")
+    /// The lanes that something lay in, the highest priority first.
+    pub(super) fn lanes_mut(&mut self) -> &mut [Lane] {
+        &mut self.lanes
+    }
+
+    /// One of them.
+    pub(super) fn lane(&mut self, priority: Priority) -> Option<&mut Lane> {
+        self.lanes.iter_mut().find(|lane| lane.priority == priority)
+    }
+
+    /// Whether nothing is in memory that could leave it.
+    pub(super) fn is_out_of_memory(&self) -> bool {
+        self.delayed.is_empty() && self.lanes.iter().all(|lane| lane.len() == 0)
+    }
+
+    fn lane_or_new(&mut self, priority: Priority) -> &mut Lane {
+        let at = self.lanes.partition_point(|lane| lane.priority > priority);
+        if self.lanes.get(at).is_none_or(|lane| lane.priority != priority) {
+            self.lanes.insert(at, Lane::new(priority));
+        }
+        self.lanes.get_mut(at).expect("it was there or has just been made")
     }
 
     /// Panics if an invariant of this module does not hold.
@@ -146,8 +269,9 @@ impl Queue {
         self.lanes.iter().for_each(Lane::check);
         assert!(self.delayed.keys().all(|(due, sequence)| self.due.get(sequence) == Some(due)));
         assert_eq!(self.delayed.len(), self.due.len());
+        assert!(self.lanes.iter().is_sorted_by_key(|lane| std::cmp::Reverse(lane.priority)));
         let lying: usize = self.lanes.iter().map(Lane::len).sum();
-        assert!(lying + self.delayed.len() <= self.messages, "what lies here is counted");
+        assert!(!self.counted || lying + self.delayed.len() <= self.messages, "what lies here is counted");
     }
 }
 
@@ -158,11 +282,15 @@ mod tests {
 
     fn entry(counter: u64, priority: u8) -> Entry {
         let draft = MessageDraft { priority: Priority::clamped(priority), ..MessageDraft::default() };
-        Entry::new(Sequence::new(Term(1), counter), Arc::new(Message::new(draft)))
+        Entry::new(Timestamp(0), Sequence::new(Term(1), counter), Arc::new(Message::new(draft)))
+    }
+
+    fn popped(queue: &mut Queue) -> Option<Entry> {
+        if let Popped::Entry(entry) = queue.pop() { Some(entry) } else { None }
     }
 
     fn counters(queue: &mut Queue) -> Vec<u64> {
-        std::iter::from_fn(|| queue.pop()).map(|entry| entry.sequence.counter()).collect()
+        std::iter::from_fn(|| popped(queue)).map(|entry| entry.sequence.counter()).collect()
     }
 
     fn queue() -> Queue {
@@ -184,7 +312,7 @@ mod tests {
         for counter in 1..=4 {
             queue.push(entry(counter, 4));
         }
-        let (first, second) = (queue.pop().unwrap(), queue.pop().unwrap());
+        let (first, second) = (popped(&mut queue).unwrap(), popped(&mut queue).unwrap());
         queue.put_back(second);
         queue.put_back(first);
         queue.check();

@@ -23,6 +23,11 @@ impl ReadyConsumers {
         self.0.iter_mut().find_map(|(priority, consumers)| Some((*priority, consumers.pop_front()?)))
     }
 
+    /// Whether nobody waits for a turn.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.iter().all(|(_, consumers)| consumers.is_empty())
+    }
+
     /// Puts back whose turn it still is.
     pub(super) fn push_front(&mut self, priority: u8, consumer: ConsumerKey) {
         if let Some((_, consumers)) = self.0.iter_mut().find(|(same, _)| *same == priority) {

@@ -8,7 +8,8 @@ use super::{
     Change, Core, Effects, QueueKey, Verdict,
     entry::{Entry, Storage},
     policy,
-    queue::{Queue, QueueRole},
+    queue::{Keeper, Queue, QueueRole},
+    spooling::unspool,
     transaction::Acknowledged,
 };
 use crate::types::{
@@ -47,7 +48,7 @@ impl Core {
         let Some(queue) = self.queues.get(key) else { return };
         entry.failures = entry.failures.saturating_add(1);
         match fate(queue, &entry, now) {
-            Fate::Redelivered(due) => self.return_entry(key, entry, due, Some(by), effects),
+            Fate::Redelivered(due) => self.return_entry(now, key, entry, due, Some(by), effects),
             Fate::Dead => self.dead_letter(now, key, entry, "rejected by its consumer", Some(by), effects),
         }
     }
@@ -56,11 +57,11 @@ impl Core {
     pub(super) fn return_lost(&mut self, now: Timestamp, key: QueueKey, mut entry: Entry, effects: &mut Effects) {
         let Some(queue) = self.queues.get(key) else { return };
         if !queue.redelivery.as_ref().is_some_and(|policy| policy.count_lost_consumers) {
-            return self.return_entry(key, entry, None, None, effects);
+            return self.return_entry(now, key, entry, None, None, effects);
         }
         entry.failures = entry.failures.saturating_add(1);
         match fate(queue, &entry, now) {
-            Fate::Redelivered(due) => self.return_entry(key, entry, due, None, effects),
+            Fate::Redelivered(due) => self.return_entry(now, key, entry, due, None, effects),
             Fate::Dead => self.dead_letter(now, key, entry, "its consumers went away too often", None, effects),
         }
     }
@@ -68,6 +69,7 @@ impl Core {
     /// Puts a delivery back to its place, at once or at `due`; the store learns the counts, lazily (R9).
     fn return_entry(
         &mut self,
+        now: Timestamp,
         key: QueueKey,
         entry: Entry,
         due: Option<Timestamp>,
@@ -75,21 +77,23 @@ impl Core {
         effects: &mut Effects,
     ) {
         let Some(queue) = self.queues.get_mut(key) else { return };
-        if entry.storage == Storage::Stored
-            && let Some(holder) = queue.holder
-        {
-            let held = entry.held(holder, due);
-            effects.changes.push(Change::Return { origin, sequence: entry.sequence, held });
+        let sequence = entry.sequence;
+        match queue.keeper(entry.storage) {
+            Some(Keeper::Store(holder)) => {
+                effects.changes.push(Change::Return { origin, sequence, held: entry.held(holder, due) });
+            }
+            Some(Keeper::Spool(holder)) => effects.spool.push(Op::Return { sequence, held: entry.held(holder, due) }),
+            None => {}
         }
-        self.lay_back(key, entry, due);
+        self.lay_back(now, key, entry, due);
     }
 
-    fn lay_back(&mut self, key: QueueKey, mut entry: Entry, due: Option<Timestamp>) {
+    fn lay_back(&mut self, now: Timestamp, key: QueueKey, mut entry: Entry, due: Option<Timestamp>) {
         let Some(queue) = self.queues.get_mut(key) else { return };
         if entry.storage == Storage::Withdrawn {
             return queue.forget(&entry);
         }
-        entry.redelivered = true;
+        (entry.redelivered, entry.changed) = (true, now);
         self.deadlines.watch_expiry(key, &entry);
         match due {
             Some(due) => {
@@ -98,6 +102,7 @@ impl Core {
             }
             None => queue.put_back(entry),
         }
+        self.stand_in_line(key);
     }
 
     /// What an answer within a transaction writes; [`Self::complete_answer`] follows when it is durable.
@@ -130,24 +135,35 @@ impl Core {
                 let destination = self.dead_letter_queue(effects);
                 if let Some(route) = self.route(&destination, &dead) {
                     ops.extend(route.stored.clone().map(Op::Insert));
-                    self.enqueue_hidden(&route, &dead, hidden);
+                    self.enqueue_hidden(now, &route, &dead, hidden);
                 }
             }
         }
     }
 
     /// An answer within a transaction takes effect.
-    pub(super) fn complete_answer(&mut self, now: Timestamp, acknowledged: Acknowledged) {
+    pub(super) fn complete_answer(&mut self, now: Timestamp, acknowledged: Acknowledged, effects: &mut Effects) {
         let Some(queue) = self.queues.get_mut(acknowledged.queue) else { return };
         let mut entry = acknowledged.in_flight.entry;
         if acknowledged.verdict == Verdict::Accepted {
             queue.over_bound_since = None;
+            self.schedule.settled(now, queue.holder, &entry);
+            unspool(queue, &entry, effects);
             return queue.forget(&entry);
         }
         entry.failures = entry.failures.saturating_add(1);
         match fate(queue, &entry, now) {
-            Fate::Redelivered(due) => self.lay_back(acknowledged.queue, entry, due),
-            Fate::Dead => queue.forget(&entry),
+            Fate::Redelivered(due) => {
+                if let Some(Keeper::Spool(holder)) = queue.keeper(entry.storage) {
+                    effects.spool.push(Op::Return { sequence: entry.sequence, held: entry.held(holder, due) });
+                }
+                self.lay_back(now, acknowledged.queue, entry, due);
+            }
+            Fate::Dead => {
+                self.schedule.settled(now, queue.holder, &entry);
+                unspool(queue, &entry, effects);
+                queue.forget(&entry);
+            }
         }
     }
 
@@ -159,6 +175,7 @@ impl Core {
         if kept {
             return self.dead_letter(now, key, entry, "expired", None, effects);
         }
+        unspool(queue, &entry, effects);
         queue.forget(&entry);
     }
 
@@ -180,6 +197,8 @@ impl Core {
         }
         let holder = queue.holder.filter(|_| entry.storage == Storage::Stored);
         let dead = dead_message(&entry.message, &queue.destination, cause);
+        self.schedule.settled(now, holder, &entry);
+        unspool(queue, &entry, effects);
         let Some(route) = self.route(&destination, &dead) else {
             // The counter's end: the message stays where it was until the term has been raised.
             effects.term_wanted = true;
@@ -191,7 +210,7 @@ impl Core {
         if !ops.is_empty() {
             effects.changes.push(Change::Unit { origin, ops, transaction: None });
         }
-        self.enqueue(&route, &dead, false);
+        self.enqueue(now, &route, &dead, false);
         self.dispatch_route(now, &route, effects);
     }
 
@@ -200,6 +219,9 @@ impl Core {
         queue.messages += 1;
         queue.bytes += entry.message.size();
         entry.redelivered |= entry.deliveries > 0;
+        if entry.storage == Storage::Spooled {
+            entry.storage = Storage::Never;
+        }
         self.deadlines.watch_expiry(key, &entry);
         queue.put_back(entry);
     }
@@ -225,19 +247,21 @@ impl Core {
                 self.deadlines.unwatch_expiry(key, &entry);
                 continue;
             }
-            let consumers = self.consumers.values_mut().filter(|consumer| consumer.queue == key);
-            let held = consumers.flat_map(super::consumer::Consumer::entries_mut);
-            let open = self.sessions.values_mut().flat_map(|session| session.transactions.values_mut());
-            let open = open.flat_map(|transaction| &mut transaction.acks);
-            let committing = self.committing.values_mut().flat_map(|committing| &mut committing.acks);
-            let acknowledged = open
-                .chain(committing)
-                .filter(|acknowledged| acknowledged.queue == key)
-                .map(|acknowledged| &mut acknowledged.in_flight.entry);
-            for entry in held.chain(acknowledged).filter(|entry| entry.sequence == sequence) {
+            for entry in self.entries_out(key).filter(|entry| entry.sequence == sequence) {
                 entry.storage = Storage::Withdrawn;
             }
         }
+    }
+
+    /// What of a queue is out and not settled: with consumers, or acknowledged in transactions.
+    pub(super) fn entries_out(&mut self, key: QueueKey) -> impl Iterator<Item = &mut Entry> {
+        let consumers = self.consumers.values_mut().filter(move |consumer| consumer.queue == key);
+        let held = consumers.flat_map(super::consumer::Consumer::entries_mut);
+        let open = self.sessions.values_mut().flat_map(|session| session.transactions.values_mut());
+        let open = open.flat_map(|transaction| &mut transaction.acks);
+        let committing = self.committing.values_mut().flat_map(|committing| &mut committing.acks);
+        let acknowledged = open.chain(committing).filter(move |acknowledged| acknowledged.queue == key);
+        held.chain(acknowledged.map(|acknowledged| &mut acknowledged.in_flight.entry))
     }
 }
 

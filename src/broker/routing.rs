@@ -69,8 +69,9 @@ impl Core {
         if let Some(stored) = &route.stored {
             effects.changes.push(Change::One { origin: Some(session), op: Op::Insert(stored.clone()) });
         }
-        self.enqueue(&route, &send.message, false);
+        self.enqueue(now, &route, &send.message, false);
         self.dispatch_route(now, &route, effects);
+        self.spool(now, route.targets.as_slice(), send.message.priority, route.sequence, effects);
         Ok(())
     }
 
@@ -94,8 +95,12 @@ impl Core {
 
     /// Whether a destination takes another message of this size now.
     pub(super) fn admit(&self, destination: &Destination, size: usize) -> Result<(), Hold> {
+        if self.memory.is_full() {
+            return Err(Hold::Standing(Full::Memory));
+        }
         let limits = &self.options.limits;
-        let full = |queue: &Queue| queue.messages > 0 && queue.bytes + size > limits.queue_bytes_max;
+        let fits = |queue: &Queue| limits.queue_bytes_max.is_none_or(|max| queue.bytes + size <= max);
+        let full = |queue: &Queue| queue.counted && queue.messages > 0 && !fits(queue); // R28
         let targets = match self.places.get(destination).map(|place| &place.role) {
             None => return Ok(()),
             Some(PlaceRole::Queue(key)) => std::slice::from_ref(key),
@@ -147,26 +152,28 @@ impl Core {
     }
 
     /// Puts a routed message into its queues.
-    pub(super) fn enqueue(&mut self, route: &Route, message: &Arc<Message>, hidden: bool) {
+    pub(super) fn enqueue(&mut self, now: Timestamp, route: &Route, message: &Arc<Message>, hidden: bool) {
         let shared = route.targets.as_slice().len() > 1;
         for key in route.targets.as_slice() {
             let Some(queue) = self.queues.get_mut(*key) else { continue };
             let stored = route.stored.is_some() && queue.holder.is_some();
             let storage = if stored { Storage::Stored } else { Storage::Never };
-            let entry = Entry { storage, hidden, shared, ..Entry::new(route.sequence, message.clone()) };
+            let entry = Entry { storage, hidden, shared, ..Entry::new(now, route.sequence, message.clone()) };
             self.deadlines.watch_expiry(*key, &entry);
             queue.push(entry);
+            self.stand_in_line(*key);
         }
     }
 
     /// Puts a routed message into its queues, hidden until its transaction is durable; where it lies.
     pub(super) fn enqueue_hidden(
         &mut self,
+        now: Timestamp,
         route: &Route,
         message: &Arc<Message>,
         hidden: &mut Vec<(QueueKey, crate::types::Priority, Sequence)>,
     ) {
-        self.enqueue(route, message, true);
+        self.enqueue(now, route, message, true);
         hidden.extend(route.targets.as_slice().iter().map(|key| (*key, message.priority, route.sequence)));
     }
 

@@ -6,7 +6,9 @@ use super::{
     Ack, AckMode, AckTarget, Change, Command, ConsumerKey, Core, Effects, Hold, NotDone, QueueKey, Refusal, Send,
     TransactionId, TransactionName, Verdict,
     consumer::InFlight,
-    entry::{Entry, Storage},
+    entry::Entry,
+    queue::Keeper,
+    spooling::unspool,
     transaction::{Acknowledged, Committing, Transaction},
 };
 use crate::types::{ConsumerNo, DeliveryTag, Op, SessionId, Timestamp};
@@ -28,7 +30,7 @@ impl Core {
         let (queue, mode) = (consumer.queue, consumer.ack);
         while let Some(in_flight) = take_reached(self.consumers.get_mut(key), mode, tag) {
             match ack.verdict {
-                Verdict::Accepted => self.settle(queue, &in_flight.entry, session, true, effects),
+                Verdict::Accepted => self.settle(now, queue, &in_flight.entry, (session, true), effects),
                 Verdict::Rejected => self.reject(now, queue, in_flight.entry, session, effects),
             }
         }
@@ -72,7 +74,7 @@ impl Core {
             }
             let Some(queue) = self.consumers.get(key).map(|consumer| consumer.queue) else { continue };
             while let Some(in_flight) = self.consumers.get_mut(key).and_then(|consumer| consumer.take_first(*tag)) {
-                self.settle(queue, &in_flight.entry, session, false, effects);
+                self.settle(now, queue, &in_flight.entry, (session, false), effects);
             }
             self.offer_turn(key);
             self.dispatch(now, queue, effects);
@@ -80,13 +82,25 @@ impl Core {
         self.unblock(now, blocked, effects);
     }
 
-    /// A delivery is done with for good.
-    fn settle(&mut self, key: QueueKey, entry: &Entry, by: SessionId, asked: bool, effects: &mut Effects) {
+    /// A delivery is done with for good: by whom, and whether a frame asked for it.
+    fn settle(
+        &mut self,
+        now: Timestamp,
+        key: QueueKey,
+        entry: &Entry,
+        (by, asked): (SessionId, bool),
+        effects: &mut Effects,
+    ) {
         let Some(queue) = self.queues.get_mut(key) else { return };
         queue.forget(entry);
+        self.schedule.settled(now, queue.holder, entry);
         queue.over_bound_since = None;
-        if let (Storage::Stored, Some(holder)) = (entry.storage, queue.holder) {
-            effects.changes.push(Change::Settle { by, asked, sequence: entry.sequence, holder });
+        match queue.keeper(entry.storage) {
+            Some(Keeper::Store(holder)) => {
+                effects.changes.push(Change::Settle { by, asked, sequence: entry.sequence, holder });
+            }
+            Some(Keeper::Spool(_)) => unspool(queue, entry, effects),
+            None => {}
         }
     }
 
@@ -110,6 +124,9 @@ impl Core {
     }
 
     pub(super) fn send_in_transaction(&mut self, session: SessionId, send: Send) -> Result<(), Refusal> {
+        if self.memory.is_full() {
+            return Err(Refusal::memory_full());
+        }
         let size = send.message.size();
         let name = send.transaction.unwrap_or_default();
         let transaction = self.open_transaction(session, &name, size)?;
@@ -205,7 +222,7 @@ impl Core {
             }
             let route = self.route(destination, message).expect("its place was made with it, and sequences are left");
             ops.extend(route.stored.clone().map(Op::Insert));
-            self.enqueue_hidden(&route, message, &mut hidden);
+            self.enqueue_hidden(now, &route, message, &mut hidden);
         }
         for acknowledged in &transaction.acks {
             self.answer_in_unit(now, acknowledged, &mut ops, &mut hidden, effects);
@@ -222,18 +239,23 @@ impl Core {
     pub fn committed(&mut self, now: Timestamp, id: TransactionId, effects: &mut Effects) {
         let Some(committing) = self.committing.remove(&id) else { return };
         let mut queues: Vec<QueueKey> = Vec::new();
-        for (key, priority, sequence) in committing.hidden {
-            let Some(queue) = self.queues.get_mut(key) else { continue };
-            if let Some(entry) = queue.reveal(priority, sequence) {
-                self.deadlines.watch_expiry(key, entry); // it may have come due while nobody could see it
-                queues.push(key);
+        for (key, priority, sequence) in &committing.hidden {
+            let Some(queue) = self.queues.get_mut(*key) else { continue };
+            if let Some(entry) = queue.reveal(*priority, *sequence) {
+                self.deadlines.watch_expiry(*key, entry); // it may have come due while nobody could see it
+                queues.push(*key);
             }
         }
         for acknowledged in committing.acks {
             queues.push(acknowledged.queue);
-            self.complete_answer(now, acknowledged);
+            self.complete_answer(now, acknowledged, effects);
         }
         self.dispatch_all(now, queues, effects);
+        for sent in committing.hidden.chunk_by(|(.., one), (.., other)| one == other) {
+            let Some((_, priority, sequence)) = sent.first().copied() else { continue };
+            let targets: SmallVec<[QueueKey; 4]> = sent.iter().map(|(key, ..)| *key).collect();
+            self.spool(now, &targets, priority, sequence, effects);
+        }
     }
 
     /// The store refused a transaction: it is as if it had been aborted (R5).

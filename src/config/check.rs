@@ -13,6 +13,12 @@ use super::{
 /// The smallest and the largest segment; smaller ones are all headers, larger ones free space too late.
 const SEGMENT_BYTES: std::ops::RangeInclusive<usize> = (1 << 20)..=(1 << 30);
 
+/// What the broker needs to be of use at all.
+const MEMORY_BYTES_MIN: usize = 16 << 20;
+
+/// What one connection takes: its tasks, and the buffers with which it begins to read and to write.
+const CONNECTION_BYTES: usize = 16 << 10;
+
 /// Checks everything; `written` says where each option came from.
 pub(super) fn check(options: Options, written: &Figment) -> Result<Config, ConfigError> {
     let check = Check { written };
@@ -26,6 +32,7 @@ pub(super) fn check(options: Options, written: &Figment) -> Result<Config, Confi
     let users = check.users(options.users)?;
     let (connectors, warnings) = open_connectors(options.connectors, !users.is_empty());
     check.connectors(&connectors)?;
+    check.memory(options.limits.memory_bytes_max, &connectors)?;
     let tls = check.tls(options.tls, &connectors)?;
     Ok(Config {
         broker_name: options.broker_name,
@@ -133,9 +140,28 @@ impl Check<'_> {
         self.positive("limits.transactions_per_connection_max", limits.transactions_per_connection_max)?;
         self.positive("limits.transaction_operations_max", limits.transaction_operations_max)?;
         self.positive("limits.transaction_bytes_max", limits.transaction_bytes_max)?;
-        self.positive("limits.queue_bytes_max", limits.queue_bytes_max)?;
+        limits.queue_bytes_max.map_or(Ok(()), |max| self.positive("limits.queue_bytes_max", max))?;
         self.positive("limits.topic_backlog_bytes_max", limits.topic_backlog_bytes_max)?;
         self.duration("limits.slow_consumer_timeout", limits.slow_consumer_timeout)
+    }
+
+    /// Everybody who may connect at a time has to find room to begin.
+    fn memory(&self, memory_bytes_max: usize, connectors: &[Connector]) -> Result<(), ConfigError> {
+        let bounds = connectors.iter().filter_map(|connector| connector.uri.options.connections_max);
+        let connections = bounds.fold(0, usize::saturating_add);
+        let needed = connections.saturating_mul(CONNECTION_BYTES).saturating_add(MEMORY_BYTES_MIN);
+        self.require(memory_bytes_max >= needed, "limits.memory_bytes_max", || {
+            let (given, least) = (units::write_size(memory_bytes_max), units::write_size(MEMORY_BYTES_MIN));
+            if connections == 0 {
+                return format!("{given} is too little; write {least} or more");
+            }
+            let each = units::write_size(CONNECTION_BYTES);
+            let needed = units::write_size(needed.next_multiple_of(1 << 20));
+            format!(
+                "{given} is too little: the broker needs {least}, and {each} for each of the {connections} connections \
+                 that the connectors allow; write {needed} or more, or lower maximumConnections"
+            )
+        })
     }
 
     fn redelivery(&self, policies: &[RedeliveryPolicy]) -> Result<(), ConfigError> {

@@ -255,9 +255,13 @@ pub struct Limits {
     /// Bytes of one transaction's messages.
     #[serde(with = "units::size")]
     pub transaction_bytes_max: usize,
-    /// Bytes of messages that one queue (or durable subscription) may hold; beyond it SENDs wait, then get ERROR.
+    /// What messages and buffers may take in memory.
     #[serde(with = "units::size")]
-    pub queue_bytes_max: usize,
+    pub memory_bytes_max: usize,
+    /// Bytes of messages that one queue (or durable subscription) may hold; beyond it SENDs wait, then get ERROR.
+    /// `None`: no bound but the store's.
+    #[serde(with = "units::optional_size")]
+    pub queue_bytes_max: Option<usize>,
     /// Bytes that a topic subscription may be behind before its topic's producers are held back.
     #[serde(with = "units::size")]
     pub topic_backlog_bytes_max: usize,
@@ -275,7 +279,8 @@ impl Default for Limits {
             transactions_per_connection_max: 1_000,
             transaction_operations_max: 100_000,
             transaction_bytes_max: 256 << 20,
-            queue_bytes_max: 1 << 30,
+            memory_bytes_max: 256 << 20,
+            queue_bytes_max: None,
             topic_backlog_bytes_max: 64 << 20,
             slow_consumer_timeout: Duration::from_secs(30),
         }

@@ -75,7 +75,7 @@ fn a_variable_is_the_text_it_is() {
     assert_eq!((config.broker_name.as_str(), config.data.as_path()), ("1.10", Path::new("12345")));
     assert!(config.stomp.lenient);
     assert!((config.stomp.heart_beat_grace - 1.5).abs() < f64::EPSILON);
-    assert_eq!(config.limits.queue_bytes_max, 1_000_000);
+    assert_eq!(config.limits.queue_bytes_max, Some(1_000_000));
     assert_eq!(config.limits.slow_consumer_timeout, Duration::from_millis(5));
     assert_eq!(config.connectors[0].name, "one");
 }
@@ -138,6 +138,26 @@ fn a_file_that_is_not_toml_is_named_with_the_place() {
     assert!(!error.contains('\n'), "{error}");
     let missing = Sources { file: Some("/nowhere/batonmq.toml".into()), ..Sources::default() };
     assert!(Config::load(&missing).unwrap_err().to_string().contains("/nowhere/batonmq.toml"));
+}
+
+#[test]
+fn memory_is_enough_for_the_connections_that_are_allowed() {
+    let with = |memory: &str, connections: &str| {
+        format!(
+            "connectors = [{{ name = \"a\", uri = \"stomp://127.0.0.1:1{connections}\" }}]\n\
+             [limits]\nmemory_bytes_max = \"{memory}\"\n"
+        )
+    };
+    let error = problem(&with("15MiB", ""));
+    for part in ["limits.memory_bytes_max", "broker.toml", "15MiB", "write 16MiB or more"] {
+        assert!(error.contains(part), "{error} lacks {part}");
+    }
+    let error = problem(&with("31MiB", "?maximumConnections=1000"));
+    for part in ["1000 connections", "write 32MiB or more", "or lower maximumConnections"] {
+        assert!(error.contains(part), "{error} lacks {part}");
+    }
+    assert_eq!(load(&with("32MiB", "?maximumConnections=1000"), &[]).unwrap().limits.memory_bytes_max, 32 << 20);
+    assert!(load(&with("16MiB", ""), &[]).is_ok(), "a connector without a bound asks for nothing");
 }
 
 #[test]

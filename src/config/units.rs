@@ -98,6 +98,19 @@ pub(super) mod size {
     }
 }
 
+/// `#[serde(with = "units::optional_size")]` for a number of bytes that need not be there.
+pub(super) mod optional_size {
+    use serde::{Deserializer, Serialize, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(bytes: &Option<usize>, to: S) -> Result<S::Ok, S::Error> {
+        bytes.map(super::write_size).serialize(to)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<usize>, D::Error> {
+        super::size::deserialize(from).map(Some)
+    }
+}
+
 struct DurationText;
 
 impl Visitor<'_> for DurationText {

@@ -14,7 +14,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::receipts::StepRef;
 use crate::{
-    broker::TransactionId,
+    broker::{Pending, TransactionId},
     types::{Batch, BatchNumber, Held, Holder, Op, Sequence, Timestamp},
 };
 
@@ -74,6 +74,16 @@ impl Unit {
 
     fn is_empty(&self) -> bool {
         self.live().next().is_none()
+    }
+
+    /// What became of a holder's messages by it.
+    fn pending(&self, holder: Holder) -> SmallVec<[(Sequence, Pending); 1]> {
+        let became = |op: &Op| match op {
+            Op::Settle { sequence, holder: by } if *by == holder => Some((*sequence, Pending::Settled)),
+            Op::Return { sequence, held } if held.holder == holder => Some((*sequence, Pending::Returned(*held))),
+            _ => None,
+        };
+        self.live().filter_map(became).collect()
     }
 
     fn deletes_durable(&self) -> bool {
@@ -150,6 +160,8 @@ pub(super) struct Part {
     /// The marks that its first operations are.
     pub(super) marks: Vec<(Holder, Sequence)>,
     pub(super) units: Vec<Unit>,
+    /// When the oldest of it came in; `None`: there is nothing in it.
+    pub(super) since: Option<Timestamp>,
 }
 
 /// A part as the store gets it.
@@ -248,6 +260,25 @@ impl OpenBatch {
         *mark = (*mark).max(upto);
     }
 
+    /// When the oldest of what is in here came in.
+    pub(super) fn since(&self) -> Option<Timestamp> {
+        self.first
+    }
+
+    /// What became of a holder's messages by what is in here (R26).
+    pub(super) fn pending(&self, holder: Holder) -> impl Iterator<Item = (Sequence, Pending)> {
+        let deferred = self.deferred.iter().flat_map(move |item| match item {
+            Deferred::Unit(unit) => unit.pending(holder),
+            Deferred::Settle { sequence, holder: by, .. } => {
+                (*by == holder).then_some((*sequence, Pending::Settled)).into_iter().collect()
+            }
+            Deferred::Return { sequence, held, .. } => {
+                (held.holder == holder).then_some((*sequence, Pending::Returned(*held))).into_iter().collect()
+            }
+        });
+        self.units.iter().flat_map(move |unit| unit.pending(holder)).chain(deferred)
+    }
+
     /// Somebody waits for what is in here.
     pub(super) fn make_eager(&mut self) {
         self.eager = true;
@@ -330,13 +361,13 @@ impl OpenBatch {
     }
 
     fn start_next(&mut self, units: Vec<Unit>, waiting: Vec<Unit>) -> Part {
-        let eager = self.eager && !waiting.is_empty();
+        let (eager, since) = (self.eager && !waiting.is_empty(), self.first);
         let deferred = std::mem::take(&mut self.deferred);
         let marks: Vec<_> = std::mem::take(&mut self.marks).into_iter().collect();
         *self = Self { eager, ..Self::default() };
         self.refill(waiting.into_iter().map(Deferred::Unit).chain(deferred));
         self.eager |= !self.units.is_empty(); // somebody waits for what was deferred
-        Part { marks, units }
+        Part { marks, units, since }
     }
 
     /// What was here before meets again: a settle may cancel now, a return may merge.
@@ -375,7 +406,7 @@ impl OpenBatch {
     }
 
     fn touch(&mut self, since: Timestamp) {
-        self.first.get_or_insert(since);
+        self.first = Some(self.first.map_or(since, |first| first.min(since)));
     }
 
     /// Whether an operation meets one on the same message here.
@@ -458,7 +489,13 @@ impl Part {
             return Err(self);
         }
         let later = self.units.split_off(if self.units.len() < 2 { 0 } else { self.units.len() / 2 });
-        Ok((self, Self { marks: Vec::new(), units: later }))
+        let since = self.since;
+        Ok((self, Self { marks: Vec::new(), units: later, since }))
+    }
+
+    /// What became of a holder's messages by it.
+    pub(super) fn pending(&self, holder: Holder) -> impl Iterator<Item = (Sequence, Pending)> {
+        self.units.iter().flat_map(move |unit| unit.pending(holder))
     }
 
     /// Whether a full store can't take it (R14).

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use smallvec::SmallVec;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::outbox::Outbox;
 use crate::{
@@ -29,6 +29,8 @@ pub(super) enum Inbound {
     Requests { session: SessionId, requests: Vec<Request> },
     /// What one write of the socket took.
     Written { session: SessionId, written: Written },
+    /// Whether the session has something that its next frames may give back.
+    HoldsMessages { session: SessionId, answer: oneshot::Sender<bool> },
     /// The connection is gone.
     Closed { session: SessionId },
 }
@@ -119,6 +121,18 @@ impl SessionLink {
     /// [`EngineGone`] when the term is over: close the connection.
     pub async fn written(&self, written: Written) -> Result<(), EngineGone> {
         self.inbox.send(Inbound::Written { session: self.id, written }).await.map_err(|_| EngineGone)
+    }
+
+    /// Whether the session has deliveries to acknowledge or an open transaction with something in it, after all that it
+    /// has submitted: it is read although memory is full (R31).
+    ///
+    /// # Errors
+    /// [`EngineGone`] when the term is over: close the connection.
+    pub async fn holds_messages(&self) -> Result<bool, EngineGone> {
+        let (answer, answered) = oneshot::channel();
+        let asked = Inbound::HoldsMessages { session: self.id, answer };
+        self.inbox.send(asked).await.map_err(|_| EngineGone)?;
+        answered.await.map_err(|_| EngineGone)
     }
 
     /// The connection is gone; nothing of it follows. Ignored if the engine went first.

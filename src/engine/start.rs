@@ -5,25 +5,22 @@ use std::{
     future::Future,
 };
 
-use smallvec::smallvec;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    batch::Unit,
     committer,
     handle::{EngineHandle, INBOX_MAX},
+    reader::{self, READS_WAITING_MAX, Readers},
+    spool::Spool,
     task::{Engine, EngineError},
     writer::Writer,
 };
 use crate::{
     broker::{Core, CoreOptions, Effects},
-    persistence::{MessageReader, PageRange, PersistenceAdapter, StoreError, Window},
-    types::{Catalog, Clock, Holder, Op, Priority, Sequence, Stored, Tenure},
+    persistence::{PersistenceAdapter, StoreError},
+    types::{Catalog, Clock, DestinationKind, Holder, Meter, Tenure},
 };
-
-/// How much is read of the store at a time while a term begins.
-const PAGE: Window = Window { messages: 1_000, bytes: 8 << 20 };
 
 /// A term's engine, ready to be run.
 pub struct Running<E, S> {
@@ -35,43 +32,51 @@ pub struct Running<E, S> {
     pub store: S,
 }
 
-/// Reads what the store holds and makes the engine of a term. The adapter has recovered and raised `tenure`.
+/// Where a term keeps messages.
+pub struct Stores<A, S> {
+    /// What has to outlive it.
+    pub store: A,
+    /// What the store does not keep, while memory is scarce (R32); empty at the start.
+    pub spool: S,
+}
+
+/// Makes the engine of a term. The adapter has recovered `catalog` and raised `tenure`. No message is read before
+/// somebody wants it, so a start takes as long for ten million as for none.
 ///
-/// `stop` asks the engine to write what is left and end.
-///
-/// # Errors
-/// [`StoreError`] when the store can't be read.
-pub async fn start<A: PersistenceAdapter>(
-    adapter: A,
+/// `meter` counts what messages take in memory; `stop` asks the engine to write what is left and end.
+pub fn start<A: PersistenceAdapter, S: PersistenceAdapter>(
+    Stores { store: adapter, spool }: Stores<A, S>,
     options: CoreOptions,
-    catalog: Catalog,
+    catalog: &Catalog,
     tenure: Tenure,
     clock: Clock,
+    meter: Meter,
     stop: CancellationToken,
-) -> Result<
-    Running<impl Future<Output = Result<(), EngineError>> + Send, impl Future<Output = Result<(), StoreError>> + Send>,
-    StoreError,
+) -> Running<
+    impl Future<Output = Result<(), EngineError>> + Send + use<A, S>,
+    impl Future<Output = Result<(), StoreError>> + Send + use<A, S>,
 > {
-    let mut core = Core::recover(options, tenure.term, &catalog);
-    let mut writer = Writer::new(tenure);
-    let reader = adapter.reader();
-    for holder in reader.holders().await? {
-        for level in (0..=9).rev() {
-            for op in load(&mut core, &reader, holder, Priority::clamped(level)).await? {
-                writer.open.push(Unit::new(smallvec![op], None, clock.now()));
-            }
-        }
-    }
     let (requests, requested) = mpsc::channel(1);
     let (replies, replied) = mpsc::channel(1);
+    let (spool_requests, spool_requested) = mpsc::channel(1);
+    let (spool_answers, spool_replied) = mpsc::channel(1);
+    let (read_requests, reads_requested) = mpsc::channel(READS_WAITING_MAX);
+    let (read_answers, reads_answered) = mpsc::channel(READS_WAITING_MAX);
     let (inbox, inbound) = mpsc::channel(INBOX_MAX);
     let engine = Engine {
-        core,
-        writer,
+        core: Core::recover(options, tenure.term, catalog),
+        writer: Writer::new(tenure),
         clock,
+        meter,
         inbox: inbound,
         requests,
         replies: replied,
+        spool: Spool::default(),
+        spool_requests,
+        spool_replies: spool_replied,
+        read_requests,
+        read_answers: reads_answered,
+        reads: VecDeque::new(),
         stop,
         sessions: HashMap::default(),
         held: VecDeque::new(),
@@ -80,30 +85,20 @@ pub async fn start<A: PersistenceAdapter>(
         touched: Vec::new(),
         answers: Vec::new(),
     };
-    let store = committer::run(adapter, requested, replies);
-    Ok(Running { handle: EngineHandle::new(inbox), engine: engine.run(), store })
+    let readers = Readers { store: adapter.reader(), spool: spool.reader() };
+    let reads = reader::run(readers, holders(catalog), reads_requested, read_answers);
+    let writes = committer::run(adapter, requested, replies);
+    let spools = committer::run(spool, spool_requested, spool_answers);
+    let store = async {
+        let (written, spooled, ()) = tokio::join!(writes, spools, reads);
+        written.and(spooled)
+    };
+    Running { handle: EngineHandle::new(inbox), engine: engine.run(), store }
 }
 
-/// Loads the messages of one holder and priority; what is to be settled because its holder is gone.
-async fn load<R: MessageReader>(
-    core: &mut Core,
-    reader: &R,
-    holder: Holder,
-    priority: Priority,
-) -> Result<Vec<Op>, StoreError> {
-    let mut range = PageRange { after: Sequence::ZERO, upto: Sequence::MAX };
-    let mut orphans = Vec::new();
-    loop {
-        let page = reader.page(holder, priority, range, PAGE).await?;
-        for stored in &page.messages {
-            let holders = stored.holders.iter().filter(|held| held.holder == holder).copied().collect();
-            let part = Stored { holders, ..stored.clone() };
-            let sequence = stored.sequence;
-            orphans.extend(core.load(&part).into_iter().map(|holder| Op::Settle { sequence, holder }));
-            range.after = sequence;
-        }
-        if page.complete {
-            return Ok(orphans);
-        }
-    }
+/// Who may hold messages.
+fn holders(catalog: &Catalog) -> Vec<Holder> {
+    let queues = catalog.destinations.iter().filter(|(_, destination)| destination.kind() == DestinationKind::Queue);
+    let queues = queues.map(|(id, _)| Holder::Queue(*id));
+    queues.chain(catalog.durables.keys().copied().map(Holder::Durable)).collect()
 }

@@ -1,7 +1,7 @@
 //! The engine's task: it owns the core, and turns are all it does.
 //!
-//! One turn: what the store answered → a bounded part of the inbox → deadlines → a request to the store, if it is idle
-//! and something is due → outboxes. Nothing in a turn waits.
+//! One turn: what the store answered → what was read → a bounded part of the inbox → deadlines → memory → a request to
+//! the store, if it is idle and something is due → outboxes. Nothing in a turn waits.
 //!
 //! Always true: effects that are free leave at the end of the turn that made them; receipts leave in frame order (R4);
 //! after a refusal a strict session gets nothing but what it was owed before.
@@ -20,18 +20,28 @@ use super::{
     batch::{Settled, Unit},
     handle::{Budget, INBOX_MAX, Inbound, Written},
     outbox::Outbox,
+    reader::{ReadAnswer, ReadRequest},
     receipts::{Answer, Ledger, StepRef},
+    spool::Spool,
     writer::{HELD_MAX, Resolved, StoreReply, StoreRequest, Writer},
 };
 use crate::{
     broker::{
-        Change, CloseReason, Command, Core, Effects, Hold, NotDone, Outgoing, Receipt, Refusal, Request, TransactionId,
+        Change, CloseReason, Command, Core, Effects, Hold, Kept, NotDone, Outgoing, Read, Receipt, Refusal, Request,
+        TransactionId,
     },
-    types::{Clock, Op, SessionId, Timestamp},
+    types::{Clock, Meter, Op, SessionId, Timestamp},
 };
 
 /// So many messages from sessions are taken in one turn.
 const TURN_INBOUND_MAX: usize = 256;
+
+/// So many answers to reads are taken in one turn.
+const TURN_READS_MAX: usize = 4;
+
+/// While somebody waits for memory and nothing else happens, the budget is looked at this often: what sessions hold
+/// returns to it without a word.
+const MEMORY_LOOK: Duration = Duration::from_millis(20);
 
 /// An ERROR waits for the receipts before it for so long (R4).
 const ERROR_HELD_MAX: Duration = Duration::from_secs(5);
@@ -55,9 +65,18 @@ pub(super) struct Engine {
     pub(super) core: Core,
     pub(super) writer: Writer,
     pub(super) clock: Clock,
+    /// Counts what messages take in memory (R31).
+    pub(super) meter: Meter,
     pub(super) inbox: mpsc::Receiver<Inbound>,
     pub(super) requests: mpsc::Sender<StoreRequest>,
     pub(super) replies: mpsc::Receiver<StoreReply>,
+    pub(super) spool: Spool,
+    pub(super) spool_requests: mpsc::Sender<StoreRequest>,
+    pub(super) spool_replies: mpsc::Receiver<StoreReply>,
+    pub(super) read_requests: mpsc::Sender<ReadRequest>,
+    pub(super) read_answers: mpsc::Receiver<ReadAnswer>,
+    /// What the reader has no room for yet; one for each priority of a queue at most.
+    pub(super) reads: VecDeque<Read>,
     pub(super) stop: CancellationToken,
     pub(super) sessions: HashMap<SessionId, Link, foldhash::fast::FixedState>,
     /// Sessions with held requests, the one that is tried first in front.
@@ -107,6 +126,7 @@ impl Engine {
 
     async fn serve(&mut self) -> Result<(), EngineError> {
         let mut inbound = Vec::with_capacity(TURN_INBOUND_MAX);
+        let mut read = Vec::with_capacity(TURN_READS_MAX);
         let timer = sleep_until(tokio::time::Instant::now());
         tokio::pin!(timer);
         let mut armed = None;
@@ -127,17 +147,24 @@ impl Engine {
                     Some(answered) => reply = Some(answered),
                     None => return Err(EngineError::TermOver("the store's task has ended".into())),
                 },
+                spooled = self.spool_replies.recv() => match spooled {
+                    Some(spooled) => self.spool.answered(self.clock.now(), &spooled),
+                    None => return Err(EngineError::TermOver("the spool's task has ended".into())),
+                },
                 () = stop.cancelled(), if stopping.is_none() => {
                     stopping = Some(self.clock.now());
                     // Everything that came before the stop, but not what sessions send meanwhile.
                     inbound.extend((0..INBOX_MAX).map_while(|_| self.inbox.try_recv().ok()));
                 }
+                taken = self.read_answers.recv_many(&mut read, TURN_READS_MAX) => if taken == 0 {
+                    return Err(EngineError::TermOver("the store's reader has ended".into()));
+                },
                 taken = self.inbox.recv_many(&mut inbound, TURN_INBOUND_MAX), if reachable && stopping.is_none() => {
                     reachable = taken > 0; // every session and every handle is gone; the stop follows
                 }
                 () = &mut timer, if armed.is_some() => armed = None,
             }
-            self.turn(reply, &mut inbound, stopping.is_some())?;
+            self.turn(reply, &mut read, &mut inbound, stopping.is_some())?;
         }
         Ok(())
     }
@@ -153,6 +180,7 @@ impl Engine {
     fn turn(
         &mut self,
         reply: Option<StoreReply>,
+        read: &mut Vec<ReadAnswer>,
         inbound: &mut Vec<Inbound>,
         stopping: bool,
     ) -> Result<(), EngineError> {
@@ -160,11 +188,15 @@ impl Engine {
         if let Some(reply) = reply {
             self.store_answered(now, reply)?;
         }
+        for answer in read.drain(..) {
+            self.read_answered(now, answer);
+        }
         for item in inbound.drain(..) {
             self.take_in(now, item);
         }
         self.writer.advance(now);
         self.serve_deadlines(now);
+        self.keep_within_memory(now);
         self.retry_held(now);
         if stopping {
             self.writer.open.make_eager();
@@ -172,6 +204,8 @@ impl Engine {
         if self.ask_the_store(now) {
             self.retry_held(now); // there is room in the open batch, which is to fill while the store works
         }
+        self.ask_the_spool(now);
+        self.ask_the_reader();
         self.flush_outboxes();
         Ok(())
     }
@@ -182,7 +216,55 @@ impl Engine {
             matches!(hold, Hold::Standing(_)).then(|| since.after(HELD_MAX))
         });
         let error = self.errors.first().map(|(at, _)| *at);
-        [self.core.next_deadline(), self.writer.next_deadline(), error].into_iter().flatten().chain(held).min()
+        let memory = self.core.waits_for_memory().then(|| self.clock.now().after(MEMORY_LOOK));
+        let (core, writer, spool) =
+            (self.core.next_deadline(), self.writer.next_deadline(), self.spool.next_deadline());
+        [core, writer, spool, error, memory].into_iter().flatten().chain(held).min()
+    }
+
+    fn read_answered(&mut self, now: Timestamp, answer: ReadAnswer) {
+        match answer {
+            ReadAnswer::Page(ReadRequest { read, pending }, page) => {
+                page.messages.iter().for_each(|stored| stored.message.charge(&self.meter));
+                self.core.page_read(now, &read, &page, &pending, &mut self.effects);
+            }
+            ReadAnswer::Due(read, page) => {
+                page.messages.iter().for_each(|due| due.stored.message.charge(&self.meter));
+                self.core.due_read(now, &read, &page, &mut self.effects);
+            }
+            ReadAnswer::Backlog(holder, backlog) => self.core.count(holder, &backlog, &mut self.effects),
+        }
+        self.take_effects(now);
+    }
+
+    /// R25, R31: what is durable may leave memory.
+    fn keep_within_memory(&mut self, now: Timestamp) {
+        let before = |oldest: Option<Timestamp>| oldest.map_or(now, |oldest| oldest.min(now));
+        let kept = Kept {
+            stored_before: before(self.writer.oldest_change()),
+            spooled_before: before(self.spool.oldest_change()),
+        };
+        self.core.keep_within(now, self.meter.in_use(), kept, &mut self.effects);
+        self.take_effects(now);
+    }
+
+    fn ask_the_spool(&mut self, now: Timestamp) {
+        if let Some(request) = self.spool.next_request(now) {
+            let sent = self.spool_requests.try_send(request);
+            debug_assert!(sent.is_ok(), "one request is under way at most, and the channel holds one");
+        }
+    }
+
+    fn ask_the_reader(&mut self) {
+        while let Some(read) = self.reads.pop_front() {
+            let Ok(permit) = self.read_requests.try_reserve() else { return self.reads.push_front(read) };
+            let mut pending = HashMap::new();
+            if let Read::Page { stored, spooled, handed_out: true, .. } = &read {
+                pending.extend(stored.iter().flat_map(|holder| self.writer.pending(*holder)));
+                pending.extend(spooled.iter().flat_map(|holder| self.spool.pending(*holder)));
+            }
+            permit.send(ReadRequest { read, pending });
+        }
     }
 
     fn take_in(&mut self, now: Timestamp, item: Inbound) {
@@ -196,6 +278,9 @@ impl Engine {
                 }
             }
             Inbound::Written { session, written } => self.written(now, session, &written),
+            Inbound::HoldsMessages { session, answer } => {
+                let _gone = answer.send(self.core.holds_messages(session)); // who asked may have left
+            }
             Inbound::Closed { session } => self.closed(now, session),
         }
     }
@@ -295,6 +380,8 @@ impl Engine {
             self.take_change(now, change, session, &mut pending);
         }
         self.effects.changes = changes;
+        self.reads.extend(self.effects.reads.drain(..));
+        self.spool.take(now, &mut self.effects.spool);
         if std::mem::take(&mut self.effects.term_wanted) {
             self.writer.want_term();
         }

@@ -6,12 +6,15 @@
 
 pub mod journal;
 mod memory;
+mod spool;
 
 use std::{error::Error, future::Future, io, path::PathBuf, sync::Arc};
 
 pub use memory::{MemoryAdapter, MemoryReader, MemoryStore};
+pub use spool::{SpoolAdapter, SpoolReader};
 
-use crate::types::{Batch, Catalog, Holder, Priority, Sequence, Stored, Tenure, Timestamp};
+pub use crate::types::{Backlog, DueMessage, DuePage, DueReason, Page, PageRange, Window};
+use crate::types::{Batch, Catalog, Holder, Priority, Sequence, Tenure, Timestamp};
 
 /// The durable state of one broker group, as seen by the broker that holds the baton.
 pub trait PersistenceAdapter: Send + 'static {
@@ -70,78 +73,6 @@ pub trait MessageReader: Clone + Send + Sync + 'static {
 
     /// What a holder held when the store was recovered; later batches do not change it (R28).
     fn backlog(&self, holder: Holder) -> impl Future<Output = Result<Backlog, StoreError>> + Send;
-}
-
-/// Where a page begins and ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PageRange {
-    /// It begins behind this.
-    pub after: Sequence,
-    /// It ends with this.
-    pub upto: Sequence,
-}
-
-/// How much a page may hold: at least one message, then up to both bounds.
-#[derive(Clone, Copy, Debug)]
-pub struct Window {
-    /// Bound in messages.
-    pub messages: usize,
-    /// Bound in bytes, as [`crate::types::Message::size`] counts them.
-    pub bytes: usize,
-}
-
-impl Window {
-    /// Whether a page that holds this much already has room for a message of `size` bytes.
-    fn has_room(self, messages: usize, bytes: usize, size: usize) -> bool {
-        messages == 0 || (messages < self.messages && bytes.saturating_add(size) <= self.bytes)
-    }
-}
-
-/// Messages that were read, each with everybody who still holds it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Page {
-    /// Oldest first; empty only if the page is complete.
-    pub messages: Vec<Stored>,
-    /// Whether nothing more is in the range.
-    pub complete: bool,
-}
-
-/// Why a message comes due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum DueReason {
-    /// It expires, for everybody.
-    Expires,
-    /// It may be delivered again by this holder.
-    Returns(Holder),
-}
-
-/// A message that comes due.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DueMessage {
-    /// When.
-    pub at: Timestamp,
-    /// Why.
-    pub reason: DueReason,
-    /// The message, with everybody who still holds it.
-    pub stored: Stored,
-}
-
-/// What comes due, in the order of time and sequence.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct DuePage {
-    /// The earliest first.
-    pub messages: Vec<DueMessage>,
-    /// When the next one comes due that is not in here; `None`: there is none.
-    pub next: Option<Timestamp>,
-}
-
-/// What a holder held at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Backlog {
-    /// How many messages, by the level of their priority.
-    pub messages: [u64; Priority::COUNT],
-    /// What they take, as [`crate::types::Message::size`] counts it; may be estimated from averages. Unit: bytes.
-    pub bytes: u64,
 }
 
 /// What a store can't hold; checked at the door, so that a sender hears of it before anything is stored.

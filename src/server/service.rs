@@ -9,7 +9,7 @@ use crate::{
     config::{Config, Connector},
     engine::EngineHandle,
     session::{self, Authenticator, ConnectionInfo, SessionOptions, UserError},
-    types::{Clock, Text},
+    types::{Clock, Meter, Text},
 };
 
 /// Who is at the other end.
@@ -36,7 +36,7 @@ impl Service {
     ///
     /// # Errors
     /// [`UserError`] names a user whose password hash makes no sense.
-    pub fn new(engine: EngineHandle, config: &Config, clock: Clock) -> Result<Self, UserError> {
+    pub fn new(engine: EngineHandle, config: &Config, clock: Clock, meter: Meter) -> Result<Self, UserError> {
         let users = config.users.iter().map(|user| (user.name.clone(), user.password_hash.reveal().to_owned()));
         let options = SessionOptions {
             stomp: config.stomp.clone(),
@@ -44,6 +44,8 @@ impl Service {
             broker_name: config.broker_name.clone(),
             term_started: clock.now(),
             clock,
+            meter,
+            buffers: Arc::default(),
             authenticator: Arc::new(Authenticator::new(users)?),
         };
         Ok(Self { engine, frame_bytes_max: options.stomp.frame_bytes_max, options: Arc::new(options) })

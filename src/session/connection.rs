@@ -1,16 +1,18 @@
 //! One connection: a reader and a writer that run side by side until one of them ends it.
 //!
-//! Owns the socket, the decoder and the output buffer.
+//! Owns the socket and its buffers.
 //! Always true: the writer never waits for the reader, so deliveries, receipts and heart-beats leave while the reader
 //! waits for the engine. The engine hears of deliveries after their bytes are in the kernel (R3). Timers are set anew
-//! only when they fire, never for a message. A socket that we do not read is never judged silent.
+//! only when they fire, never for a message. A socket that we do not read is never judged silent. While memory is full
+//! the reader waits, unless the session holds messages that its next frame may give back (R31).
 //! On failure: the engine is told that the session is over, whatever ended it; an ERROR and all before it is flushed,
 //! and the socket is read a little longer, so that no reset eats it.
 
 use std::{io, pin::Pin, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::Notify,
     time::{Instant, sleep_until, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -20,7 +22,7 @@ use super::{
     ConnectionInfo, End, SessionOptions,
     end::{Identity, log},
     link::{Door, Link},
-    output::Output,
+    socket::{Reads, Writes, lost},
     stomp::{
         Flow, HeartBeat, Hello, Renderer, Subscribers, Translator, connected_frame, put_error, refusal_of, session_name,
     },
@@ -28,7 +30,7 @@ use super::{
 use crate::{
     broker::{CloseReason, Command, Connect, Outgoing, Refusal, Request},
     codec::stomp::{Decoder, Sender, Version},
-    engine::{EngineHandle, Written},
+    engine::{EngineGone, EngineHandle, Written},
     types::Text,
 };
 
@@ -42,6 +44,8 @@ const HEART_BEAT_SLACK: Duration = Duration::from_secs(1);
 const FAREWELL_PATIENCE: Duration = Duration::from_secs(2);
 /// What is read and thrown away meanwhile. Unit: bytes.
 const LINGER_BYTES_MAX: usize = 1 << 20;
+/// How long a frame of which a part is there waits for memory in all; as long as a SEND waits for room in a queue (R8).
+const MEMORY_PATIENCE: Duration = Duration::from_secs(10);
 /// Stands for "never" where a timer needs a time.
 const FAR: Duration = Duration::from_secs(86_400 * 365);
 
@@ -75,10 +79,10 @@ where
     D: Door,
 {
     let (reads, writes) = tokio::io::split(stream);
+    let decoder = Decoder::new(Sender::Client, options.decode_limits(&info));
     let mut connection = Connection {
-        decoder: Decoder::new(Sender::Client, options.decode_limits(&info)),
-        socket: Writes { half: writes, output: Output::default(), patience: options.limits.slow_consumer_timeout },
-        reads,
+        reads: Reads::new(reads, decoder, &options),
+        writes: Writes::new(writes, &options),
         info,
         options,
         stop,
@@ -91,9 +95,8 @@ where
 }
 
 struct Connection<S> {
-    decoder: Decoder,
-    reads: ReadHalf<S>,
-    socket: Writes<S>,
+    reads: Reads<S>,
+    writes: Writes<S>,
     info: ConnectionInfo,
     options: Arc<SessionOptions>,
     stop: CancellationToken,
@@ -135,7 +138,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
         let limit = self.options.stomp.connect_timeout;
         let deadline = Instant::now() + limit;
         loop {
-            match self.decoder.next_frame() {
+            match self.reads.next_frame() {
                 Ok(Some(frame)) => {
                     let receipt = frame.headers.find("receipt").map(str::to_owned);
                     let hello = Hello::read(&frame, self.options.stomp.heart_beat_min);
@@ -143,11 +146,12 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    let receipt = self.decoder.receipt_of_failed().map(str::to_owned);
+                    let receipt = self.reads.decoder.receipt_of_failed().map(str::to_owned);
                     return Err(Rejection::new(refusal_of(&error), receipt));
                 }
             }
-            match timeout_at(deadline, self.reads.read_buf(&mut self.decoder.room())).await {
+            self.reads.count();
+            match timeout_at(deadline, self.reads.read()).await {
                 Ok(Ok(0)) => return Err(Rejection::silent(End::PeerGone)),
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => return Err(Rejection::silent(lost(&error))),
@@ -187,8 +191,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
 
     async fn reject(&mut self, rejection: Rejection) -> End {
         if let Some(refusal) = &rejection.refusal {
-            put_error(self.socket.output.buffer(), Version::V1_0, refusal, rejection.receipt.as_deref());
-            if let Err(end) = self.socket.flush().await {
+            put_error(self.writes.output().buffer(), Version::V1_0, refusal, rejection.receipt.as_deref());
+            if let Err(end) = self.writes.flush().await {
                 debug!(peer = %self.info.peer, reason = %end, "the peer did not take its ERROR");
             }
         }
@@ -201,19 +205,22 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
         let name = session_name(&self.options, link.id());
         let subscribers = Arc::new(Subscribers::default());
         let connected = connected_frame(&hello, &name);
-        self.decoder.speak(hello.version);
+        let delivered = Notify::new();
+        self.reads.decoder.speak(hello.version);
         let reader = Reader {
             translator: Translator::new(Arc::clone(&self.options), &hello, link.id(), Arc::clone(&subscribers)),
             link: &link,
             reads: &mut self.reads,
-            decoder: &mut self.decoder,
+            delivered: &delivered,
+            patience: MEMORY_PATIENCE,
             silence: silence_limit(hello.heart_beat, self.options.stomp.heart_beat_grace),
             options: &self.options,
         };
         let writer = Writer {
             renderer: Renderer::new(hello.version, &name, connected, subscribers),
             link: &link,
-            socket: &mut self.socket,
+            writes: &mut self.writes,
+            delivered: &delivered,
             interval: hello.heart_beat.sends.map(|interval| interval.mul_f64(HEART_BEAT_EARLY)),
         };
         let connect = Connect {
@@ -263,11 +270,11 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
             return;
         }
         let linger = async {
-            self.socket.half.shutdown().await?;
-            let mut rest = [0; 4 << 10];
+            self.writes.half.shutdown().await?;
+            let mut rest = [0; 1 << 10]; // small, because every connection's task has room for it
             let mut taken = 0;
             while taken < LINGER_BYTES_MAX {
-                match self.reads.read(&mut rest).await? {
+                match self.reads.half.read(&mut rest).await? {
                     0 => break,
                     count => taken += count,
                 }
@@ -315,10 +322,6 @@ fn wrong_password(login: &str) -> Rejection {
     Rejection::new(Refusal::fatal(message, "Check the headers login and passcode of CONNECT."), None)
 }
 
-fn lost(error: &io::Error) -> End {
-    End::Lost(error.to_string())
-}
-
 fn silence_limit(heart_beat: HeartBeat, grace: f64) -> Option<Duration> {
     let grace = grace.max(1.0); // NaN too
     heart_beat.hears.map(|interval| interval.mul_f64(grace.min(GRACE_MAX)) + HEART_BEAT_SLACK)
@@ -336,10 +339,13 @@ enum Reading {
 struct Reader<'a, S, L> {
     translator: Translator,
     link: &'a L,
-    reads: &'a mut ReadHalf<S>,
-    decoder: &'a mut Decoder,
+    reads: &'a mut Reads<S>,
+    /// The writer has written deliveries.
+    delivered: &'a Notify,
     /// `None`: the client promised nothing.
     silence: Option<Duration>,
+    /// How long the frame that is half read may still wait for memory.
+    patience: Duration,
     options: &'a SessionOptions,
 }
 
@@ -347,14 +353,15 @@ impl<S: AsyncRead + Unpin, L: Link> Reader<'_, S, L> {
     async fn run(mut self, connect: Connect) -> Reading {
         let bytes = 0;
         let mut requests = vec![Request { command: Command::Connect(connect), receipt: None, bytes }];
+        let mut expected = 0;
         let mut heard = Instant::now();
         let mut alarm = pin!(sleep_until(heard + self.silence.unwrap_or(FAR)));
         loop {
             let flow = self.translate(&mut requests);
             if !requests.is_empty() {
-                let room = requests.len();
-                let batch = std::mem::replace(&mut requests, Vec::with_capacity(room));
-                if self.link.submit(batch).await.is_err() {
+                expected = requests.len(); // as many as the last time
+                self.patience = MEMORY_PATIENCE;
+                if self.link.submit(std::mem::take(&mut requests)).await.is_err() {
                     return Reading::Over(End::STOPPING);
                 }
                 heard = Instant::now(); // after the wait: while we did not listen, the client was not silent
@@ -362,12 +369,18 @@ impl<S: AsyncRead + Unpin, L: Link> Reader<'_, S, L> {
             if flow == Flow::Finished {
                 return Reading::Finished;
             }
+            self.reads.count();
+            if self.options.meter.is_full() {
+                match self.await_memory().await {
+                    Ok(()) => heard = Instant::now(),
+                    Err(reading) => return reading,
+                }
+            }
             let limit = self.silence.unwrap_or(FAR);
             loop {
-                let mut room = self.decoder.room();
                 tokio::select! {
                     biased;
-                    read = self.reads.read_buf(&mut room) => match read {
+                    read = self.reads.read() => match read {
                         Ok(0) => return Reading::Over(End::PeerGone),
                         Ok(_) => break,
                         Err(error) => return Reading::Over(lost(&error)),
@@ -381,6 +394,37 @@ impl<S: AsyncRead + Unpin, L: Link> Reader<'_, S, L> {
                 }
             }
             heard = Instant::now();
+            requests.reserve(expected);
+        }
+    }
+
+    /// Waits until memory is not full, or what comes next may be what makes room: an ACK, a COMMIT, an ABORT (R31). Who
+    /// is in the middle of a large frame sends none of these before its end, and does not wait for ever.
+    async fn await_memory(&mut self) -> Result<(), Reading> {
+        self.reads.return_buffer();
+        let meter = &self.options.meter;
+        if self.reads.is_within_large_frame() {
+            let since = Instant::now();
+            let has_room = timeout(self.patience, meter.room()).await.is_ok();
+            self.patience = self.patience.saturating_sub(since.elapsed());
+            return if has_room { Ok(()) } else { Err(self.refuse_frame().await) };
+        }
+        while !self.link.holds_messages().await.map_err(|EngineGone| Reading::Over(End::STOPPING))? {
+            tokio::select! {
+                () = meter.room() => return Ok(()),
+                () = self.delivered.notified() => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// There is no room for the rest of a frame.
+    async fn refuse_frame(&mut self) -> Reading {
+        self.reads.give_up();
+        let command = Command::Refuse(Refusal { fatal: true, ..Refusal::memory_full() });
+        match self.link.submit(vec![Request { command, receipt: None, bytes: 0 }]).await {
+            Ok(()) => Reading::Finished,
+            Err(EngineGone) => Reading::Over(End::STOPPING),
         }
     }
 
@@ -389,7 +433,7 @@ impl<S: AsyncRead + Unpin, L: Link> Reader<'_, S, L> {
         let now = self.options.clock.now();
         self.translator.forget_declined();
         loop {
-            let error = match self.decoder.next_frame() {
+            let error = match self.reads.next_frame() {
                 Ok(None) => return Flow::Continue,
                 Ok(Some(frame)) => match self.translator.translate(now, frame, requests) {
                     Flow::Continue => continue,
@@ -397,7 +441,7 @@ impl<S: AsyncRead + Unpin, L: Link> Reader<'_, S, L> {
                 },
                 Err(error) => error,
             };
-            let receipt = self.decoder.receipt_of_failed().map(Into::into);
+            let receipt = self.reads.decoder.receipt_of_failed().map(Into::into);
             requests.push(Request { command: Command::Refuse(refusal_of(&error)), receipt, bytes: 0 });
             return Flow::Finished;
         }
@@ -408,7 +452,9 @@ impl<S: AsyncRead + Unpin, L: Link> Reader<'_, S, L> {
 struct Writer<'a, S, L> {
     renderer: Renderer,
     link: &'a L,
-    socket: &'a mut Writes<S>,
+    writes: &'a mut Writes<S>,
+    /// Tells the reader of deliveries.
+    delivered: &'a Notify,
     /// How long the socket may be quiet before a heart-beat.
     interval: Option<Duration>,
 }
@@ -448,9 +494,10 @@ impl<S: AsyncWrite + Unpin, L: Link> Writer<'_, S, L> {
         let mut waiting = waiting.drain(..);
         while waiting.len() > 0 {
             let mut written = Written::default();
-            let close = self.renderer.render_chunk(&mut waiting, &mut self.socket.output, &mut written);
-            self.socket.flush().await?;
+            let close = self.renderer.render_chunk(&mut waiting, self.writes.output(), &mut written);
+            self.writes.flush().await?;
             if written.bytes > 0 {
+                self.delivered.notify_one();
                 self.link.written(written).await.map_err(|_| End::STOPPING)?;
             }
             if let Some(reason) = close {
@@ -468,42 +515,8 @@ impl<S: AsyncWrite + Unpin, L: Link> Writer<'_, S, L> {
     }
 
     async fn beat(&mut self) -> Result<(), End> {
-        self.socket.output.buffer().push(b'\n');
-        self.socket.flush().await
-    }
-}
-
-/// The writing half of a socket, and what waits for it.
-struct Writes<S> {
-    half: WriteHalf<S>,
-    output: Output,
-    /// How long the peer may take nothing.
-    patience: Duration,
-}
-
-impl<S: AsyncWrite + Unpin> Writes<S> {
-    /// Puts everything into the kernel.
-    async fn flush(&mut self) -> Result<(), End> {
-        use bytes::Buf;
-        while self.output.has_remaining() {
-            match timeout(self.patience, self.half.write_buf(&mut self.output)).await {
-                Ok(Ok(0)) => return Err(End::PeerGone),
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => return Err(lost(&error)),
-                Err(_) => return Err(self.slow()),
-            }
-        }
-        self.output.clear();
-        // TLS keeps records back until it is told.
-        match timeout(self.patience, self.half.flush()).await {
-            Ok(flushed) => flushed.map_err(|error| lost(&error)),
-            Err(_) => Err(self.slow()),
-        }
-    }
-
-    fn slow(&self) -> End {
-        let why = format!("its socket took nothing for {:?}", self.patience);
-        End::Closed(CloseReason::SlowConsumer(why))
+        self.writes.output().buffer().push(b'\n');
+        self.writes.flush().await
     }
 }
 

@@ -23,6 +23,8 @@ pub(super) trait Link: Clone + Send + Sync {
     fn written(&self, written: Written) -> impl Future<Output = Result<(), EngineGone>> + Send;
     /// Waits until there is something. Cancel safe.
     fn take(&self, into: &mut Vec<Outgoing>) -> impl Future<Output = ()> + Send;
+    /// Whether the session has deliveries to acknowledge, or an open transaction with something in it.
+    fn holds_messages(&self) -> impl Future<Output = Result<bool, EngineGone>> + Send;
     fn close(&self) -> impl Future<Output = ()> + Send;
 }
 
@@ -49,6 +51,10 @@ impl Link for SessionLink {
 
     fn take(&self, into: &mut Vec<Outgoing>) -> impl Future<Output = ()> + Send {
         self.outbox().take(into)
+    }
+
+    fn holds_messages(&self) -> impl Future<Output = Result<bool, EngineGone>> + Send {
+        self.holds_messages()
     }
 
     fn close(&self) -> impl Future<Output = ()> + Send {

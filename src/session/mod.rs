@@ -7,14 +7,17 @@
 //! On failure: a connection ends alone, with one line in the log that says why.
 
 mod authentication;
+mod buffers;
 mod connection;
 mod end;
 mod link;
 mod options;
 mod output;
+mod socket;
 mod stomp;
 
 pub use authentication::{Authenticator, UserError};
+pub use buffers::Buffers;
 pub use connection::serve;
 pub use end::End;
 pub use options::{ConnectionInfo, SessionOptions};

@@ -2,11 +2,11 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use super::Authenticator;
+use super::{Authenticator, Buffers};
 use crate::{
     codec::stomp::DecodeLimits,
     config::{Limits, StompOptions},
-    types::{Clock, Text, Timestamp},
+    types::{Clock, Meter, Text, Timestamp},
 };
 
 /// What all sessions of a term share.
@@ -22,6 +22,10 @@ pub struct SessionOptions {
     pub term_started: Timestamp,
     /// The broker's clock.
     pub clock: Clock,
+    /// The term's memory.
+    pub meter: Meter,
+    /// What connections at work lend each other.
+    pub buffers: Arc<Buffers>,
     /// Who may connect.
     pub authenticator: Arc<Authenticator>,
 }
@@ -81,13 +85,16 @@ pub(super) mod tests {
                 transactions_per_connection_max: 10,
                 transaction_operations_max: 1_000,
                 transaction_bytes_max: 1 << 20,
-                queue_bytes_max: 1 << 30,
+                memory_bytes_max: 256 << 20,
+                queue_bytes_max: None,
                 topic_backlog_bytes_max: 1 << 20,
                 slow_consumer_timeout: Duration::from_secs(60),
             },
             broker_name: "test.broker".into(),
             term_started: Timestamp(1_700_000_000_000),
             clock: Clock::start(),
+            meter: Meter::unlimited(),
+            buffers: Arc::default(),
             authenticator: Arc::new(Authenticator::new([]).unwrap()),
         }
     }

@@ -93,6 +93,18 @@ impl Sequence {
         self.0 & Self::COUNTER_MAX
     }
 
+    /// The number right below; what lies at or below it lies before this.
+    #[must_use]
+    pub fn before(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+
+    /// The number right above; what lies at or above it lies behind this.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
     /// `count` sequences further, within the same term.
     #[must_use]
     pub fn ahead(self, count: u64) -> Self {

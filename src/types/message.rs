@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 
-use super::{Destination, Priority, Properties, Text, Timestamp};
+use super::{Charge, Destination, Meter, Priority, Properties, Text, Timestamp};
 
 /// What the body's bytes are; the broker never looks into them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -57,16 +57,19 @@ pub struct MessageDraft {
 #[derive(Debug)]
 pub struct Message {
     draft: MessageDraft,
-    rendering: OnceLock<Rendering>,
+    /// Few messages have one.
+    rendering: OnceLock<Box<Rendering>>,
+    charge: OnceLock<Charge>,
 }
 
 /// What a protocol made of a message once, for many subscribers.
-#[derive(Clone, Debug)]
-pub struct Rendering {
+#[derive(Debug)]
+struct Rendering {
     /// Which protocol and version made it; another one has to render for itself.
-    pub dialect: u8,
+    dialect: u8,
     /// The part of the frame that is the same for everybody.
-    pub bytes: Bytes,
+    bytes: Bytes,
+    _charge: Option<Charge>,
 }
 
 impl Message {
@@ -76,7 +79,12 @@ impl Message {
     /// Freezes a draft.
     #[must_use]
     pub fn new(draft: MessageDraft) -> Self {
-        Self { draft, rendering: OnceLock::new() }
+        Self { draft, rendering: OnceLock::new(), charge: OnceLock::new() }
+    }
+
+    /// Counts it while anybody holds it; once, however often this is called.
+    pub fn charge(&self, meter: &Meter) {
+        self.charge.get_or_init(|| meter.charge(self.size()));
     }
 
     /// A copy to change: for a dead letter.
@@ -104,7 +112,11 @@ impl Message {
 
     /// The rendering that `dialect` made, made by `render` if nobody did yet; `None` if another dialect holds the place.
     pub fn rendering(&self, dialect: u8, render: impl FnOnce() -> Bytes) -> Option<&Bytes> {
-        let rendering = self.rendering.get_or_init(|| Rendering { dialect, bytes: render() });
+        let rendering = self.rendering.get_or_init(|| {
+            let bytes = render();
+            let charge = self.charge.get().map(|charge| charge.meter().charge(bytes.len()));
+            Box::new(Rendering { dialect, bytes, _charge: charge })
+        });
         (rendering.dialect == dialect).then_some(&rendering.bytes)
     }
 }
@@ -125,7 +137,24 @@ impl PartialEq for Message {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+
+    #[test]
+    fn r31_a_message_counts_once_for_as_long_as_it_is_held() {
+        let meter = Meter::unlimited();
+        let message = Arc::new(Message::new(MessageDraft { body: "body".into(), ..MessageDraft::default() }));
+        let held = [Arc::clone(&message), Arc::clone(&message)];
+        held.iter().for_each(|message| message.charge(&meter));
+        assert_eq!(meter.in_use(), message.size());
+        message.rendering(1, || "what all get".into());
+        assert_eq!(meter.in_use(), message.size() + 12);
+        drop(message);
+        assert!(meter.in_use() > 0);
+        drop(held);
+        assert_eq!(meter.in_use(), 0);
+    }
 
     #[test]
     fn all_that_a_sender_chooses_counts() {

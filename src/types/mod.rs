@@ -5,6 +5,8 @@
 mod destination;
 mod ids;
 mod message;
+mod meter;
+mod page;
 mod properties;
 mod record;
 mod text;
@@ -15,7 +17,9 @@ pub use ids::{
     BatchNumber, ConsumerNo, DeliveryTag, DestinationId, DurableId, FencingToken, Priority, Sequence, SessionId,
     Tenure, Term,
 };
-pub use message::{BodyKind, Message, MessageDraft, Rendering};
+pub use message::{BodyKind, Message, MessageDraft};
+pub use meter::{Charge, Meter};
+pub use page::{Backlog, DueMessage, DuePage, DueReason, Page, PageRange, Window};
 pub(crate) use properties::append_property;
 pub use properties::{Properties, PropertiesBuilder, PropertyValue};
 pub use record::{Batch, Catalog, Durable, Held, Holder, Op, Stored};

@@ -15,6 +15,7 @@ mod engine;
 mod full;
 mod harness;
 mod layering;
+mod memory;
 mod own_messages;
 mod persistence;
 mod polite_stop;

@@ -9,7 +9,8 @@
 //! start, `read.rs` what reads beside it. The bytes are those of `segment.rs`, `record.rs` and `skim.rs`, and of a sealed
 //! segment's index: `index.rs`, `summary.rs`, `table.rs`, `rebuild.rs`. `live.rs` is what is live and in which segment,
 //! by `holdings.rs`, `places.rs` and `sequences.rs`; `copying.rs` is what keeps old segments from staying; `spare.rs` the
-//! next segment, `background.rs` what nobody waits for, `disk.rs` the door to the file system, `inspect.rs` for humans.
+//! next segment and the reserve, `background.rs` what nobody waits for, `disk.rs` the door to the file system, `inspect.rs`
+//! for humans.
 
 mod background;
 mod copying;
@@ -45,7 +46,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-pub use disk::{Disk, DiskFile, Open, RealDisk};
+pub use disk::{Disk, DiskFile, Open, RealDisk, UnsyncedDisk};
 pub use inspect::{Health, JournalReport, SegmentReport, inspect, verify};
 pub use read::JournalReader;
 pub use segment::SegmentNumber;
@@ -146,6 +147,8 @@ pub struct Usage {
     pub segments: usize,
     /// Whether there is a spare file, or one is being made.
     pub spare: bool,
+    /// Whether there is a reserve; without one nothing is added (R35).
+    pub reserve: bool,
     /// Messages that somebody still holds.
     pub live_messages: u64,
     /// What they take, about. Unit: bytes.

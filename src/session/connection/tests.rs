@@ -13,7 +13,7 @@ use crate::{
     broker::{Delivery, Receipt},
     engine::EngineGone,
     session::Authenticator,
-    types::{BodyKind, ConsumerNo, DeliveryTag, Message, MessageDraft, SessionId},
+    types::{BodyKind, Charge, ConsumerNo, DeliveryTag, Message, MessageDraft, Meter, SessionId},
 };
 
 /// What a connection told the engine.
@@ -33,6 +33,9 @@ struct Script {
     busy: Arc<AtomicBool>,
     freed: Arc<Notify>,
     gone: Arc<AtomicBool>,
+    /// What it says of messages that the session holds.
+    holds: Arc<AtomicBool>,
+    asked: Arc<Notify>,
 }
 
 impl Door for Script {
@@ -69,6 +72,11 @@ impl Link for Script {
         }
     }
 
+    async fn holds_messages(&self) -> Result<bool, EngineGone> {
+        self.asked.notify_one();
+        Ok(self.holds.load(Ordering::Relaxed))
+    }
+
     async fn close(&self) {
         self.told.send(Told::Closed).await.unwrap();
     }
@@ -102,8 +110,8 @@ fn script() -> (Script, mpsc::Receiver<Told>, mpsc::Sender<Vec<Outgoing>>) {
     let (told, is_told) = mpsc::channel(100);
     let (answers, answered) = mpsc::channel(100);
     let answered = Arc::new(Mutex::new(answered));
-    let (busy, freed, gone) = Default::default();
-    (Script { told, answers: answered, busy, freed, gone }, is_told, answers)
+    let (busy, freed, gone, holds, asked) = Default::default();
+    (Script { told, answers: answered, busy, freed, gone, holds, asked }, is_told, answers)
 }
 
 impl Scene {
@@ -450,6 +458,86 @@ async fn a_term_that_is_over_ends_its_connections() {
     scene.say("SEND\ndestination:/queue/a\n\n1^").await;
     assert_eq!(scene.hear_all().await, "");
     assert_eq!(scene.end().await, End::STOPPING);
+}
+
+/// A connection of a term whose memory has `limit` bytes.
+async fn in_memory_of(limit: usize, charged: usize) -> (Scene, Meter, Charge) {
+    let meter = Meter::new(limit);
+    let charge = meter.charge(charged);
+    let scene = Scene::with(SessionOptions { meter: meter.clone(), ..options() }, info(), 64 << 10);
+    (scene.connect("\nheart-beat:1000,1000").await, meter, charge)
+}
+
+#[tokio::test(start_paused = true)]
+async fn r31_while_memory_is_full_a_session_that_holds_nothing_is_not_read_and_not_judged() {
+    let (mut scene, _meter, charge) = in_memory_of(1_000, 1_000).await;
+    scene.say("SEND\ndestination:/queue/a\n\n1^").await;
+    for _ in 0..40 {
+        assert_eq!(scene.hear().await, "\n", "heart-beats go on");
+    }
+    assert!(scene.told.try_recv().is_err(), "it is not read");
+    drop(charge);
+    assert!(matches!(scene.requests().await[..], [Command::Send(_)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn r31_while_memory_is_full_a_session_that_gets_a_delivery_is_read() {
+    let (mut scene, _meter, _charge) = in_memory_of(1_000, 1_000).await;
+    scene.say("ACK\nid:1-1\n\n^").await;
+    scene.script.asked.notified().await;
+    assert!(scene.told.try_recv().is_err(), "it holds nothing");
+    scene.script.holds.store(true, Ordering::Relaxed);
+    scene.answer([delivery(1, 0)]).await;
+    assert!(matches!(scene.told.recv().await, Some(Told::Written(_))));
+    assert!(matches!(scene.requests().await[..], [Command::Ack(_)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn r31_what_was_read_of_a_large_frame_counts_and_does_not_wait_for_memory_for_ever() {
+    let (mut scene, meter, _charge) = in_memory_of(100 << 10, 1_000).await;
+    scene.script.holds.store(true, Ordering::Relaxed); // its next frame is no ACK all the same
+    let (begun, part) = (Instant::now(), "x".repeat(60 << 10));
+    scene.say(&format!("SEND\ndestination:/queue/a\ncontent-length:300000\n\n{part}")).await;
+    scene.say(&part).await;
+    let batch = scene.requests().await;
+    let [Command::Refuse(refusal)] = &batch[..] else { panic!("{batch:?}") };
+    assert_eq!((refusal.message.as_str(), refusal.fatal), ("The broker's memory is full.", true));
+    assert!(begun.elapsed() >= MEMORY_PATIENCE);
+    assert_eq!(meter.in_use(), 1_000, "what was read is gone");
+    let error = Outgoing::Error { refusal: refusal.clone(), receipt: None };
+    scene.answer([error, Outgoing::Close(CloseReason::Refused)]).await;
+    assert!(scene.hear_all().await.contains("ERROR\nmessage:The broker's memory is full.\n"));
+    assert_eq!(scene.end().await, End::Refused("The broker's memory is full.".into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn r31_a_large_frame_goes_on_when_there_is_memory() {
+    let (mut scene, meter, charge) = in_memory_of(200 << 10, 100 << 10).await;
+    let part = "x".repeat(60 << 10);
+    scene.say(&format!("SEND\ndestination:/queue/a\ncontent-length:{}\n\n{part}", 3 * part.len())).await;
+    scene.say(&part).await;
+    while !meter.is_full() {
+        tokio::task::yield_now().await;
+    }
+    drop(charge);
+    scene.say(&format!("{part}^")).await;
+    let batch = scene.requests().await;
+    let [Command::Send(send)] = &batch[..] else { panic!("{batch:?}") };
+    assert_eq!(meter.in_use(), send.message.size(), "the frame is a message now");
+}
+
+#[tokio::test(start_paused = true)]
+async fn r31_frames_that_a_client_does_not_take_count() {
+    let (mut scene, meter, _charge) = in_memory_of(1 << 20, 0).await;
+    scene.say("SUBSCRIBE\nid:1\ndestination:/queue/a\nack:client\n\n^").await;
+    assert!(matches!(scene.requests().await[..], [Command::Subscribe(_)]));
+    scene.answer((1..=20).map(|tag| delivery(tag, 10_000))).await;
+    while meter.in_use() == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(std::mem::replace(&mut scene.client, tokio::io::duplex(1).0));
+    assert!(matches!(scene.end().await, End::Lost(_) | End::PeerGone));
+    assert_eq!(meter.in_use(), 0);
 }
 
 /// Bytes that nobody reads make the kernel throw away what it has not sent yet: here, most of a large message and the

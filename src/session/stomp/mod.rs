@@ -57,7 +57,7 @@ pub(super) struct Translator {
     ids: MessageIds,
     /// A message's properties on their way into its own allocation.
     properties: BytesMut,
-    /// Its id and other texts on the same way.
+    /// Its texts on the same way.
     texts: Vec<u8>,
 }
 

@@ -1,11 +1,15 @@
 //! A core, its store and its clients at a table: one readable line for what a client does, and what it got.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use batonmq::{
     broker::{
         Ack, AckMode, AckTarget, Change, CloseReason, Command, Connect, Core, CoreOptions, Delivery, Effects, Hold,
-        NotDone, Outgoing, Refusal, Send, Subscribe, TransactionId, Unsubscribe, Verdict,
+        Kept, NotDone, Outgoing, Read, Refusal, Send, Subscribe, TransactionId, Unsubscribe, Verdict,
     },
     config::{Limits, RedeliveryPolicy},
     types::{
@@ -25,7 +29,8 @@ pub(super) fn options() -> CoreOptions {
             transactions_per_connection_max: 100,
             transaction_operations_max: 1_000,
             transaction_bytes_max: 1 << 20,
-            queue_bytes_max: 16 << 20,
+            memory_bytes_max: 64 << 20,
+            queue_bytes_max: Some(16 << 20),
             topic_backlog_bytes_max: 16 << 20,
             slow_consumer_timeout: Duration::from_secs(30),
         },
@@ -62,6 +67,7 @@ pub(super) struct Table {
     pub(super) now: Timestamp,
     /// What would be durable if everything were made durable at once.
     pub(super) store: Store,
+    pub(super) spool: Store,
     options: CoreOptions,
     term: Term,
     sessions: u64,
@@ -72,6 +78,8 @@ pub(super) struct Table {
     pending: Vec<Pending>,
     delivered: BTreeMap<SessionId, Vec<Delivery>>,
     closed: Vec<(SessionId, CloseReason)>,
+    reads: Vec<Read>,
+    reads_held: bool,
 }
 
 /// What the core waits for.
@@ -91,6 +99,7 @@ impl Table {
             core: store.recover(options.clone(), Term(1)),
             now: Timestamp(1_000_000),
             store,
+            spool: Store::default(),
             options,
             term: Term(1),
             sessions: 0,
@@ -99,6 +108,8 @@ impl Table {
             pending: Vec::new(),
             delivered: BTreeMap::new(),
             closed: Vec::new(),
+            reads: Vec::new(),
+            reads_held: false,
         }
     }
 
@@ -108,6 +119,8 @@ impl Table {
         self.core = self.store.recover(self.options.clone(), self.term);
         self.pending.clear();
         self.delivered.clear();
+        self.reads.clear();
+        self.effects = Effects::default();
     }
 
     // What clients do.
@@ -256,6 +269,25 @@ impl Table {
         }
     }
 
+    /// Memory is looked at: so many bytes are in use. Everything before now is durable.
+    pub(super) fn use_memory(&mut self, bytes: usize) {
+        self.now = self.now.after(Duration::from_millis(1));
+        let kept = Kept { stored_before: self.now, spooled_before: self.now };
+        self.core.keep_within(self.now, bytes, kept, &mut self.effects);
+        self.sort_effects();
+    }
+
+    /// Reads are not answered until [`Self::answer_reads`].
+    pub(super) fn hold_reads(&mut self) {
+        self.reads_held = true;
+    }
+
+    /// What was held is read as it lies in the store now.
+    pub(super) fn answer_reads(&mut self) {
+        self.reads_held = false;
+        self.sort_effects();
+    }
+
     /// The store refuses every transaction that is under way.
     pub(super) fn refuse_transactions(&mut self) {
         for pending in std::mem::take(&mut self.pending) {
@@ -315,7 +347,30 @@ impl Table {
     }
 
     fn sort_effects(&mut self) {
+        self.take_effects();
+        while !self.reads_held
+            && let Some(read) = self.reads.pop()
+        {
+            match &read {
+                Read::Page { stored, spooled, priority, range, window, .. } => {
+                    let stored = stored.map(|holder| self.store.page(holder, *priority, *range, *window));
+                    let spooled = spooled.map(|holder| self.spool.page(holder, *priority, *range, *window));
+                    let page = stored.xor(spooled).expect("no scenario mixes what is stored and what is spooled");
+                    self.core.page_read(self.now, &read, &page, &HashMap::new(), &mut self.effects);
+                }
+                Read::Due { before, after, window, .. } => {
+                    let page = self.store.due(*before, *after, *window);
+                    self.core.due_read(self.now, &read, &page, &mut self.effects);
+                }
+            }
+            self.take_effects();
+        }
+    }
+
+    fn take_effects(&mut self) {
         self.core.check();
+        self.reads.append(&mut self.effects.reads);
+        self.effects.spool.drain(..).for_each(|op| self.spool.apply_op(&op));
         for change in self.effects.changes.drain(..) {
             match &change {
                 Change::Mark { holder, upto, .. } => self.pending.push(Pending::Mark(*holder, *upto)),

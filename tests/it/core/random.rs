@@ -4,17 +4,17 @@
 //! Runs have the seeds from `BATONMQ_SEED` on (1 without it), so that each run of all tests tries new ones.
 //! `BATONMQ_RUNS` asks for more than the usual number of them; 1 repeats the one that failed.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use batonmq::{
     broker::{
-        Ack, AckMode, AckTarget, Change, Command, Connect, Core, CoreOptions, Effects, NotDone, Outgoing, Send,
-        Subscribe, TransactionId, Unsubscribe, Verdict,
+        Ack, AckMode, AckTarget, Change, Command, Connect, Core, CoreOptions, Effects, Kept, NotDone, Outgoing,
+        Pending, Read, Send, Subscribe, TransactionId, Unsubscribe, Verdict,
     },
     config::RedeliveryPolicy,
     types::{
-        Catalog, ConsumerNo, DeliveryTag, Destination, DestinationKind, Holder, Message, MessageDraft, Op, Priority,
-        Sequence, SessionId, Stored, Term, Timestamp,
+        Catalog, ConsumerNo, DeliveryTag, Destination, DestinationKind, Holder, Message, MessageDraft, Op, Page,
+        Priority, Sequence, SessionId, Stored, Term, Timestamp, Window,
     },
 };
 
@@ -93,9 +93,11 @@ enum Step {
     Seal,
     Resolve,
     Crash,
+    Squeeze,
+    Read,
 }
 
-const STEPS: [Step; 18] = [
+const STEPS: [Step; 20] = [
     Step::Connect,
     Step::Send,
     Step::Subscribe,
@@ -114,6 +116,8 @@ const STEPS: [Step; 18] = [
     Step::Abort,
     Step::Tick,
     Step::Crash,
+    Step::Squeeze,
+    Step::Read,
 ];
 
 /// The first so many steps are in every run; without them nothing happens.
@@ -124,6 +128,8 @@ const ALWAYS: usize = 5;
 struct Batch {
     changes: Vec<Change>,
     groups: Vec<Group>,
+    /// When its first change came in.
+    since: Option<Timestamp>,
 }
 
 struct World {
@@ -135,6 +141,8 @@ struct World {
     core: Core,
     model: Model,
     store: Store,
+    /// Written at once.
+    spool: Store,
     shadow: Shadow,
     /// Destinations and durable subscriptions as the core has made them, durable or not.
     catalog: Catalog,
@@ -145,6 +153,12 @@ struct World {
     transactions: Vec<(TransactionId, u64)>,
     /// Marks that are durable and that the core is not told of yet.
     untold: Vec<(Holder, Sequence)>,
+    /// Pages that the core asked for, with what was not durable then of what had become of their messages.
+    reads: Vec<(Read, HashMap<Sequence, Pending>)>,
+    /// Pages that were read as the store stood then, and that the core has not got yet.
+    pages: Vec<(Read, HashMap<Sequence, Pending>, Page)>,
+    /// One page in so many is held back; 0: none.
+    held_pages: usize,
     term: u32,
     sessions: u64,
     consumers: u32,
@@ -178,6 +192,7 @@ impl World {
             options,
             model: Model { now: Timestamp(1_000_000), policies, commands: 1, ..Model::default() },
             store,
+            spool: Store::default(),
             shadow: Shadow::default(),
             catalog: Catalog::default(),
             open: Batch::default(),
@@ -185,6 +200,9 @@ impl World {
             places: std::collections::BTreeMap::new(),
             transactions: Vec::new(),
             untold: Vec::new(),
+            reads: Vec::new(),
+            pages: Vec::new(),
+            held_pages: if dice.one_in(2) { 0 } else { 1 + dice.below(4) },
             term: 1,
             sessions: 0,
             consumers: 0,
@@ -225,6 +243,8 @@ impl World {
             Step::Seal => self.seal(),
             Step::Resolve => self.resolve(),
             Step::Crash => self.crash(),
+            Step::Squeeze => self.squeeze(),
+            Step::Read => self.read(),
         }
     }
 
@@ -242,13 +262,18 @@ impl World {
     /// The model has followed a command: was what the core did right?
     fn follow(&mut self, mut effects: Effects) {
         self.core.advance(self.model.now, &mut effects);
+        self.answer_reads(&mut effects);
         self.core.check();
+        effects.spool.drain(..).for_each(|op| self.spool.apply_op(&op));
         self.model.advance(&effects.changes);
         for change in &effects.changes {
             operations(change).iter().for_each(|op| self.catalog.apply(op));
         }
         let groups = std::mem::take(&mut self.model.groups);
         self.learn_places(&effects.changes, &groups);
+        if !effects.changes.is_empty() {
+            self.open.since.get_or_insert(self.model.now);
+        }
         self.open.changes.append(&mut effects.changes);
         self.open.groups.extend(groups);
         for (session, outgoing) in effects.outgoing.drain(..) {
@@ -259,6 +284,88 @@ impl World {
         self.model.commands += 1;
         let waiting = self.waiting();
         self.model.check(|label| waiting.contains(label));
+    }
+
+    /// What comes due is read at once, and so are pages unless they are held back.
+    fn answer_reads(&mut self, effects: &mut Effects) {
+        while !effects.reads.is_empty() {
+            effects.spool.drain(..).for_each(|op| self.spool.apply_op(&op));
+            for read in std::mem::take(&mut effects.reads) {
+                match &read {
+                    Read::Page { stored, handed_out, .. } => {
+                        let holder = stored.filter(|_| *handed_out);
+                        let pending = holder.map(|holder| self.pending(holder, &effects.changes)).unwrap_or_default();
+                        let held = stored.is_some() && self.held_pages > 0 && self.dice.one_in(self.held_pages);
+                        if held {
+                            self.reads.push((read, pending));
+                        } else {
+                            let page = self.page(&read);
+                            self.core.page_read(self.model.now, &read, &page, &pending, effects);
+                        }
+                    }
+                    Read::Due { before, after, window, .. } => {
+                        let page = self.store.due(*before, *after, *window);
+                        self.core.due_read(self.model.now, &read, &page, effects);
+                    }
+                }
+            }
+            self.core.advance(self.model.now, effects);
+        }
+    }
+
+    /// What of a holder's messages was settled or came back and is not durable.
+    fn pending(&self, holder: Holder, now: &[Change]) -> HashMap<Sequence, Pending> {
+        let sealed = self.sealed.iter().flat_map(|batch| &batch.changes);
+        let ops = sealed.chain(&self.open.changes).chain(now).flat_map(operations);
+        let became = ops.filter_map(|op| match op {
+            Op::Settle { sequence, holder: by } if by == holder => Some((sequence, Pending::Settled)),
+            Op::Return { sequence, held } if held.holder == holder => Some((sequence, Pending::Returned(held))),
+            _ => None,
+        });
+        became.collect()
+    }
+
+    fn page(&mut self, read: &Read) -> Page {
+        let Read::Page { stored, spooled, priority, range, .. } = read else { panic!("{read:?} is no page") };
+        let window = Window { messages: 1 + self.dice.below(4), bytes: usize::MAX };
+        let page = |store: &Store, holder: Option<Holder>| {
+            let all = Page { messages: Vec::new(), complete: true };
+            holder.map_or(all, |holder| store.page(holder, *priority, *range, window))
+        };
+        let (one, mut other) = (page(&self.store, *stored), page(&self.spool, *spooled));
+        let end = |page: &Page| page.messages.last().filter(|_| !page.complete).map(|last| last.sequence);
+        let upto = end(&one).into_iter().chain(end(&other)).min();
+        other.complete &= one.complete;
+        other.messages.extend(one.messages);
+        other.messages.sort_by_key(|stored| stored.sequence);
+        other.messages.retain(|stored| upto.is_none_or(|upto| stored.sequence <= upto));
+        other
+    }
+
+    /// A page that was held back is read, and later handed over.
+    fn read(&mut self) {
+        if !self.reads.is_empty() {
+            let (read, pending) = self.reads.remove(self.dice.below(self.reads.len()));
+            let page = self.page(&read);
+            self.pages.push((read, pending, page));
+        }
+        if !self.pages.is_empty() && self.dice.one_in(2) {
+            let (read, pending, page) = self.pages.remove(self.dice.below(self.pages.len()));
+            let mut effects = Effects::default();
+            self.core.page_read(self.model.now, &read, &page, &pending, &mut effects);
+            self.follow(effects);
+        }
+    }
+
+    /// Memory gets scarce: what is durable may leave it.
+    fn squeeze(&mut self) {
+        let batches = self.sealed.iter().chain([&self.open]);
+        let oldest = batches.filter_map(|batch| batch.since).chain([self.model.now]).min().unwrap();
+        let in_use = self.options.limits.memory_bytes_max / 100 * [60, 80, 99][self.dice.below(3)];
+        let mut effects = Effects::default();
+        let spooled_before = if self.dice.one_in(3) { oldest } else { self.model.now };
+        self.core.keep_within(self.model.now, in_use, Kept { stored_before: oldest, spooled_before }, &mut effects);
+        self.follow(effects);
     }
 
     /// Matches inserts of the core and of the model by destination and message-id.
@@ -294,14 +401,16 @@ impl World {
         }
     }
 
-    /// Queues with a mark that is not durable yet.
+    /// Queues with a mark that is not durable yet, or a page that is being read.
     fn waiting(&self) -> Vec<Label> {
         let changes = self.open.changes.iter().chain(self.sealed.iter().flat_map(|batch| &batch.changes));
         let marked =
             changes.filter_map(|change| if let Change::Mark { holder, .. } = change { Some(*holder) } else { None });
-        let holders = marked.chain(self.untold.iter().map(|(holder, _)| *holder));
+        let reads = self.reads.iter().map(|(read, _)| read).chain(self.pages.iter().map(|(read, ..)| read));
+        let read = reads.filter_map(|read| if let Read::Page { stored, .. } = read { *stored } else { None });
+        let holders = marked.chain(self.untold.iter().map(|(holder, _)| *holder)).chain(read);
         let live = |holder: &Holder| match holder {
-            Holder::Queue(_) => true,
+            Holder::Queue(id) => self.catalog.destinations.contains_key(id),
             Holder::Durable(id) => self.catalog.durables.contains_key(id),
         };
         holders.filter(live).map(|holder| self.label(holder)).collect()
@@ -774,6 +883,9 @@ impl World {
         }
         self.compare_store();
         (self.open, self.sealed) = (Batch::default(), None);
+        self.reads.clear();
+        self.pages.clear();
+        self.spool = Store::default();
         self.transactions.clear(); // their numbers are unique in a term
         self.term += 1;
         self.catalog = self.store.catalog.clone();
@@ -830,6 +942,10 @@ impl World {
 
     fn settle_everything(&mut self) {
         self.refusals = 0;
+        self.held_pages = 0;
+        while !self.reads.is_empty() || !self.pages.is_empty() {
+            self.read();
+        }
         while self.sealed.is_some() || !self.open.changes.is_empty() {
             self.seal();
             self.resolve();

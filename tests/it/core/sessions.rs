@@ -75,6 +75,31 @@ fn a_temporary_destination_is_gone_with_its_connection() {
     assert!(table.changes().is_empty(), "nor does what lay there become a dead letter");
 }
 
+// Memory.
+
+#[test]
+fn r31_a_session_that_may_give_messages_back_is_known() {
+    let mut table = Table::new();
+    let (automatic, consumer, sender) = (table.connect(), table.connect(), table.connect());
+    table.subscribe(automatic, 1, "logs", AckMode::Auto, 10);
+    table.send(sender, "logs", "a");
+    assert!(!table.core.holds_messages(automatic), "it acknowledges nothing");
+
+    table.subscribe(consumer, 1, "orders", AckMode::Cumulative, 10);
+    assert!(!table.core.holds_messages(consumer));
+    table.send(sender, "orders", "b");
+    assert!(table.core.holds_messages(consumer));
+    table.ack(consumer, 1, 1).unwrap();
+    assert!(!table.core.holds_messages(consumer));
+
+    table.begin(sender, "t");
+    assert!(!table.core.holds_messages(sender), "the transaction is empty");
+    table.send_in(sender, "t", "orders", "c");
+    assert!(table.core.holds_messages(sender));
+    table.abort(sender, "t");
+    assert!(!table.core.holds_messages(sender));
+}
+
 // Client-ids.
 
 #[test]
@@ -201,7 +226,7 @@ fn a_message_that_the_store_could_not_hold_is_refused_at_the_door() {
 
 #[test]
 fn r8_a_full_queue_holds_sends_for_a_standing_cause_and_others_go_on() {
-    let mut table = limited(|limits| limits.queue_bytes_max = 1_000);
+    let mut table = limited(|limits| limits.queue_bytes_max = Some(1_000));
     let session = table.connect();
     table.subscribe(session, 1, "orders", AckMode::Individual, 1);
     let full = loop {
@@ -226,7 +251,7 @@ fn r8_a_full_queue_holds_sends_for_a_standing_cause_and_others_go_on() {
 
 #[test]
 fn r8_a_full_durable_subscription_holds_its_topic() {
-    let mut table = limited(|limits| limits.queue_bytes_max = 600);
+    let mut table = limited(|limits| limits.queue_bytes_max = Some(600));
     let me = table.connect_as(Some("me"), None).unwrap();
     let durable = Subscribe { durable: Some("d".into()), ..subscription(1, Destination::topic("news")) };
     table.subscribe_to(me, durable).unwrap();
@@ -240,7 +265,7 @@ fn r8_a_full_durable_subscription_holds_its_topic() {
 
 #[test]
 fn an_empty_queue_takes_a_message_of_any_size() {
-    let mut table = limited(|limits| limits.queue_bytes_max = 100);
+    let mut table = limited(|limits| limits.queue_bytes_max = Some(100));
     let session = table.connect();
     table.send(session, "orders", "larger than the limit by its overhead alone");
 }

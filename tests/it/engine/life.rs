@@ -18,23 +18,6 @@ use super::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn a_polite_stop_writes_all_that_is_left() {
-    let store = Store::default();
-    let mut broker = Broker::start(&store).await;
-    let mut producer = broker.client().await;
-    broker.keep_busy(&store).await;
-    store.will_say([Reply::Again, Reply::Unknown { applied: false }, Reply::Full, Reply::Again]);
-    producer.submit([send("q", "lazy"), asking("sent", send("q", "eager"))]).await;
-    broker.stop.cancel();
-    store.let_go();
-    broker.ended().await.unwrap();
-    assert_eq!(store.ids(), ["lazy", "eager"]);
-    producer.gets_receipts(&["sent"]).await;
-    producer.is_closed(CloseReason::Stopping).await;
-}
-
-/// Nobody else would ever settle it, and its segment would stay for ever.
-#[tokio::test(start_paused = true)]
 async fn what_nobody_holds_any_more_is_settled_at_the_start_of_a_term() {
     let store = Store::default();
     let mut adapter = store.clone();
@@ -56,6 +39,23 @@ async fn what_nobody_holds_any_more_is_settled_at_the_start_of_a_term() {
     broker.crash().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_polite_stop_writes_all_that_is_left() {
+    let store = Store::default();
+    let mut broker = Broker::start(&store).await;
+    let mut producer = broker.client().await;
+    broker.keep_busy(&store).await;
+    store.will_say([Reply::Again, Reply::Unknown { applied: false }, Reply::Full, Reply::Again]);
+    producer.submit([send("q", "lazy"), asking("sent", send("q", "eager"))]).await;
+    broker.stop.cancel();
+    store.let_go();
+    broker.ended().await.unwrap();
+    assert_eq!(store.ids(), ["lazy", "eager"]);
+    producer.gets_receipts(&["sent"]).await;
+    producer.is_closed(CloseReason::Stopping).await;
+}
+
+/// Nobody else would ever settle it, and its segment would stay for ever.
 #[tokio::test(start_paused = true)]
 async fn a_stop_does_not_wait_for_ever_for_room_in_a_full_store() {
     let store = Store::default();

@@ -8,7 +8,7 @@ use batonmq::{
     engine::{self, SESSION_BUDGET_BYTES_MAX},
     persistence::PersistenceAdapter,
     session::{Authenticator, ConnectionInfo, End, SessionOptions, serve},
-    types::{Clock, Destination, MessageDraft, Op},
+    types::{Clock, Destination, MessageDraft, Meter, Op},
 };
 use tokio::{
     io::AsyncWriteExt,
@@ -18,13 +18,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    broker::{Broker, ack, asking, begin, commit, nack, options, plain, quiet, send, send_draft, send_in},
+    broker::{Broker, ack, asking, begin, commit, nack, options, plain, quiet, send, send_draft, send_in, stores},
     store::Store,
 };
 
 /// A queue that takes one message of this size.
 fn small_queues() -> CoreOptions {
-    CoreOptions { limits: Limits { queue_bytes_max: 300, ..Limits::default() }, ..options() }
+    CoreOptions { limits: Limits { queue_bytes_max: Some(300), ..Limits::default() }, ..options() }
 }
 
 #[tokio::test(start_paused = true)]
@@ -61,7 +61,7 @@ async fn r8_a_send_that_a_full_queue_holds_gets_error_after_ten_seconds() {
 #[tokio::test(start_paused = true)]
 async fn r5_a_commit_that_a_full_queue_holds_too_long_is_an_abort() {
     let store = Store::default();
-    let options = CoreOptions { limits: Limits { queue_bytes_max: 300, ..Limits::default() }, ..options() };
+    let options = CoreOptions { limits: Limits { queue_bytes_max: Some(300), ..Limits::default() }, ..options() };
     let broker = Broker::start_with(&store, options).await;
     let mut client = broker.client_as(None, true).await;
     client.submit([asking("one", send("q", "one"))]).await;
@@ -143,6 +143,8 @@ async fn r8_a_full_store_refuses_sends_after_ten_seconds_and_recovers() {
     assert_eq!(strict.gets_error().await.1.as_deref(), Some("a"));
     strict.is_closed(CloseReason::Refused).await;
     assert!((9_900..10_500).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+    assert!((9_900..10_500).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+    assert!((30..50).contains(&store.turns()), "R35: {} turns of its own", store.turns());
     other.submit([asking("c", send("q", "c"))]).await;
     other.gets_nothing().await;
     store.set_full(false);
@@ -285,7 +287,7 @@ async fn a_session_waits_for_an_engine_that_does_not_come_round() {
     let tenure = catalog.tenure.next_above(catalog.tenure);
     adapter.raise(tenure).await.unwrap();
     let stop = CancellationToken::new();
-    let started = engine::start(adapter, options(), catalog, tenure, Clock::start(), stop).await.unwrap();
+    let started = engine::start(stores(adapter), options(), &catalog, tenure, Clock::start(), Meter::unlimited(), stop);
     let engine::Running { handle, engine, store } = started;
     let mut opened = Vec::new();
     let waiting = loop {
@@ -320,6 +322,8 @@ async fn a_refused_client_that_goes_on_sending_is_cut_off() {
         broker_name: "test".into(),
         term_started: Clock::start().now(),
         clock: Clock::start(),
+        meter: Meter::unlimited(),
+        buffers: Arc::default(),
         authenticator: Arc::new(Authenticator::new([]).unwrap()),
     };
     let info = ConnectionInfo {

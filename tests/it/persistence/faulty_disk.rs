@@ -1,13 +1,14 @@
 //! A disk in memory that keeps synced and unsynced bytes apart, and fails when it is told to.
 //!
-//! It behaves as badly as a disk may: at a power loss each unsynced 4 KiB page survives or not by itself, and of the
-//! unsynced changes to names any prefix does; any page may reach the disk before it is synced; after a failed sync the
-//! pages look fine in the cache, are marked clean and never reach the disk (as Linux does); a call that a crash or a
-//! failure falls into is done in part, or even whole.
+//! It behaves as badly as a disk may. At a power loss each unsynced 4 KiB page survives or not by itself, and so does
+//! each unsynced change to a name, or only the new name of a file; any page may reach the disk before it is synced. A process that is killed leaves the
+//! cache as it is, and as unsynced as it is: the next one reads it, and a power loss then still loses it. After a failed
+//! sync the pages look fine in the cache, are marked clean and may never reach the disk (as Linux does). A call that a
+//! crash or a failure falls into is done before, halfway or after.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
+    fmt, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
@@ -22,28 +23,54 @@ const PAGE: usize = 4_096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     Never,
-    /// The process is gone: this call is done in part, and every later one fails.
-    CrashAt(u64),
-    /// This call fails, once.
-    FailAt(u64, io::ErrorKind),
+    /// The process is gone at this call, and every later one fails.
+    Crash(u64, Moment),
+    /// This call fails, once. A write or a sync may have done its work, or some of it; other calls have not.
+    Fail(u64, Moment, io::ErrorKind),
+    /// This call fails, and every later one too.
+    FailFrom(u64),
+}
+
+/// How far a call gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moment {
+    Before,
+    Halfway,
+    After,
+}
+
+impl Moment {
+    pub(super) const ALL: [Self; 3] = [Self::Before, Self::Halfway, Self::After];
+}
+
+#[derive(Clone)]
+pub(super) struct FaultyDisk(Arc<Mutex<State>>);
+
+impl fmt::Debug for FaultyDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FaultyDisk") // its files would fill pages
+    }
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct FaultyDisk(Arc<Mutex<State>>);
-
-#[derive(Debug)]
 struct State {
     files: Vec<Inode>,
-    names: BTreeMap<PathBuf, usize>,
-    durable_names: BTreeMap<PathBuf, usize>,
+    /// Directories have no file behind their name.
+    names: Names,
+    durable_names: Names,
     /// Changes to names since the last sync of the directory.
     unsynced_names: Vec<NameChange>,
     fault: Fault,
+    /// How many bytes all files may take.
+    capacity: Option<usize>,
+    allocates: bool,
+    bytes_written: u64,
     calls: u64,
     crashed: bool,
-    seed: u64,
     rng: Rng,
 }
+
+type Names = BTreeMap<PathBuf, Option<usize>>;
 
 #[derive(Clone, Debug, Default)]
 struct Inode {
@@ -52,10 +79,11 @@ struct Inode {
     dirty: BTreeSet<usize>,
 }
 
+/// One that survives does so whole: it names the file itself, whatever became of the changes before it.
 #[derive(Clone, Debug)]
 enum NameChange {
-    Made(PathBuf, usize),
-    Renamed(PathBuf, PathBuf),
+    Made(PathBuf, Option<usize>),
+    Renamed(PathBuf, PathBuf, Option<usize>),
     Removed(PathBuf),
 }
 
@@ -63,13 +91,15 @@ impl FaultyDisk {
     pub(super) fn new(fault: Fault, seed: u64) -> Self {
         Self(Arc::new(Mutex::new(State {
             files: Vec::new(),
-            names: BTreeMap::new(),
-            durable_names: BTreeMap::new(),
+            names: Names::new(),
+            durable_names: Names::new(),
             unsynced_names: Vec::new(),
             fault,
+            capacity: None,
+            allocates: true,
+            bytes_written: 0,
             calls: 0,
             crashed: false,
-            seed,
             rng: Rng::new(seed),
         })))
     }
@@ -79,6 +109,15 @@ impl FaultyDisk {
         self.0.lock().unwrap().calls
     }
 
+    /// Whether the fault was met.
+    pub(super) fn has_failed(&self) -> bool {
+        let state = self.0.lock().unwrap();
+        match state.fault {
+            Fault::Never => state.crashed,
+            Fault::Crash(at, _) | Fault::Fail(at, ..) | Fault::FailFrom(at) => at < state.calls,
+        }
+    }
+
     /// From here on every call fails.
     pub(super) fn stop(&self) {
         self.0.lock().unwrap().crashed = true;
@@ -86,16 +125,9 @@ impl FaultyDisk {
 
     /// The same machine after kill -9: what was written is in the cache, and as unsynced as it was.
     pub(super) fn after_kill(&self) -> Self {
-        let state = self.0.lock().unwrap();
-        let next = Self::new(Fault::Never, state.seed);
-        {
-            let mut copy = next.0.lock().unwrap();
-            copy.files = state.files.clone();
-            copy.names = state.names.clone();
-            copy.durable_names = state.durable_names.clone();
-            copy.unsynced_names = state.unsynced_names.clone();
-        }
-        next
+        let mut state = self.0.lock().unwrap().clone();
+        (state.fault, state.calls, state.crashed) = (Fault::Never, 0, false);
+        Self(Arc::new(Mutex::new(state)))
     }
 
     /// The machine after a power loss: what was synced, and by chance some of what was not.
@@ -118,97 +150,130 @@ impl FaultyDisk {
         self
     }
 
-    /// The names in a directory.
+    /// All files together take no more bytes from now on.
+    pub(super) fn limit(&self, bytes: Option<u64>) {
+        self.0.lock().unwrap().capacity = bytes.map(|bytes| bytes as usize);
+    }
+
+    /// Nothing can be allocated, as on some file systems.
+    pub(super) fn without_allocation(self) -> Self {
+        self.0.lock().unwrap().allocates = false;
+        self
+    }
+
+    /// How many bytes were written.
+    pub(super) fn bytes_written(&self) -> u64 {
+        self.0.lock().unwrap().bytes_written
+    }
+
+    /// The names of all files.
     pub(super) fn names(&self) -> Vec<String> {
         let state = self.0.lock().unwrap();
-        state.names.keys().filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect()
+        let files = state.names.iter().filter(|(_, file)| file.is_some());
+        files.filter_map(|(path, _)| Some(path.file_name()?.to_str()?.to_owned())).collect()
     }
 }
 
-/// What a call has to do.
-enum Call {
-    Whole,
-    /// Do a part, then fail with this.
-    Part(io::Error),
-}
-
 impl State {
-    fn call(&mut self) -> io::Result<Call> {
+    /// Counts a call: how far it gets, and how it ends.
+    fn call(&mut self) -> io::Result<(Moment, io::Result<()>)> {
         if self.crashed {
-            return Err(io::Error::other("the process is gone"));
+            return Err(gone());
         }
         let number = self.calls;
         self.calls += 1;
         if self.rng.one_in(4) {
             self.write_back();
         }
-        match self.fault {
-            Fault::CrashAt(at) if at == number => {
+        Ok(match self.fault {
+            Fault::Crash(at, moment) if at == number => {
                 self.crashed = true;
-                Ok(Call::Part(io::Error::other("the process is gone")))
+                (moment, Err(gone()))
             }
-            Fault::FailAt(at, kind) if at == number => Ok(Call::Part(kind.into())),
-            _ => Ok(Call::Whole),
-        }
+            Fault::Fail(at, moment, kind) if at == number => (moment, Err(kind.into())),
+            Fault::FailFrom(at) if at <= number => (Moment::Before, Err(io::ErrorKind::Other.into())),
+            _ => (Moment::After, Ok(())),
+        })
     }
 
     /// A call that is done or not: a crash falls before or after it, a failure leaves it undone.
-    fn call_at_once(&mut self) -> io::Result<(bool, Result<(), io::Error>)> {
-        match self.call()? {
-            Call::Whole => Ok((true, Ok(()))),
-            Call::Part(error) => Ok((self.crashed && self.rng.one_in(2), Err(error))),
-        }
+    fn call_at_once(&mut self) -> io::Result<(bool, io::Result<()>)> {
+        let (moment, outcome) = self.call()?;
+        let done = match moment {
+            Moment::Before => false,
+            Moment::Halfway => self.rng.one_in(2),
+            Moment::After => true,
+        };
+        Ok((done && (outcome.is_ok() || self.crashed), outcome))
     }
 
     /// The system writes what it likes when it likes.
     fn write_back(&mut self) {
-        for file in &mut self.files {
-            for page in file.dirty.clone() {
-                if self.rng.one_in(2) {
-                    file.dirty.remove(&page);
-                    file.sync_page(page);
-                }
-            }
-        }
+        let Self { files, rng, .. } = self;
+        files.iter_mut().for_each(|file| file.write_back(rng));
     }
 
     fn lose_what_is_unsynced(&mut self) {
-        for file in &mut self.files {
-            for page in std::mem::take(&mut file.dirty) {
-                if self.rng.one_in(2) {
-                    file.sync_page(page);
-                }
+        let Self { files, rng, .. } = self;
+        for file in files {
+            file.write_back(rng);
+            file.dirty.clear();
+            file.cached.clone_from(&file.durable);
+        }
+        for change in std::mem::take(&mut self.unsynced_names) {
+            match (self.rng.below(8), change) {
+                (0..4, _) => {}
+                (4, NameChange::Renamed(_, to, file)) => NameChange::Made(to, file).apply(&mut self.durable_names),
+                (_, change) => change.apply(&mut self.durable_names),
             }
-            file.cached = file.durable.clone();
         }
-        let survive = self.rng.below(self.unsynced_names.len() + 1);
-        for change in std::mem::take(&mut self.unsynced_names).into_iter().take(survive) {
-            change.apply(&mut self.durable_names);
-        }
+        let found =
+            |path: &Path| path.ancestors().skip(1).all(|dir| self.durable_names.contains_key(dir) || is_root(dir));
         self.names = self.durable_names.clone();
+        self.names.retain(|path, _| found(path));
+        self.durable_names = self.names.clone();
     }
 
     fn change_name(&mut self, change: NameChange) {
         change.apply(&mut self.names);
         self.unsynced_names.push(change);
     }
+
+    fn file(&self, path: &Path) -> io::Result<usize> {
+        self.names.get(path).copied().flatten().ok_or(io::ErrorKind::NotFound.into())
+    }
+
+    /// How many bytes more may be taken.
+    fn room(&self) -> usize {
+        let taken = self.names.values().flatten().map(|file| self.files[*file].cached.len()).sum();
+        self.capacity.map_or(usize::MAX, |capacity| capacity.saturating_sub(taken))
+    }
+}
+
+fn gone() -> io::Error {
+    io::Error::other("the process is gone")
+}
+
+fn is_root(dir: &Path) -> bool {
+    dir.parent().is_none()
 }
 
 impl NameChange {
     /// Nothing here moves from one directory to another.
     fn is_in(&self, dir: &Path) -> bool {
         match self {
-            Self::Made(path, _) | Self::Renamed(path, _) | Self::Removed(path) => path.parent() == Some(dir),
+            Self::Made(path, _) | Self::Renamed(path, ..) | Self::Removed(path) => path.parent() == Some(dir),
         }
     }
 
-    fn apply(&self, names: &mut BTreeMap<PathBuf, usize>) {
+    fn apply(&self, names: &mut Names) {
         match self {
             Self::Made(path, file) => _ = names.insert(path.clone(), *file),
-            Self::Renamed(from, to) => {
-                if let Some(file) = names.remove(from) {
-                    names.insert(to.clone(), file);
+            Self::Renamed(from, to, file) => {
+                if names.get(from) == Some(file) {
+                    names.remove(from);
                 }
+                names.insert(to.clone(), *file);
             }
             Self::Removed(path) => _ = names.remove(path),
         }
@@ -227,6 +292,31 @@ impl Inode {
         }
     }
 
+    /// A write that is cut short: up to any byte, or by pages in any order.
+    fn write_half(&mut self, bytes: &[u8], offset: usize, rng: &mut Rng) {
+        if rng.one_in(2) {
+            return self.write(&bytes[..rng.below(bytes.len() + 1)], offset);
+        }
+        let mut at = 0;
+        while at < bytes.len() {
+            let end = (at + PAGE - (offset + at) % PAGE).min(bytes.len());
+            if rng.one_in(2) {
+                self.write(&bytes[at..end], offset + at);
+            }
+            at = end;
+        }
+    }
+
+    fn write_back(&mut self, rng: &mut Rng) {
+        for page in std::mem::take(&mut self.dirty) {
+            if rng.one_in(2) {
+                self.sync_page(page);
+            } else {
+                self.dirty.insert(page);
+            }
+        }
+    }
+
     fn sync_page(&mut self, page: usize) {
         let begin = page * PAGE;
         let end = (begin + PAGE).min(self.cached.len());
@@ -238,11 +328,24 @@ impl Inode {
         }
         self.durable[begin..end].copy_from_slice(&self.cached[begin..end]);
     }
+
+    fn sync(&mut self) {
+        for page in std::mem::take(&mut self.dirty) {
+            self.sync_page(page);
+        }
+        self.durable.resize(self.cached.len(), 0);
+    }
 }
 
 impl Disk for FaultyDisk {
-    fn create_dir(&self, _: &Path) -> io::Result<()> {
-        self.0.lock().unwrap().call_at_once()?.1
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.0.lock().unwrap();
+        let (done, outcome) = state.call_at_once()?;
+        let missing: Vec<_> = dir.ancestors().filter(|dir| !is_root(dir) && !state.names.contains_key(*dir)).collect();
+        for dir in missing.into_iter().rev().filter(|_| done) {
+            state.change_name(NameChange::Made(dir.to_owned(), None));
+        }
+        outcome
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -256,21 +359,27 @@ impl Disk for FaultyDisk {
         let mut state = self.0.lock().unwrap();
         let (done, outcome) = state.call_at_once()?;
         if done && how == Open::Create {
-            let file = state.files.len();
-            state.files.push(Inode::default());
-            state.change_name(NameChange::Made(path.to_owned(), file));
+            match state.file(path) {
+                Ok(file) => {
+                    state.files[file] = Inode { durable: state.files[file].durable.clone(), ..Inode::default() }
+                }
+                Err(_) => {
+                    let file = Some(state.files.len());
+                    state.files.push(Inode::default());
+                    state.change_name(NameChange::Made(path.to_owned(), file));
+                }
+            }
         }
         outcome?;
-        let file = *state.names.get(path).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Arc::new(FaultyFile { disk: self.clone(), file }))
+        Ok(Arc::new(FaultyFile { disk: self.clone(), file: state.file(path)? }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.0.lock().unwrap();
         let (done, outcome) = state.call_at_once()?;
         if done {
-            assert!(state.names.contains_key(from), "{} is there", from.display());
-            state.change_name(NameChange::Renamed(from.to_owned(), to.to_owned()));
+            let file = state.file(from)?;
+            state.change_name(NameChange::Renamed(from.to_owned(), to.to_owned(), Some(file)));
         }
         outcome
     }
@@ -278,10 +387,8 @@ impl Disk for FaultyDisk {
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.0.lock().unwrap();
         let (done, outcome) = state.call_at_once()?;
-        if done && !state.names.contains_key(path) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
         if done {
+            state.file(path)?;
             state.change_name(NameChange::Removed(path.to_owned()));
         }
         outcome
@@ -289,17 +396,16 @@ impl Disk for FaultyDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.0.lock().unwrap();
-        let (done, outcome) = state.call_at_once()?;
-        if done {
-            let State { durable_names, unsynced_names, .. } = &mut *state;
-            unsynced_names.retain(|change| {
-                let synced = change.is_in(dir);
-                if synced {
-                    change.apply(durable_names);
-                }
-                !synced
-            });
-        }
+        let (moment, outcome) = state.call()?;
+        let State { durable_names, unsynced_names, rng, .. } = &mut *state;
+        let upto = match moment {
+            Moment::Before => 0,
+            Moment::Halfway => rng.below(unsynced_names.len() + 1),
+            Moment::After => unsynced_names.len(),
+        };
+        let (synced, others) = unsynced_names.drain(..upto).partition::<Vec<_>, _>(|change| change.is_in(dir));
+        synced.iter().for_each(|change| change.apply(durable_names));
+        unsynced_names.splice(0..0, others);
         outcome
     }
 }
@@ -328,32 +434,50 @@ impl DiskFile for FaultyFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut state = self.disk.0.lock().unwrap();
-        let (written, outcome) = match state.call()? {
-            Call::Whole => (bytes.len(), Ok(())),
-            Call::Part(error) if state.rng.one_in(4) => (bytes.len(), Err(error)),
-            Call::Part(error) => (state.rng.below(bytes.len() + 1), Err(error)),
-        };
-        state.files[self.file].write(&bytes[..written], offset as usize);
-        outcome
+        let (moment, outcome) = state.call()?;
+        let offset = offset as usize;
+        state.bytes_written += bytes.len() as u64;
+        let fits =
+            state.files[self.file].cached.len().saturating_add(state.room()).saturating_sub(offset).min(bytes.len());
+        let State { files, rng, .. } = &mut *state;
+        match moment {
+            Moment::Before => {}
+            Moment::Halfway => files[self.file].write_half(&bytes[..fits], offset, rng),
+            Moment::After => files[self.file].write(&bytes[..fits], offset),
+        }
+        outcome?;
+        if fits < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        let mut state = self.disk.0.lock().unwrap();
+        let (done, outcome) = state.call_at_once()?;
+        let grows = (bytes as usize).saturating_sub(state.files[self.file].cached.len());
+        outcome?;
+        if !state.allocates {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        if grows > state.room() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        if done && grows > 0 {
+            state.files[self.file].cached.resize(bytes as usize, 0);
+        }
+        Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.0.lock().unwrap();
-        let call = state.call()?;
+        let (moment, outcome) = state.call()?;
         let State { files, rng, crashed, .. } = &mut *state;
         let file = &mut files[self.file];
-        let outcome = match call {
-            Call::Whole => Ok(()),
-            Call::Part(error) => Err(error),
-        };
-        for page in file.dirty.clone() {
-            let survives = outcome.is_ok() || rng.one_in(2);
-            if survives {
-                file.sync_page(page);
-            }
-            if survives || !*crashed {
-                file.dirty.remove(&page); // a failed sync leaves pages that look clean and are nowhere
-            }
+        match moment {
+            Moment::Before => {}
+            Moment::Halfway => file.write_back(rng),
+            Moment::After => file.sync(),
+        }
+        if outcome.is_err() && !*crashed {
+            file.dirty.clear(); // a failed sync leaves pages that look clean and may be nowhere
         }
         outcome
     }

@@ -4,6 +4,9 @@
 mod cases;
 mod crash;
 mod faulty_disk;
+mod full;
+mod life;
+mod lives;
 mod recovery;
 mod script;
 mod seed;
@@ -14,7 +17,8 @@ use std::{collections::BTreeMap, future::Future, path::Path, sync::Arc};
 
 use batonmq::{
     persistence::{
-        CommitError, DueReason, MemoryAdapter, MemoryStore, MessageReader, PageRange, PersistenceAdapter, Window,
+        CommitError, DueReason, MemoryAdapter, MemoryStore, MessageReader, PageRange, PersistenceAdapter, StoreError,
+        Window,
         journal::{JournalAdapter, JournalOptions},
     },
     types::{
@@ -156,25 +160,22 @@ impl<A: PersistenceAdapter> Broker<A> {
         self.try_commit(ops).await.unwrap();
     }
 
-    /// Every message of a destination that one of its holders holds, highest priority first, in pages of three.
+    /// Every message of a destination that one of its holders holds, highest priority first.
     async fn messages(&self, destination: DestinationId) -> Vec<Stored> {
         let mut messages = Vec::new();
         for level in (0..10).rev() {
-            messages
-                .extend(read_lane(&self.adapter.reader(), destination, Priority::clamped(level)).await.into_values());
+            let priority = Priority::clamped(level);
+            let lane = read_lane(&self.adapter.reader(), &holders_of(destination), priority).await;
+            messages.extend(lane.into_values());
         }
         messages
     }
 }
 
-/// What the holders of a destination hold; all of them see the same.
-async fn read_lane(
-    reader: &impl MessageReader,
-    destination: DestinationId,
-    priority: Priority,
-) -> BTreeMap<Sequence, Stored> {
+/// What these holders hold; all of them see the same.
+async fn read_lane(reader: &impl MessageReader, holders: &[Holder], priority: Priority) -> BTreeMap<Sequence, Stored> {
     let mut messages: BTreeMap<Sequence, Stored> = BTreeMap::new();
-    for holder in holders_of(destination) {
+    for &holder in holders {
         for stored in read_line(reader, holder, priority).await {
             assert!(stored.holders.iter().any(|held| held.holder == holder), "{holder:?} holds {stored:?}");
             let seen = messages.entry(stored.sequence).or_insert_with(|| stored.clone());
@@ -192,17 +193,25 @@ fn holders_of(destination: DestinationId) -> Vec<Holder> {
 }
 
 async fn read_line(reader: &impl MessageReader, holder: Holder, priority: Priority) -> Vec<Stored> {
-    let window = Window { messages: 3, ..LARGE };
+    try_read_line(reader, holder, priority).await.unwrap()
+}
+
+async fn try_read_line(
+    reader: &impl MessageReader,
+    holder: Holder,
+    priority: Priority,
+) -> Result<Vec<Stored>, StoreError> {
+    let window = Window { messages: 8, ..LARGE };
     let mut range = EVERYTHING;
     let mut messages: Vec<Stored> = Vec::new();
     loop {
-        let page = reader.page(holder, priority, range, window).await.unwrap();
+        let page = reader.page(holder, priority, range, window).await?;
         assert!(page.complete || !page.messages.is_empty(), "a page that is not complete holds something");
         range.after = page.messages.last().map_or(range.after, |stored| stored.sequence);
         messages.extend(page.messages);
         if page.complete {
             assert!(messages.is_sorted_by_key(|stored| stored.sequence));
-            return messages;
+            return Ok(messages);
         }
     }
 }

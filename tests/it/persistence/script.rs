@@ -9,7 +9,6 @@ use batonmq::{
         Term, Timestamp,
     },
 };
-use smallvec::SmallVec;
 
 use super::{Broker, NEWS, ORDERS, read_lane, seed::Rng, stored};
 
@@ -56,8 +55,11 @@ impl Model {
         let mut messages = BTreeMap::new();
         let reader = broker.adapter.reader();
         for destination in broker.catalog.destinations.keys() {
+            let durables = broker.catalog.durables.iter().filter(|(_, durable)| durable.topic == *destination);
+            let mut holders: Vec<Holder> = durables.map(|(id, _)| Holder::Durable(*id)).collect();
+            holders.push(Holder::Queue(*destination));
             for level in 0..10 {
-                let lane = read_lane(&reader, *destination, Priority::clamped(level)).await;
+                let lane = read_lane(&reader, &holders, Priority::clamped(level)).await;
                 let found = lane.values().map(|stored| (stored.destination, stored.message.priority.level()));
                 found.for_each(|lies| assert_eq!(lies, (*destination, level)));
                 messages.extend(lane);
@@ -145,8 +147,9 @@ impl Script {
                 ops.push(self.change(stored));
             }
         }
-        for _ in 0..self.rng.below(3) {
-            ops.push(Op::Insert(self.message()));
+        let inserts = if self.rng.one_in(12) { 12 } else { self.rng.below(3) }; // a transaction, or what came by
+        for _ in 0..inserts {
+            ops.push(Op::Insert(self.message(model)));
         }
         if self.rng.one_in(8) {
             let upto = Sequence::new(self.term, self.rng.next() % 1_000);
@@ -156,10 +159,24 @@ impl Script {
             let id = DestinationId(3 + self.rng.next() % 5);
             ops.push(Op::CreateDestination { id, destination: Destination::queue(&format!("q{}", id.0)) });
         }
+        if self.rng.one_in(24) {
+            ops.push(self.change_durables(model));
+        }
         if ops.is_empty() {
-            ops.push(Op::Insert(self.message()));
+            ops.push(Op::Insert(self.message(model)));
         }
         ops
+    }
+
+    /// One is made, under an id that was never used (R29), or goes with its part of every message.
+    fn change_durables(&mut self, model: &Model) -> Op {
+        let ids: Vec<DurableId> = model.catalog.durables.keys().copied().collect();
+        if ids.len() > 1 && self.rng.one_in(2) {
+            return Op::DeleteDurable { id: self.rng.pick(&ids) };
+        }
+        let id = DurableId(model.catalog.last_durable.0 + 1);
+        let name = format!("durable {}", id.0);
+        Op::CreateDurable { id, durable: Durable { client_id: "c".into(), name: name.as_str().into(), topic: NEWS } }
     }
 
     fn change(&mut self, stored: &Stored) -> Op {
@@ -177,12 +194,16 @@ impl Script {
         (!self.rng.one_in(4)).then_some(time)
     }
 
-    fn message(&mut self) -> Stored {
+    fn message(&mut self, model: &Model) -> Stored {
         self.counter += 1;
-        let mut message = stored(Sequence::new(self.term, self.counter), self.rng.below(self.body_bytes_max));
-        if self.rng.one_in(3) {
-            let both = [1, 2].map(|id| Held::fresh(Holder::Durable(DurableId(id))));
-            (message.destination, message.holders) = (NEWS, SmallVec::from_slice(&both));
+        let larger_than_usual = if self.rng.one_in(40) { 15 } else { 1 };
+        let size = self.rng.below(larger_than_usual * self.body_bytes_max);
+        let mut message = stored(Sequence::new(self.term, self.counter), size);
+        let durables: Vec<DurableId> = model.catalog.durables.keys().copied().collect();
+        if !durables.is_empty() && self.rng.one_in(3) {
+            let first = self.rng.below(durables.len());
+            let held = durables[first..].iter().map(|id| Held::fresh(Holder::Durable(*id)));
+            (message.destination, message.holders) = (NEWS, held.collect());
         }
         if self.rng.one_in(4) {
             let mut draft = message.message.to_draft();

@@ -1,9 +1,9 @@
-//! Seeded choices. A failure prints its seed, and `BATONMQ_SEED` repeats it.
+//! Seeded choices. A failure shows its seed, and `BATONMQ_SEED` repeats it.
 
 use std::hash::{BuildHasher, RandomState};
 
 /// A sequence of choices (SplitMix64, Steele, Lea and Flood 2014).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Rng {
     seed: u64,
     state: u64,
@@ -12,8 +12,9 @@ pub(super) struct Rng {
 impl Rng {
     /// From `BATONMQ_SEED`, or a new seed.
     pub(super) fn from_env() -> Self {
-        let seed = std::env::var("BATONMQ_SEED").ok().map(|seed| seed.parse().expect("BATONMQ_SEED is a number"));
-        Self::new(seed.unwrap_or_else(|| RandomState::new().hash_one(0) >> 32))
+        let seed = number("BATONMQ_SEED").unwrap_or_else(|| RandomState::new().hash_one(0) >> 32);
+        println!("repeat with BATONMQ_SEED={seed}"); // the test runner shows it if the test fails
+        Self::new(seed)
     }
 
     pub(super) fn new(seed: u64) -> Self {
@@ -40,12 +41,14 @@ impl Rng {
     pub(super) fn one_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
+
+    pub(super) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())]
+    }
 }
 
-impl Drop for Rng {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("repeat with BATONMQ_SEED={}", self.seed);
-        }
-    }
+/// A variable of the tests.
+pub(super) fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is a number")))
 }

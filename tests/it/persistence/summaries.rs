@@ -74,6 +74,9 @@ impl DiskFile for CountedFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.file.write_at(bytes, offset)
     }
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        self.file.allocate(bytes)
+    }
     fn sync(&self) -> io::Result<()> {
         self.file.sync()
     }

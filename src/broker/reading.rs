@@ -1,0 +1,280 @@
+//! What comes back into memory: pages of queues, and what comes due while it lies in the store alone.
+//!
+//! The core asks for a read as an effect and goes on; what was read is taken in when it comes. A read that the core has
+//! moved on from meanwhile is ignored by its number. What a read brings and nobody wants is left out: what is in memory,
+//! in flight or settled (R26).
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use super::{
+    Change, Core, Effects, QueueKey,
+    entry::{Entry, Storage},
+};
+use crate::types::{
+    Backlog, DueMessage, DuePage, DueReason, Held, Holder, Op, Page, PageRange, Priority, Sequence, Stored, Timestamp,
+    Window,
+};
+
+/// How many messages one read may bring.
+const READ_MESSAGES_MAX: usize = 2_000;
+
+/// A read's number, unique in the term.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadNumber(pub(super) u64);
+
+/// What the core wants to have read.
+#[derive(Clone, Debug)]
+pub enum Read {
+    /// A stretch of a queue; for [`Core::page_read`].
+    Page {
+        /// Its number.
+        number: ReadNumber,
+        /// In which queue they are to lie.
+        queue: QueueKey,
+        /// Whose messages they are in the store; `None`: none lie there.
+        stored: Option<Holder>,
+        /// Whose messages they are in the spool; `None`: none lie there.
+        spooled: Option<Holder>,
+        /// Of this priority.
+        priority: Priority,
+        /// Which ones; all of it is durable.
+        range: PageRange,
+        /// How many.
+        window: Window,
+        /// Whether messages in it were handed out: then what is not durable of their settles and returns has to be told
+        /// with the page (R26).
+        handed_out: bool,
+    },
+    /// What comes due; for [`Core::due_read`].
+    Due {
+        /// Its number.
+        number: ReadNumber,
+        /// By this time.
+        before: Timestamp,
+        /// Behind this one, by time and sequence.
+        after: (Timestamp, Sequence),
+        /// How many.
+        window: Window,
+    },
+}
+
+/// What became of a message and is not durable yet.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pending {
+    /// It is settled.
+    Settled,
+    /// It came back.
+    Returned(Held),
+}
+
+/// What lies in the store alone and comes due some time.
+#[derive(Debug)]
+pub(super) struct Schedule {
+    /// Not after this is something due; `None`: nothing ever is.
+    next: Option<Timestamp>,
+    /// Everything up to here was taken in.
+    after: (Timestamp, Sequence),
+    reading: Option<ReadNumber>,
+    /// Expiring messages that were settled since the read under way began, or were not durably settled then: it may
+    /// bring them all the same (R26). Oldest first.
+    settled: VecDeque<(Timestamp, Holder, Sequence)>,
+}
+
+impl Schedule {
+    /// Nothing is known of what the store has.
+    pub(super) fn unknown() -> Self {
+        let after = (Timestamp(0), Sequence::ZERO);
+        Self { next: Some(Timestamp(0)), after, reading: None, settled: VecDeque::new() }
+    }
+
+    /// A holder is done with a message.
+    pub(super) fn settled(&mut self, now: Timestamp, holder: Option<Holder>, entry: &Entry) {
+        if entry.storage == Storage::Stored && entry.message.expires.is_some() {
+            self.settled.extend(holder.map(|holder| (now, holder, entry.sequence)));
+        }
+    }
+
+    /// What was settled before this is durable: a read that begins now does not bring it.
+    pub(super) fn forget_settled(&mut self, durable_before: Timestamp) {
+        while self.reading.is_none() && self.settled.front().is_some_and(|(at, ..)| *at < durable_before) {
+            self.settled.pop_front();
+        }
+    }
+
+    /// A message that comes due then leaves memory.
+    pub(super) fn expect(&mut self, at: Timestamp, sequence: Sequence) {
+        self.next = Some(self.next.map_or(at, |next| next.min(at)));
+        self.after = self.after.min((at, sequence.before()));
+    }
+
+    fn begin_read(&mut self, number: ReadNumber) {
+        (self.next, self.reading) = (None, Some(number));
+    }
+
+    /// What lay behind `after` was read; what left memory meanwhile and comes due before that is read then.
+    fn has_read(&mut self, after: (Timestamp, Sequence), page: &DuePage) {
+        self.next = self.next.into_iter().chain(page.next).min();
+        if let Some(last) = page.messages.last().filter(|_| self.after >= after) {
+            self.after = (last.at, last.stored.sequence);
+        }
+    }
+
+    /// When the store is to be asked next.
+    pub(super) fn next(&self) -> Option<Timestamp> {
+        self.next.filter(|_| self.reading.is_none())
+    }
+}
+
+impl Core {
+    /// What a holder held before the first command of the term; from now on limits apply to it (R28). A subscription
+    /// that does not exist any more and holds something all the same is deleted once more: nobody else ever would.
+    pub fn count(&mut self, holder: Holder, backlog: &Backlog, effects: &mut Effects) {
+        match (self.holders.get(&holder).and_then(|key| self.queues.get_mut(*key)), holder) {
+            (Some(queue), _) => queue.count(backlog),
+            (None, Holder::Durable(id)) => {
+                effects.changes.push(Change::One { origin: None, op: Op::DeleteDurable { id } });
+            }
+            (None, Holder::Queue(_)) => {}
+        }
+    }
+
+    /// Asks for the next page of a queue whose head runs low.
+    pub(super) fn want_page(&mut self, key: QueueKey, effects: &mut Effects) {
+        let bytes = self.memory.read_window();
+        let Some(queue) = self.queues.get_mut(key) else { return };
+        let (stored, spooled) = (queue.holder, queue.spooler.map(Holder::Durable));
+        // What a higher priority serves comes first.
+        let Some(lane) = queue.lanes_mut().iter_mut().find(|lane| lane.serves()) else { return };
+        let Some(stretch) = lane.wanted() else { return };
+        self.last_read = ReadNumber(self.last_read.0 + 1);
+        lane.begin_read(self.last_read);
+        effects.reads.push(Read::Page {
+            number: self.last_read,
+            queue: key,
+            stored: stored.filter(|_| stretch.lies_in.store),
+            spooled: spooled.filter(|_| stretch.lies_in.spool),
+            priority: lane.priority,
+            range: PageRange { after: stretch.after, upto: stretch.upto },
+            window: Window { messages: READ_MESSAGES_MAX, bytes },
+            handed_out: stretch.handed_out,
+        });
+    }
+
+    /// Takes in a page. `pending` has what was settled or came back and was not durable when the read began.
+    pub fn page_read(
+        &mut self,
+        now: Timestamp,
+        read: &Read,
+        page: &Page,
+        pending: &HashMap<Sequence, Pending>,
+        effects: &mut Effects,
+    ) {
+        let Read::Page { number, queue: key, stored: in_store, spooled: in_spool, priority, range, .. } = read else {
+            return;
+        };
+        let key = *key;
+        let Some(queue) = self.queues.get_mut(key) else { return };
+        if !queue.lane(*priority).is_some_and(|lane| lane.end_read(*number)) {
+            return;
+        }
+        for stored in &page.messages {
+            let storage = |part: &&Held| match Some(part.holder) {
+                holder if holder == *in_store => Some(Storage::Stored),
+                holder if holder == *in_spool => Some(Storage::Spooled),
+                _ => None,
+            };
+            let part = stored.holders.iter().find_map(|part| Some((part, storage(&part)?)));
+            let (part, storage) = match (pending.get(&stored.sequence), part) {
+                (Some(Pending::Settled), _) | (_, None) => continue,
+                (Some(Pending::Returned(later)), Some((_, storage))) => (*later, storage),
+                (None, Some((part, storage))) => (*part, storage),
+            };
+            self.take_in(now, key, storage, stored, &part);
+        }
+        let last = page.messages.last().map(|stored| stored.sequence).filter(|_| !page.complete);
+        let lane = self.queues.get_mut(key).and_then(|queue| queue.lane(*priority));
+        lane.into_iter().for_each(|lane| lane.has_read(last.unwrap_or(range.upto), page.messages.len()));
+        self.stand_in_line(key);
+        self.dispatch(now, key, effects);
+    }
+
+    /// Lays a message that was read into its queue, unless it is there already, or somewhere else.
+    fn take_in(&mut self, now: Timestamp, key: QueueKey, storage: Storage, stored: &Stored, part: &Held) {
+        let Some(queue) = self.queues.get_mut(key) else { return };
+        let (priority, sequence) = (stored.message.priority, stored.sequence);
+        if queue.delays(sequence) || !queue.lane(priority).is_some_and(|lane| lane.is_cold(sequence)) {
+            return;
+        }
+        let redelivered = storage == Storage::Stored && queue.mark.was_passed(sequence);
+        let entry = Entry::read(storage, stored, part, redelivered);
+        self.memory.add(entry.size());
+        self.deadlines.watch_expiry(key, &entry);
+        if let Some(due) = part.due.filter(|due| *due > now) {
+            self.deadlines.watch_redelivery(key, due);
+            queue.delay(due, entry);
+        } else if let Some(lane) = queue.lane(priority) {
+            lane.push_read(entry);
+        }
+    }
+
+    /// Asks for what comes due by `now` and lies in the store alone.
+    pub(super) fn want_due(&mut self, now: Timestamp, effects: &mut Effects) {
+        if self.schedule.next().is_none_or(|next| next > now) {
+            return;
+        }
+        self.last_read = ReadNumber(self.last_read.0 + 1);
+        self.schedule.begin_read(self.last_read);
+        let window = Window { messages: READ_MESSAGES_MAX, bytes: self.memory.read_window() };
+        effects.reads.push(Read::Due { number: self.last_read, before: now, after: self.schedule.after, window });
+    }
+
+    /// Takes in what came due.
+    pub fn due_read(&mut self, now: Timestamp, read: &Read, page: &DuePage, effects: &mut Effects) {
+        let Read::Due { number, after, .. } = read else { return };
+        if self.schedule.reading.take_if(|reading| reading == number).is_none() {
+            return;
+        }
+        self.schedule.has_read(*after, page);
+        let settled: HashSet<(Holder, Sequence)> =
+            self.schedule.settled.iter().map(|(_, holder, sequence)| (*holder, *sequence)).collect();
+        for due in &page.messages {
+            match due.reason {
+                DueReason::Returns(holder) => self.returns(now, holder, due, effects),
+                DueReason::Expires => self.expires(now, due, &settled, effects),
+            }
+        }
+    }
+
+    /// A delayed message that is in the store alone goes back to its place.
+    fn returns(&mut self, now: Timestamp, holder: Holder, due: &DueMessage, effects: &mut Effects) {
+        let Some(key) = self.holders.get(&holder).copied() else { return };
+        let Some(queue) = self.queues.get_mut(key) else { return };
+        let part = due.stored.holders.iter().find(|part| part.holder == holder);
+        let Some(part) = part.filter(|_| queue.take_cold_delayed(due.stored.sequence)) else { return };
+        let entry = Entry::read(Storage::Stored, &due.stored, part, true);
+        self.memory.add(entry.size());
+        self.deadlines.watch_expiry(key, &entry);
+        queue.put_back(entry);
+        self.stand_in_line(key);
+        self.dispatch(now, key, effects);
+    }
+
+    /// A message that is in the store alone has expired; one that is in memory has its own deadline.
+    fn expires(
+        &mut self,
+        now: Timestamp,
+        due: &DueMessage,
+        settled: &HashSet<(Holder, Sequence)>,
+        effects: &mut Effects,
+    ) {
+        let held = |part: &&Held| !settled.contains(&(part.holder, due.stored.sequence));
+        for part in due.stored.holders.iter().filter(held) {
+            let Some(key) = self.holders.get(&part.holder).copied() else { continue };
+            let Some(queue) = self.queues.get_mut(key) else { continue };
+            if queue.take_cold(due.stored.message.priority, due.stored.sequence) {
+                let entry = Entry::read(Storage::Stored, &due.stored, part, false);
+                self.expire(now, key, entry, effects);
+            }
+        }
+    }
+}
