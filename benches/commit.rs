@@ -134,7 +134,6 @@ impl DiskFile for NoDisk {
     fn allocate(&self, _: u64) -> io::Result<()> {
         Ok(())
     }
-
     fn sync(&self) -> io::Result<()> {
         Ok(())
     }

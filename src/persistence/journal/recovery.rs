@@ -44,7 +44,9 @@ use super::{
     live::{Live, Message},
     places::Place,
     record::{decode_op, leads},
-    segment::{Frame, HEADER_BYTES, Header, Next, RECORDS_AT, RESERVE, SPARE, SegmentNumber, frame_at, padded, record_at},
+    segment::{
+        Frame, HEADER_BYTES, Header, Next, RECORDS_AT, RESERVE, SPARE, SegmentNumber, frame_at, padded, record_at,
+    },
     skim::{Record, Skimmed, Written, skim_op},
     summary::Summary,
 };

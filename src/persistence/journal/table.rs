@@ -163,9 +163,8 @@ mod tests {
             Err(io::ErrorKind::Unsupported.into())
         }
         fn allocate(&self, _: u64) -> io::Result<()> {
-            Ok(())
+            Err(io::ErrorKind::Unsupported.into())
         }
-
         fn sync(&self) -> io::Result<()> {
             Ok(())
         }

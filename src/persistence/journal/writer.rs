@@ -218,15 +218,16 @@ impl Writer {
         if self.last_batch == Some(this) {
             return Ok(()); // it is repeated, and it is there
         }
-        if purpose_of(batch) == Purpose::Add {
+        let purpose = purpose_of(batch);
+        if purpose == Purpose::Add {
             self.spares.ensure_reserve().map_err(|error| Failure::of_write(error).for_commit())?;
         }
-        self.commit_beside_copies(batch, tenure)?;
+        self.commit_beside_copies(batch, tenure, purpose)?;
         self.last_batch = Some(this);
         Ok(())
     }
 
-    fn commit_beside_copies(&mut self, batch: &Batch, tenure: Tenure) -> Result<(), CommitError> {
+    fn commit_beside_copies(&mut self, batch: &Batch, tenure: Tenure, purpose: Purpose) -> Result<(), CommitError> {
         let own = self.encode(batch, tenure);
         let own =
             own.ok_or_else(|| CommitError::Refused { source: "the batch is larger than a record may be".into() })?;
@@ -235,15 +236,15 @@ impl Writer {
             self.copying.wrote(Some(&slice), 0, 0);
             return Ok(());
         }
-        match self.write_batch(batch, &slice.copies, tenure) {
+        match self.write_batch(batch, &slice.copies, tenure, purpose) {
             Ok(bytes) => {
                 let copied = bytes.saturating_sub(own);
                 self.copying.wrote(Some(&slice), own, if batch.ops.is_empty() { 0 } else { copied });
                 self.copied_bytes += copied;
             }
             Err(Failure::Full) if !slice.copies.is_empty() && !batch.ops.is_empty() => {
-                self.encode(batch, tenure); // copies had no room; what is given may have
-                self.write_batch(batch, &[], tenure).map_err(Failure::for_commit)?;
+                self.encode(batch, tenure); // what makes room must not be in the way of what is to be kept
+                self.write_batch(batch, &[], tenure, purpose).map_err(Failure::for_commit)?;
                 self.copying.wrote(None, own, 0);
             }
             Err(failure) => return Err(failure.for_commit()),
@@ -254,9 +255,15 @@ impl Writer {
 
     /// Writes the batch that is encoded and copies beside it, in a new segment if need be. How long the record is.
     /// Unit: bytes.
-    fn write_batch(&mut self, batch: &Batch, copies: &[Copy], tenure: Tenure) -> Result<u64, Failure> {
+    fn write_batch(
+        &mut self,
+        batch: &Batch,
+        copies: &[Copy],
+        tenure: Tenure,
+        purpose: Purpose,
+    ) -> Result<u64, Failure> {
         self.seal_beside(copies)?;
-        if self.make_room(purpose_of(batch))? {
+        if self.make_room(purpose)? {
             self.encode(batch, tenure); // with the new segment's incarnation
             self.seal_beside(copies)?;
         }
@@ -491,8 +498,8 @@ impl Writer {
         }
     }
 
-    /// The oldest segment leaves if nothing lies in it any more: as reserve, as spare, or for good. Durably, before anything
-    /// else leaves (R34). Whether one left.
+    /// The oldest segment leaves if nothing lies in it any more: as reserve, as spare, or for good. Durably, before
+    /// anything else leaves (R34). Whether one left.
     fn let_oldest_leave(&mut self) -> bool {
         let oldest = self.live.with(|live| {
             let (oldest, left) = live.oldest()?;
@@ -504,8 +511,7 @@ impl Writer {
         let Some((header, capacity)) = oldest.filter(|(header, _)| !is_in_use(*header)) else { return false };
         let path = self.dir.join(header.segment.file_name());
         let index = self.dir.join(index::file_name(header.segment));
-        let is_usual = capacity == self.options.segment_bytes;
-        let slot = self.spares.vacancy().filter(|_| is_usual);
+        let slot = self.spares.vacancy().filter(|_| capacity == self.options.segment_bytes);
         let left = index::remove_if_there(self.disk.as_ref(), &index).and_then(|()| match slot {
             Some(slot) => self.disk.rename(&path, &self.dir.join(slot.file_name())),
             None => self.disk.remove(&path),
@@ -519,8 +525,7 @@ impl Writer {
             self.poison("sync the directory of", error);
             return false;
         }
-        let file = self.live.with(Live::remove_oldest);
-        match (slot, file) {
+        match (slot, self.live.with(Live::remove_oldest)) {
             (Some(slot), Some(file)) => self.spares.keep(file, slot),
             _ => self.spares.there_is_room(),
         }
@@ -598,11 +603,11 @@ impl Active {
             fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
                 Err(io::ErrorKind::Unsupported.into())
             }
-            fn sync(&self) -> io::Result<()> {
-                Ok(())
-            }
             fn allocate(&self, _: u64) -> io::Result<()> {
                 Err(io::ErrorKind::Unsupported.into())
+            }
+            fn sync(&self) -> io::Result<()> {
+                Ok(())
             }
         }
         let header = Header { segment: SegmentNumber(0), incarnation: options.first_incarnation() };
