@@ -86,7 +86,8 @@ fn write_segments(report: &JournalReport, out: &mut dyn Write) -> io::Result<()>
             segment.number.0, segment.bytes, segment.written, segment.records, segment.batches, segment.live_messages
         )?;
     }
-    writeln!(out, "spare file: {}\n", if report.spare { "yes" } else { "no" })
+    let is_there = |file| if file { "yes" } else { "no" };
+    writeln!(out, "spare file: {}, reserve: {}\n", is_there(report.spare), is_there(report.reserve))
 }
 
 fn write_messages(report: &JournalReport, out: &mut dyn Write) -> io::Result<()> {

@@ -21,6 +21,8 @@ pub struct JournalReport {
     pub segments: Vec<SegmentReport>,
     /// Whether a spare file waits to be the next segment.
     pub spare: bool,
+    /// Whether there is a reserve, which only what frees space may use.
+    pub reserve: bool,
     /// The highest tenure seen (R17).
     pub tenure: Tenure,
     /// The number of the last record; 0 if there is none.
@@ -118,6 +120,7 @@ fn report(scan: &Scan, refused: Option<StoreError>) -> JournalReport {
     JournalReport {
         segments: scan.segments.iter().map(|segment| segment_report(scan, segment)).collect(),
         spare: scan.spare,
+        reserve: scan.reserve,
         tenure: scan.catalog.tenure,
         last_record: scan.last.unwrap_or_default(),
         messages,

@@ -6,7 +6,7 @@
 //! On failure: damage is refused and named; what was not confirmed and is torn is cut; a failed sync ends the process.
 //!
 //! `writer.rs` is the thread, `recovery.rs` the start, `segment.rs` and `record.rs` the bytes, `live.rs` what is live
-//! and where, `spare.rs` the next segment, `disk.rs` the door to the file system, `inspect.rs` for humans.
+//! and where, `spare.rs` the next segment and the reserve, `disk.rs` the door to the file system, `inspect.rs` for humans.
 
 mod disk;
 mod inspect;
@@ -33,7 +33,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-pub use disk::{Disk, DiskFile, Open, RealDisk};
+pub use disk::{Disk, DiskFile, Open, RealDisk, UnsyncedDisk};
 pub use inspect::{Health, JournalReport, SegmentReport, inspect, verify};
 pub use segment::SegmentNumber;
 
@@ -142,6 +142,8 @@ pub struct Usage {
     pub segments: usize,
     /// Whether there is a spare file, or one is being made.
     pub spare: bool,
+    /// Whether there is a reserve; without one nothing is added (R35).
+    pub reserve: bool,
     /// Messages that somebody still holds.
     pub live_messages: usize,
     /// What they take. Unit: bytes.

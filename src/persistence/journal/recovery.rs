@@ -7,7 +7,7 @@
 //! |---|---|
 //! | no directory, or no segment in it | a new journal: its first segment is made |
 //! | `*.new` | a file whose filling was cut short: removed |
-//! | `spare` of a segment's size | kept; of another size, or a second name of a segment: the name is removed |
+//! | `spare` or `reserve` of a segment's size | kept; of another size, or a second name of a segment: the name is removed |
 //! | a header of a newer format | refused: [`StoreError::NewerFormat`] |
 //! | a header that is short, flipped, or of another segment | damage: a file gets its name after its header is durable |
 //! | a segment without its first record, the catalog | damage, for the same reason |
@@ -37,7 +37,7 @@ use super::{
     disk::{Disk, DiskFile, Open},
     live::{Live, Place},
     record::{Entry, Record, decode_record, leads},
-    segment::{Frame, Header, RECORDS_AT, SPARE, SegmentNumber, frame_at, padded},
+    segment::{Frame, Header, RECORDS_AT, RESERVE, SPARE, SegmentNumber, frame_at, padded},
 };
 use crate::types::{BatchNumber, Catalog, Term};
 
@@ -55,6 +55,7 @@ pub(super) struct Scan {
     pub(super) last_batch: Option<(Term, BatchNumber)>,
     pub(super) segments: Vec<ScannedSegment>,
     pub(super) spare: bool,
+    pub(super) reserve: bool,
     pub(super) unfinished: Vec<String>,
     pub(super) torn: Option<Torn>,
 }
@@ -96,6 +97,7 @@ impl Scan {
             last_batch: None,
             segments: Vec::new(),
             spare: false,
+            reserve: false,
             unfinished: Vec::new(),
             torn: None,
         }
@@ -104,6 +106,7 @@ impl Scan {
     pub(super) fn run(&mut self) -> Result<(), StoreError> {
         let names = self.disk.list(&self.dir).map_err(failed("list", &self.dir))?;
         self.spare = names.iter().any(|name| name == SPARE);
+        self.reserve = names.iter().any(|name| name == RESERVE);
         let mut numbers: Vec<SegmentNumber> = names.iter().filter_map(|name| SegmentNumber::of_file(name)).collect();
         self.unfinished = names.into_iter().filter(|name| name.ends_with(".new")).collect();
         numbers.sort_unstable();

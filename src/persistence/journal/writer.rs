@@ -20,8 +20,8 @@ use super::{
     live::{Live, Place, SharedLive},
     record::{Encoder, RecordHead, Slice},
     recovery::{Scan, failed, make_durable},
-    segment::{BLOCK, FRAME_HEAD, HEADER_BYTES, Header, RECORDS_AT, SPARE, SegmentNumber, aligned, padded},
-    spare::Spares,
+    segment::{BLOCK, FRAME_HEAD, Header, RECORDS_AT, SegmentNumber, aligned, padded},
+    spare::{Purpose, Slot, Spares, is_full},
 };
 use crate::types::{Batch, BatchNumber, Catalog, Op, Sequence, Stored, Tenure, Term};
 
@@ -88,6 +88,14 @@ struct NextCopy {
     index: usize,
 }
 
+/// A file that is to become a segment, under the name that it has before.
+struct NewFile {
+    file: Arc<dyn DiskFile>,
+    path: PathBuf,
+    /// `None`: it is made for one large record.
+    slot: Option<Slot>,
+}
+
 /// Why something was not written.
 #[derive(Debug)]
 enum Failure {
@@ -101,10 +109,7 @@ enum Failure {
 
 impl Failure {
     fn of_write(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
-            _ => Self::Undone(error),
-        }
+        if is_full(&error) { Self::Full } else { Self::Undone(error) }
     }
 
     fn for_commit(self) -> CommitError {
@@ -132,8 +137,7 @@ impl Writer {
         let mut scan = Scan::new(disk, dir, Open::Write);
         scan.run()?;
         make_durable(&scan)?;
-        let ready = open_spare(&scan, disk.as_ref(), dir, options.segment_bytes)?;
-        let spares = Spares::new(disk, dir, options.segment_bytes, options.fill_in_background, ready);
+        let spares = Spares::recover(&scan, disk, dir, options.segment_bytes, options.fill_in_background)?;
         let active = scan.segments.pop().map(|newest| Active {
             header: newest.header,
             path: newest.path,
@@ -162,10 +166,26 @@ impl Writer {
             poisoned: false,
         };
         if is_new {
-            writer.rotate(0).map_err(|failure| failure.for_store(dir))?;
+            writer.rotate(0, Purpose::Add).map_err(|failure| failure.for_store(dir))?;
         }
+        writer.begin_with_a_reserve()?;
         writer.tidy();
         Ok(writer)
+    }
+
+    /// A start on a full disk goes on without one: its consumers make room.
+    fn begin_with_a_reserve(&mut self) -> Result<(), StoreError> {
+        match self.spares.ensure_reserve() {
+            Err(error) if is_full(&error) => {
+                tracing::warn!(
+                    "there is no room for the journal's reserve: persistent SENDs wait until {} MiB are free below {}",
+                    self.options.segment_bytes.div_ceil(1 << 20),
+                    self.dir.display(),
+                );
+                Ok(())
+            }
+            made => made.map_err(failed("allocate a reserve in", &self.dir)),
+        }
     }
 
     pub(super) fn catalog(&self) -> &Catalog {
@@ -200,20 +220,35 @@ impl Writer {
         if self.last_batch == Some(this) {
             return Ok(()); // it is repeated, and it is there
         }
-        let copies = self.copies_beside(batch);
-        let copied = self.encode(batch, tenure, &copies)?;
-        if !self.planned.is_empty() {
-            if self.make_room().map_err(Failure::for_commit)? {
-                // with the new segment's incarnation, and the same copies: room was made for these
-                self.encode(batch, tenure, &copies)?;
-            }
-            let (frame, bytes) = (self.active.position, self.encoder.bytes() as u64);
-            self.append().map_err(Failure::for_commit)?;
-            self.follow(batch, frame);
-            self.copied_bytes += copied;
-            self.written_bytes += bytes - copied;
+        let purpose = purpose_of(batch);
+        if purpose == Purpose::Add {
+            self.spares.ensure_reserve().map_err(|error| Failure::of_write(error).for_commit())?;
         }
+        let copies = self.copies_beside(batch);
+        match self.write(batch, tenure, &copies, purpose) {
+            // what makes room must not be in the way of what is to be kept
+            Err(CommitError::Full) if !copies.is_empty() => self.write(batch, tenure, &[], purpose),
+            written => written,
+        }?;
         self.last_batch = Some(this);
+        Ok(())
+    }
+
+    /// Makes a batch and the copies beside it durable.
+    fn write(&mut self, batch: &Batch, tenure: Tenure, copies: &[Stored], purpose: Purpose) -> Result<(), CommitError> {
+        let copied = self.encode(batch, tenure, copies)?;
+        if self.planned.is_empty() {
+            return Ok(());
+        }
+        if self.make_room(purpose).map_err(Failure::for_commit)? {
+            // with the new segment's incarnation, and the same copies: room was made for these
+            self.encode(batch, tenure, copies)?;
+        }
+        let (frame, bytes) = (self.active.position, self.encoder.bytes() as u64);
+        self.append().map_err(Failure::for_commit)?;
+        self.follow(batch, frame);
+        self.copied_bytes += copied;
+        self.written_bytes += bytes - copied;
         Ok(())
     }
 
@@ -234,7 +269,8 @@ impl Writer {
     pub(super) fn usage(&self) -> Usage {
         self.live.with(|live| Usage {
             segments: live.segments().count(),
-            spare: self.spares.exists(),
+            spare: self.spares.has_spare(),
+            reserve: self.spares.has_reserve(),
             live_messages: live.len(),
             live_bytes: live.bytes(),
             written_bytes: self.written_bytes,
@@ -286,7 +322,7 @@ impl Writer {
     /// A record without operations.
     fn append_note(&mut self, tenure: Tenure) -> Result<(), Failure> {
         self.encode_note(tenure)?;
-        if self.make_room()? {
+        if self.make_room(Purpose::Free)? {
             self.encode_note(tenure)?;
         }
         self.append()
@@ -352,30 +388,30 @@ impl Writer {
 
     /// Goes on in a new segment if the encoded record does not fit into this one; whether it did, and the record has
     /// to be encoded again.
-    fn make_room(&mut self) -> Result<bool, Failure> {
+    fn make_room(&mut self, purpose: Purpose) -> Result<bool, Failure> {
         let needed = self.encoder.bytes() as u64;
         let rotates = self.active.room() < needed;
         if rotates {
-            self.rotate(needed + NUMBERS_GROW_BYTES)?;
+            self.rotate(needed + NUMBERS_GROW_BYTES, purpose)?;
         }
         Ok(rotates)
     }
 
     /// Goes on in a new segment with room for a frame of `needed` bytes. Header and catalog are durable before the file
     /// gets its name, and its name before anything else is written to it.
-    fn rotate(&mut self, needed: u64) -> Result<(), Failure> {
+    fn rotate(&mut self, needed: u64, purpose: Purpose) -> Result<(), Failure> {
         let header =
             Header { segment: self.active.header.segment.next(), incarnation: self.active.header.incarnation + 1 };
         let path = self.dir.join(header.segment.file_name());
         let (bytes, end) = self.encode_first_block(header)?;
         let capacity = padded(aligned(end) + needed).max(self.options.segment_bytes);
-        let (file, old_path) = self.new_file(capacity).map_err(Failure::of_write)?;
+        let NewFile { file, path: old_path, slot } = self.new_file(capacity, purpose).map_err(Failure::of_write)?;
         let named = file.write_at(&bytes, 0).map_err(Failure::of_write).and_then(|()| {
             file.sync().map_err(|error| self.poison("sync", error))?;
             self.disk.rename(&old_path, &path).map_err(Failure::of_write)
         });
         if let Err(failure) = named {
-            self.put_back(file, capacity, &old_path);
+            self.put_back(NewFile { file, path: old_path, slot });
             return Err(failure);
         }
         if let Err(error) = self.disk.sync_dir(&self.dir) {
@@ -404,27 +440,35 @@ impl Writer {
     }
 
     /// A file that is no segment yet; one of more than the usual size is not filled with zeros, it serves one record.
-    fn new_file(&mut self, capacity: u64) -> io::Result<(Arc<dyn DiskFile>, PathBuf)> {
+    fn new_file(&mut self, capacity: u64, purpose: Purpose) -> io::Result<NewFile> {
         if capacity == self.options.segment_bytes {
-            return Ok((self.spares.take()?, self.dir.join(SPARE)));
+            let (file, slot) = self.spares.take(purpose)?;
+            return Ok(NewFile { file, path: self.dir.join(slot.file_name()), slot: Some(slot) });
         }
         let path = self.dir.join("large.new");
-        Ok((self.disk.open(&path, Open::Create)?, path))
+        let file = self.disk.open(&path, Open::Create)?;
+        match file.allocate(capacity) {
+            Err(error) if error.kind() != io::ErrorKind::Unsupported => {
+                self.put_back(NewFile { file, path, slot: None });
+                Err(error)
+            }
+            _ => Ok(NewFile { file, path, slot: None }),
+        }
     }
 
     /// What `new_file` gave and nobody used.
-    fn put_back(&mut self, file: Arc<dyn DiskFile>, capacity: u64, path: &Path) {
+    fn put_back(&mut self, NewFile { file, path, slot }: NewFile) {
         if self.poisoned {
             return;
         }
-        if capacity == self.options.segment_bytes {
-            self.spares.keep(file);
-        } else if let Err(error) = self.disk.remove(path) {
+        if let Some(slot) = slot {
+            self.spares.keep(file, slot);
+        } else if let Err(error) = self.disk.remove(&path) {
             tracing::warn!(%error, path = %path.display(), "cannot remove an unfinished segment");
         }
     }
 
-    /// The oldest segment leaves if nothing lies in it any more: as the spare, or for good. Durably, before anything
+    /// The oldest segment leaves if nothing lies in it any more: as reserve, as spare, or for good. Durably, before anything
     /// else leaves (R34). Whether one left.
     fn let_oldest_leave(&mut self) -> bool {
         let Some(oldest) = self.live.with(|live| live.segments().next()) else { return false };
@@ -432,8 +476,12 @@ impl Writer {
             return false;
         }
         let path = self.dir.join(oldest.number.file_name());
-        let recycled = oldest.capacity == self.options.segment_bytes && !self.spares.exists();
-        let left = if recycled { self.disk.rename(&path, &self.dir.join(SPARE)) } else { self.disk.remove(&path) };
+        let is_usual = oldest.capacity == self.options.segment_bytes;
+        let slot = self.spares.vacancy().filter(|_| is_usual);
+        let left = match slot {
+            Some(slot) => self.disk.rename(&path, &self.dir.join(slot.file_name())),
+            None => self.disk.remove(&path),
+        };
         if let Err(error) = left {
             tracing::warn!(%error, path = %path.display(), "an old segment can't leave; its space stays in use");
             self.stuck = true;
@@ -444,8 +492,9 @@ impl Writer {
             return false;
         }
         let file = self.live.with(|live| live.remove_segment(oldest.number));
-        if let (true, Some(file)) = (recycled, file) {
-            self.spares.keep(file);
+        match (slot, file) {
+            (Some(slot), Some(file)) => self.spares.keep(file, slot),
+            _ => self.spares.there_is_room(),
         }
         true
     }
@@ -495,6 +544,11 @@ impl Writer {
     }
 }
 
+fn purpose_of(batch: &Batch) -> Purpose {
+    let adds = batch.ops.iter().any(|op| matches!(op, Op::Insert(_)));
+    if adds { Purpose::Add } else { Purpose::Free }
+}
+
 fn changed(op: &Op) -> Option<Sequence> {
     match op {
         Op::Settle { sequence, .. } | Op::Return { sequence, .. } => Some(*sequence),
@@ -541,6 +595,9 @@ impl Active {
             fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
                 Err(io::ErrorKind::Unsupported.into())
             }
+            fn allocate(&self, _: u64) -> io::Result<()> {
+                Err(io::ErrorKind::Unsupported.into())
+            }
             fn sync(&self) -> io::Result<()> {
                 Ok(())
             }
@@ -569,29 +626,4 @@ fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
         }
     }
     Ok(())
-}
-
-/// The spare that lies there, if it can be the next segment. After a power loss a segment may be called `spare` too, by
-/// a change of its name that reached the disk by half.
-fn open_spare(
-    scan: &Scan,
-    disk: &dyn Disk,
-    dir: &Path,
-    segment_bytes: u64,
-) -> Result<Option<Arc<dyn DiskFile>>, StoreError> {
-    if !scan.spare {
-        return Ok(None);
-    }
-    let path = dir.join(SPARE);
-    let file = disk.open(&path, Open::Write).map_err(failed("open", &path))?;
-    let mut header = vec![0; HEADER_BYTES];
-    if file.bytes().map_err(failed("read", &path))? == segment_bytes {
-        file.read_at(&mut header, 0).map_err(failed("read", &path))?;
-        let header = Header::decode(&header, &path).ok();
-        if !scan.segments.iter().any(|segment| Some(segment.header) == header) {
-            return Ok(Some(file));
-        }
-    }
-    disk.remove(&path).map_err(failed("remove", &path))?;
-    Ok(None)
 }

@@ -9,7 +9,7 @@ use std::{
 use batonmq::{
     broker::{
         Ack, AckMode, AckTarget, Change, CloseReason, Command, Connect, Core, CoreOptions, Delivery, Effects, Hold,
-        NotDone, Outgoing, Read, Refusal, Send, Subscribe, TransactionId, Unsubscribe, Verdict,
+        Kept, NotDone, Outgoing, Read, Refusal, Send, Subscribe, TransactionId, Unsubscribe, Verdict,
     },
     config::{Limits, RedeliveryPolicy},
     types::{
@@ -67,6 +67,7 @@ pub(super) struct Table {
     pub(super) now: Timestamp,
     /// What would be durable if everything were made durable at once.
     pub(super) store: Store,
+    pub(super) spool: Store,
     options: CoreOptions,
     term: Term,
     sessions: u64,
@@ -98,6 +99,7 @@ impl Table {
             core: store.recover(options.clone(), Term(1)),
             now: Timestamp(1_000_000),
             store,
+            spool: Store::default(),
             options,
             term: Term(1),
             sessions: 0,
@@ -270,7 +272,8 @@ impl Table {
     /// Memory is looked at: so many bytes are in use. Everything before now is durable.
     pub(super) fn use_memory(&mut self, bytes: usize) {
         self.now = self.now.after(Duration::from_millis(1));
-        self.core.keep_within(self.now, bytes, self.now, &mut self.effects);
+        let kept = Kept { stored_before: self.now, spooled_before: self.now };
+        self.core.keep_within(self.now, bytes, kept, &mut self.effects);
         self.sort_effects();
     }
 
@@ -349,8 +352,10 @@ impl Table {
             && let Some(read) = self.reads.pop()
         {
             match &read {
-                Read::Page { holder, priority, range, window, .. } => {
-                    let page = self.store.page(*holder, *priority, *range, *window);
+                Read::Page { stored, spooled, priority, range, window, .. } => {
+                    let stored = stored.map(|holder| self.store.page(holder, *priority, *range, *window));
+                    let spooled = spooled.map(|holder| self.spool.page(holder, *priority, *range, *window));
+                    let page = stored.xor(spooled).expect("no scenario mixes what is stored and what is spooled");
                     self.core.page_read(self.now, &read, &page, &HashMap::new(), &mut self.effects);
                 }
                 Read::Due { before, after, window, .. } => {
@@ -365,6 +370,7 @@ impl Table {
     fn take_effects(&mut self) {
         self.core.check();
         self.reads.append(&mut self.effects.reads);
+        self.effects.spool.drain(..).for_each(|op| self.spool.apply_op(&op));
         for change in self.effects.changes.drain(..) {
             match &change {
                 Change::Mark { holder, upto, .. } => self.pending.push(Pending::Mark(*holder, *upto)),

@@ -1,6 +1,11 @@
 //! The table of `recovery.rs`, a test for each row: what a journal's files mean at the start.
 
-use std::{fs, os::unix::fs::FileExt, path::PathBuf, sync::Arc};
+use std::{
+    fs,
+    os::unix::fs::{FileExt, MetadataExt},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use batonmq::{
     persistence::{
@@ -136,7 +141,7 @@ async fn a_missing_directory_becomes_a_new_journal() {
     let data = files.0.path().join("a/b");
     let mut adapter = JournalAdapter::open(&data, Files::options()).unwrap();
     assert_eq!(adapter.recover().await.unwrap(), Catalog::default());
-    assert_eq!(fs::read_dir(data.join("journal")).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(data.join("journal")).unwrap().count(), 2, "a segment and the reserve");
 }
 
 #[tokio::test]
@@ -146,36 +151,42 @@ async fn unfinished_files_are_removed_and_a_whole_spare_is_kept() {
     fs::write(files.path("large.new"), [1; 100]).unwrap();
     fs::write(files.path("spare"), vec![1; SEGMENT_BYTES as usize]).unwrap();
     files.assert_holds(1..=2).await;
-    assert_eq!(files.names(), [name(1), "spare".to_owned()]);
+    assert_eq!(files.names(), [&name(1), "reserve", "spare"]);
     let mut broker = files.start().await;
     for counter in 3..=9 {
         broker.commit(vec![insert(seq(counter), 10_000)]).await;
     }
     drop(broker);
-    assert_eq!(files.names(), [name(1), name(2)], "the spare was used");
+    assert_eq!(files.names(), [&name(1), &name(2), "reserve"], "the spare was used");
     files.assert_holds(1..=9).await;
 }
 
 #[tokio::test]
-async fn a_spare_of_another_size_is_removed() {
+async fn a_spare_or_reserve_of_another_size_is_removed() {
     let files = Files::with(2).await;
     fs::write(files.path("spare"), [1; 100]).unwrap();
+    fs::write(files.path("reserve"), [1; 100]).unwrap();
     files.assert_holds(1..=2).await;
-    assert_eq!(files.names(), [name(1)]);
+    assert_eq!(files.names(), [&name(1), "reserve"]);
+    assert_eq!(fs::metadata(files.path("reserve")).unwrap().len(), SEGMENT_BYTES, "there has to be one");
 }
 
 /// What a power loss may leave of a rename.
 #[tokio::test]
 async fn a_segment_that_is_called_spare_too_is_not_used_again() {
-    let files = Files::with(2).await;
-    fs::hard_link(files.path(&name(1)), files.path("spare")).unwrap();
-    let mut broker = files.start().await;
-    assert_eq!(files.names(), [name(1)]);
-    for counter in 3..=9 {
-        broker.commit(vec![insert(seq(counter), 10_000)]).await;
+    for other in ["spare", "reserve"] {
+        let files = Files::with(2).await;
+        fs::remove_file(files.path("reserve")).unwrap();
+        fs::hard_link(files.path(&name(1)), files.path(other)).unwrap();
+        let mut broker = files.start().await;
+        assert_eq!(files.names(), [&name(1), "reserve"]);
+        assert_eq!(fs::metadata(files.path(&name(1))).unwrap().nlink(), 1);
+        for counter in 3..=9 {
+            broker.commit(vec![insert(seq(counter), 10_000)]).await;
+        }
+        drop(broker);
+        files.assert_holds(1..=9).await;
     }
-    drop(broker);
-    files.assert_holds(1..=9).await;
 }
 
 #[tokio::test]
