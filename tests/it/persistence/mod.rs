@@ -11,6 +11,7 @@ mod recovery;
 mod script;
 mod seed;
 mod space;
+mod summaries;
 
 use std::{collections::BTreeMap, future::Future, path::Path, sync::Arc};
 
