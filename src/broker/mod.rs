@@ -19,6 +19,7 @@ mod policy;
 mod queue;
 mod reading;
 mod ready;
+mod receipt;
 mod redelivery;
 mod routing;
 mod run;
@@ -29,13 +30,14 @@ mod spooling;
 mod transaction;
 
 pub use command::{
-    Ack, AckMode, AckTarget, CloseReason, Command, Connect, Delivery, Outgoing, Receipt, Refusal, Request, Send,
-    Subscribe, TransactionName, Unsubscribe, Verdict,
+    Ack, AckMode, AckTarget, CloseReason, Command, Connect, Delivery, Outgoing, Refusal, Request, Send, Subscribe,
+    TransactionName, Unsubscribe, Verdict,
 };
 pub use core::{Core, CoreOptions, Full, Hold, NotDone};
 pub use effects::{Change, Effects};
 pub use entry::Kept;
 pub use reading::{Pending, Read, ReadNumber};
+pub use receipt::Receipt;
 pub use transaction::TransactionId;
 
 slotmap::new_key_type! {

@@ -68,6 +68,7 @@ pub fn start<A: PersistenceAdapter, S: PersistenceAdapter>(
         writer: Writer::new(tenure),
         clock,
         meter,
+        full_told: None,
         inbox: inbound,
         requests,
         replies: replied,

@@ -49,6 +49,9 @@ const ERROR_HELD_MAX: Duration = Duration::from_secs(5);
 /// A stop waits so long for room in a full store.
 const STOP_FULL_PATIENCE: Duration = Duration::from_secs(2);
 
+/// That memory is full is told at most so often: it may come and go.
+const FULL_TOLD_EVERY: Duration = Duration::from_secs(60);
+
 /// So many frames of one session may wait for the store; its next ones wait until some of them are answered.
 const LEDGER_STEPS_MAX: usize = 65_536;
 
@@ -67,6 +70,8 @@ pub(super) struct Engine {
     pub(super) clock: Clock,
     /// Counts what messages take in memory (R31).
     pub(super) meter: Meter,
+    /// When the log was told last that memory is full.
+    pub(super) full_told: Option<Timestamp>,
     pub(super) inbox: mpsc::Receiver<Inbound>,
     pub(super) requests: mpsc::Sender<StoreRequest>,
     pub(super) replies: mpsc::Receiver<StoreReply>,
@@ -246,6 +251,19 @@ impl Engine {
         };
         self.core.keep_within(now, self.meter.in_use(), kept, &mut self.effects);
         self.take_effects(now);
+        self.tell_that_memory_is_full(now);
+    }
+
+    fn tell_that_memory_is_full(&mut self, now: Timestamp) {
+        if self.meter.is_full() && self.full_told.is_none_or(|told| now >= told.after(FULL_TOLD_EVERY)) {
+            self.full_told = Some(now);
+            tracing::info!(
+                in_use = self.meter.in_use(),
+                limit = self.meter.limit(),
+                "memory is full: SENDs wait, and connections that hold nothing are not read; raise \
+                 limits.memory_bytes_max if this lasts"
+            );
+        }
     }
 
     fn ask_the_spool(&mut self, now: Timestamp) {

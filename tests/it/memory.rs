@@ -81,6 +81,7 @@ fn r31_transactions_take_no_more_than_the_memory_there_is() {
         large.extend_from_slice(&encode("SEND", &headers, &[b'x'; 1 << 20]));
     }
     let errors = attack(clients, large);
+    broker.logged("memory is full");
     assert_eq!(errors.recv_timeout(PATIENCE).unwrap(), "The broker's memory is full.");
     others_are_served(&broker, consumer, &message);
 }

@@ -176,13 +176,14 @@ impl Translator {
         all.extend_from_slice(texts);
         all.extend_from_slice(&self.properties);
         all.extend_from_slice(read);
-        let all = Bytes::from(all);
+        let mut all = Bytes::from(all);
+        let body = all.split_off(properties.end); // without a cost if nothing stands before it
         let text = |range: Range<usize>| Text::from_utf8(all.slice(range)).unwrap_or_default();
         Owned {
             correlation_id: correlation_id.map(text),
             message_type: message_type.map(text),
-            properties: Properties::from_bytes(all.slice(properties.clone())),
-            body: whole.unwrap_or_else(|| all.slice(properties.end..)),
+            properties: Properties::from_bytes(all.slice(properties)),
+            body: whole.unwrap_or(body),
         }
     }
 }

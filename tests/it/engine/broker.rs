@@ -166,7 +166,7 @@ impl Client {
 
     pub(super) async fn gets_error(&mut self) -> (Refusal, Option<String>) {
         match self.next().await {
-            Outgoing::Error { refusal, receipt } => (refusal, receipt.map(Into::into)),
+            Outgoing::Error { refusal, receipt } => (refusal, receipt.map(|receipt| receipt.to_string())),
             other => panic!("{other:?} instead of an ERROR"),
         }
     }
