@@ -13,6 +13,7 @@ mod crash;
 mod docs;
 mod engine;
 mod full;
+mod full_disk;
 mod harness;
 mod layering;
 mod memory;
