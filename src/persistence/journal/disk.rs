@@ -213,6 +213,10 @@ impl DiskFile for UnsyncedFile {
         self.0.write_at(bytes, offset)
     }
 
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        self.0.allocate(bytes)
+    }
+
     fn sync(&self) -> io::Result<()> {
         Ok(())
     }
