@@ -204,7 +204,7 @@ async fn r34_the_script_copies_and_frees_segments() {
     let mut broker = Broker::on(open(&disk).0).await;
     model.apply(&Script::first_batch());
     broker.commit(Script::first_batch()).await;
-    for _ in 0..BATCHES {
+    for _ in 0..4 * BATCHES {
         let ops = script.next_batch(&model);
         model.apply(&ops);
         broker.commit(ops).await;

@@ -11,6 +11,8 @@ mod recovery;
 mod script;
 mod seed;
 mod space;
+mod summaries;
+mod unfit;
 
 use std::{collections::BTreeMap, future::Future, path::Path, sync::Arc};
 

@@ -9,7 +9,7 @@ use std::{
 
 use batonmq::{
     persistence::{
-        MessageReader, PersistenceAdapter, StoreError,
+        MessageReader, PageRange, PersistenceAdapter, StoreError,
         journal::{Health, JournalAdapter, JournalOptions, RealDisk, inspect, verify},
     },
     types::{Catalog, Holder, Priority, Sequence, Term},
@@ -124,6 +124,10 @@ fn name(segment: u32) -> String {
     format!("{segment:010}.journal")
 }
 
+fn index(segment: u32) -> String {
+    format!("{segment:010}.index")
+}
+
 fn seq(counter: u64) -> Sequence {
     Sequence::new(Term(1), counter)
 }
@@ -157,7 +161,7 @@ async fn unfinished_files_are_removed_and_a_whole_spare_is_kept() {
         broker.commit(vec![insert(seq(counter), 10_000)]).await;
     }
     drop(broker);
-    assert_eq!(files.names(), [&name(1), &name(2), "reserve"], "the spare was used");
+    assert_eq!(files.names(), [index(1).as_str(), &name(1), &name(2), "reserve"], "the spare was used");
     files.assert_holds(1..=9).await;
 }
 
@@ -226,12 +230,38 @@ async fn a_segment_without_its_catalog_is_damage() {
 async fn r34_a_missing_segment_is_damage() {
     let files = Files::with(20).await;
     fs::remove_file(files.path(&name(2))).unwrap();
-    files.assert_damaged(2, 0, "the segment is missing").await;
+    files.assert_damaged(2, 0, "the file is missing").await;
+}
+
+#[tokio::test]
+async fn files_of_two_journals_in_one_directory_are_told_apart() {
+    let (files, other) = (Files::with(20).await, Files::with(20).await);
+    for segment in [2, 3] {
+        let own = files.read(segment);
+        fs::copy(other.path(&name(segment)), files.path(&name(segment))).unwrap();
+        files.assert_damaged(segment, 0, "two journals are mixed").await;
+        fs::write(files.path(&name(segment)), own).unwrap();
+    }
+    files.assert_holds(1..=20).await;
+}
+
+/// Also the newest, where a missing end would pass for the end.
+#[tokio::test]
+async fn a_segment_that_was_cut_short_by_hand_is_damage() {
+    for segment in [1, 2] {
+        let files = Files::with(8).await;
+        for length in [SEGMENT_BYTES - 1, *files.records(segment).last().unwrap(), RECORDS_AT] {
+            let file = fs::OpenOptions::new().write(true).open(files.path(&name(segment))).unwrap();
+            file.set_len(length).unwrap();
+            files.assert_damaged(segment, length, "cut short").await;
+        }
+    }
 }
 
 #[tokio::test]
 async fn an_older_segment_that_ends_early_is_damage() {
     let files = Files::with(8).await;
+    fs::remove_file(files.path(&index(1))).unwrap();
     let records = files.records(1);
     let last = records[records.len() - 2];
     files.write(1, &vec![0; (SEGMENT_BYTES - last) as usize], last);
@@ -241,10 +271,73 @@ async fn an_older_segment_that_ends_early_is_damage() {
 #[tokio::test]
 async fn a_bad_record_in_an_older_segment_is_damage() {
     let files = Files::with(8).await;
+    fs::remove_file(files.path(&index(1))).unwrap();
     let records = files.records(1);
     let last = records[records.len() - 2];
     files.flip(1, last + 5_000);
     files.assert_damaged(1, last, "checksum").await;
+}
+
+/// R36: a start does not read it, so whoever does tells.
+#[tokio::test]
+async fn a_bad_record_in_a_sealed_segment_is_found_by_who_reads_it() {
+    let files = Files::with(8).await;
+    let records = files.records(1);
+    let last = records[records.len() - 2];
+    files.flip(1, last + 5_000);
+    let Health::Refused(StoreError::Damaged { path, offset, .. }) = files.health() else {
+        panic!("{:?}", files.health())
+    };
+    assert_eq!((path, offset), (files.path(&name(1)), last), "verify reads everything");
+    let broker = files.start().await;
+    let (reader, queue) = (broker.adapter.reader(), Holder::Queue(ORDERS));
+    let good = PageRange { upto: seq(5), ..EVERYTHING };
+    assert_eq!(reader.page(queue, Priority::default(), good, LARGE).await.unwrap().messages.len(), 5);
+    let page = reader.page(queue, Priority::default(), EVERYTHING, LARGE).await;
+    let Err(StoreError::Damaged { path, offset, .. }) = page else { panic!("{page:?}") };
+    assert!(path == files.path(&name(1)) && (last..last + 10_000).contains(&offset), "{} {offset}", path.display());
+}
+
+#[tokio::test]
+async fn an_index_that_is_of_no_use_is_made_anew() {
+    let whole = Files::with(14).await;
+    let bytes = fs::read(whole.path(&index(1))).unwrap();
+    let other = fs::read(whole.path(&index(2))).unwrap();
+    let flipped = |at: usize| {
+        let mut bytes = bytes.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    let unusable = [vec![], bytes[..40].to_vec(), bytes[..70].to_vec(), flipped(8), flipped(30), flipped(70), other];
+    for (case, content) in unusable.into_iter().enumerate() {
+        fs::write(whole.path(&index(1)), content).unwrap();
+        let mut broker = whole.start().await;
+        assert_eq!(broker.messages(ORDERS).await.len(), 14, "case {case}");
+        broker.commit(vec![]).await; // its time for what nobody waits for
+        drop(broker);
+        assert_eq!(fs::read(whole.path(&index(1))).unwrap(), bytes, "case {case}");
+    }
+}
+
+#[tokio::test]
+async fn an_index_whose_tables_are_damaged_is_mended_when_it_is_read() {
+    for table in 1..=2 {
+        let files = Files::with(8).await;
+        let mut bytes = fs::read(files.path(&index(1))).unwrap();
+        bytes[table * 4_096 + 10] ^= 1; // the lanes, then the places
+        fs::write(files.path(&index(1)), bytes).unwrap();
+        files.assert_holds(1..=8).await;
+    }
+}
+
+#[tokio::test]
+async fn an_index_without_a_sealed_segment_is_removed() {
+    let files = Files::with(8).await;
+    for number in [0, 2, 7] {
+        fs::copy(files.path(&index(1)), files.path(&index(number))).unwrap();
+    }
+    files.assert_holds(1..=8).await;
+    assert_eq!(files.names(), [index(1).as_str(), &name(1), &name(2), "reserve"]);
 }
 
 #[tokio::test]
