@@ -140,10 +140,15 @@ fn of_lock(error: &LockError) -> (Exit, &'static str) {
 
 fn of_store(error: &StoreError) -> (Exit, &'static str) {
     match error {
-        StoreError::Damaged { .. } => {
-            (Exit::Damaged, "restore the data directory from a copy, or move it away to start empty")
-        }
+        StoreError::Damaged { .. } => (
+            Exit::Damaged,
+            "put the file back as it was, restore the data directory from a copy, or move it away to start empty",
+        ),
         StoreError::NewerFormat { .. } => (Exit::Newer, "start the newer version of batonmq again"),
+        StoreError::Unfit { .. } => (Exit::Other, "keep data on a local file system, such as ext4 or XFS"),
+        StoreError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+            (Exit::Other, "make room on the disk; a new journal needs two store.segment_bytes")
+        }
         StoreError::Io { source, .. } => of_io(source),
         StoreError::Deposed => (Exit::Other, "start the broker again; it will wait for the one that is master now"),
         StoreError::Closed => (Exit::Other, "the log says why; start the broker again"),
@@ -196,6 +201,8 @@ mod tests {
         let denied = io(io::ErrorKind::PermissionDenied);
         assert_eq!(exit(LockError::Io { action: "open", path: path(), source: denied }.into()), Exit::Permission);
         assert_eq!(exit(NodeError::Locked(path())), Exit::Locked);
+        let source = io(io::ErrorKind::InvalidInput);
+        assert_eq!(store(StoreError::Unfit { call: "sync", path: path(), source }), Exit::Other);
         assert_eq!(exit(NodeError::StoppedAtOnce), Exit::Other);
     }
 }
