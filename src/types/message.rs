@@ -73,7 +73,7 @@ struct Rendering {
 
 impl Message {
     /// Bytes of memory that a message takes beside its body, properties, texts and names.
-    const OVERHEAD: usize = 256;
+    pub const OVERHEAD: usize = 256;
 
     /// Freezes a draft.
     #[must_use]

@@ -13,6 +13,8 @@ use std::{
     sync::Arc,
 };
 
+use rustix::fs::{CWD, RenameFlags, renameat_with, statvfs};
+
 /// A directory tree that keeps files.
 pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// Makes the directory and its parents, readable by their owner only; nothing if it exists.
@@ -39,6 +41,13 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// What the operating system says; the file has its old name then.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// Lets two files or directories change their names, in one step. Durable after `sync_dir`.
+    ///
+    /// # Errors
+    /// What the operating system says, `Unsupported` or `InvalidInput` where the file system can't; both have their old
+    /// names then.
+    fn exchange(&self, one: &Path, two: &Path) -> io::Result<()>;
+
     /// Removes a file. Durable after `sync_dir`.
     ///
     /// # Errors
@@ -50,6 +59,12 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// What the operating system says; it is unknown then what is durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// How much may still be written below a directory. Unit: bytes.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
 }
 
 /// How a file is opened.
@@ -119,6 +134,10 @@ impl Disk for RealDisk {
         std::fs::rename(from, to)
     }
 
+    fn exchange(&self, one: &Path, two: &Path) -> io::Result<()> {
+        Ok(renameat_with(CWD, one, CWD, two, RenameFlags::EXCHANGE)?)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)
     }
@@ -126,6 +145,11 @@ impl Disk for RealDisk {
     #[expect(clippy::disallowed_methods, reason = "this is the place that syncs")]
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
+    }
+
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        let space = statvfs(dir)?;
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
     }
 }
 

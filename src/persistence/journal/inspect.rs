@@ -90,19 +90,6 @@ pub fn inspect(disk: &Arc<dyn Disk>, data: &Path) -> Result<JournalReport, Store
     Ok(report(&scan, refused))
 }
 
-/// Reads the whole journal below a data directory and says whether a broker would start on it without losing anything
-/// that it confirmed. A torn last write is no loss.
-///
-/// # Errors
-/// Those that a start would end with: [`StoreError::Damaged`], [`StoreError::NewerFormat`], [`StoreError::Io`].
-pub fn verify(disk: &Arc<dyn Disk>, data: &Path) -> Result<JournalReport, StoreError> {
-    let report = inspect(disk, data)?;
-    match report.health {
-        Health::Refused(error) => Err(error),
-        Health::Good | Health::Torn { .. } => Ok(report),
-    }
-}
-
 fn report(scan: &Scan, refused: Option<StoreError>) -> JournalReport {
     let counts = scan.live.by_destination();
     let count_of = |id| counts.get(id).copied().unwrap_or_default();

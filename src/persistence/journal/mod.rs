@@ -9,12 +9,19 @@
 //! and where, `spare.rs` the next segment, `disk.rs` the door to the file system, `inspect.rs` for humans.
 
 mod disk;
+mod holdings;
 mod inspect;
 mod live;
 mod record;
 mod recovery;
+mod repair;
 mod segment;
+mod sequences;
+mod skim;
 mod spare;
+mod tally;
+mod verify;
+mod walk;
 mod writer;
 
 use std::{
@@ -34,8 +41,11 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 pub use disk::{Disk, DiskFile, Open, RealDisk};
-pub use inspect::{Health, JournalReport, SegmentReport, inspect, verify};
+pub use inspect::{Health, JournalReport, SegmentReport, inspect};
+pub use repair::{RepairError, RepairOptions, RepairReport, repair};
 pub use segment::SegmentNumber;
+pub use verify::{VerifyReport, verify};
+pub use walk::{Damage, Lost, Progress, TornWrite, Watch, lost_records};
 
 use self::{
     live::{Found, SharedLive},

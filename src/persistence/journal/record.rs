@@ -19,7 +19,7 @@ use crate::types::{
     Held, Holder, Message, MessageDraft, Op, Priority, Properties, Sequence, Stored, Tenure, Term, Text, Timestamp,
 };
 
-mod wire {
+pub(super) mod wire {
     #![allow(missing_docs, unreachable_pub, reason = "generated; proto/store.proto is its documentation")]
     #![allow(dead_code, reason = "properties are kept as raw bytes, see types/properties.rs")]
     include!(concat!(env!("OUT_DIR"), "/batonmq.store.rs"));
@@ -191,6 +191,14 @@ fn slice_of(offset: usize, bytes: &Bytes) -> Option<Slice> {
     Some(Slice { offset, length: u32::try_from(bytes.len()).ok()?, checksum: crc32c::crc32c(bytes) })
 }
 
+/// Reads an operation that holds a message; its body and texts are slices of `bytes`.
+pub(super) fn decode_message(bytes: Bytes) -> Option<Stored> {
+    match wire::Op::decode(bytes).ok()?.op? {
+        wire::op::Op::Insert(stored) | wire::op::Op::Copy(stored) => stored_of(stored),
+        _ => None,
+    }
+}
+
 /// Reads one operation; its bodies and texts are slices of `bytes`.
 pub(super) fn decode_op(bytes: Bytes) -> Result<Entry, &'static str> {
     let op = wire::Op::decode(bytes).map_err(|_| "an operation can't be read")?;
@@ -284,11 +292,11 @@ fn holder_of(queue: u64, durable: u64) -> Holder {
     if durable == 0 { Holder::Queue(DestinationId(queue)) } else { Holder::Durable(DurableId(durable)) }
 }
 
-fn time_of(millis: u64) -> Option<Timestamp> {
+pub(super) fn time_of(millis: u64) -> Option<Timestamp> {
     (millis != 0).then_some(Timestamp(millis))
 }
 
-fn catalog_of(body: wire::Catalog) -> Option<Catalog> {
+pub(super) fn catalog_of(body: wire::Catalog) -> Option<Catalog> {
     let mut catalog = Catalog::default();
     for created in body.destinations {
         catalog.destinations.insert(DestinationId(created.id), destination_of(created.destination?)?);

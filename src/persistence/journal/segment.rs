@@ -32,7 +32,6 @@ pub(super) const SPARE_UNFINISHED: &str = "spare.new";
 pub(super) const FORMAT: u32 = 1;
 
 const MAGIC: [u8; 8] = *b"BATONMQJ";
-/// Unit: bytes.
 pub(super) const HEADER_BYTES: usize = 64;
 const CHECKSUM_AT: usize = HEADER_BYTES - 4;
 
@@ -131,6 +130,30 @@ pub(super) fn frame_at(segment: &[u8], at: usize) -> Frame {
         return Frame::Bad("the record's checksum is wrong");
     }
     Frame::Whole { next: range.end.next_multiple_of(8), record: range }
+}
+
+/// What stands at a place where a record of one incarnation could begin.
+#[derive(Debug)]
+pub(super) enum Next<'a> {
+    /// A record of it, where it ends, and where the next one would begin.
+    Record { record: &'a [u8], ends: usize, next: usize },
+    /// No more records of it; with what is wrong there, if anything is.
+    End(Option<&'static str>),
+}
+
+/// Looks for a record that begins with `lead`, as those of one incarnation do.
+pub(super) fn record_at<'a>(segment: &'a [u8], at: usize, lead: &[u8]) -> Next<'a> {
+    match frame_at(segment, at) {
+        Frame::End => Next::End(None),
+        Frame::Bad(what) => Next::End(Some(what)),
+        Frame::Whole { record, next } => {
+            let ends = record.end;
+            match segment.get(record).filter(|record| record.starts_with(lead)) {
+                Some(record) => Next::Record { record, ends, next },
+                None => Next::End(Some("a record of the file's earlier life")),
+            }
+        }
+    }
 }
 
 /// Completes a frame that was begun by leaving [`FRAME_HEAD`] bytes free: the record follows them. `None`: its length

@@ -132,6 +132,21 @@ impl Writer {
         let mut scan = Scan::new(disk, dir, Open::Write);
         scan.run()?;
         make_durable(&scan)?;
+        Self::after(options, dir, scan)
+    }
+
+    /// A new journal in a directory without one, which begins with what `catalog` says.
+    pub(super) fn create(options: &JournalOptions, dir: &Path, catalog: Catalog) -> Result<Self, StoreError> {
+        let disk = &options.disk;
+        create_dir(disk.as_ref(), dir)?;
+        let mut scan = Scan::new(disk, dir, Open::Write);
+        scan.catalog = catalog;
+        Self::after(options, dir, scan)
+    }
+
+    /// Goes on where a scan came to the end.
+    fn after(options: &JournalOptions, dir: &Path, mut scan: Scan) -> Result<Self, StoreError> {
+        let disk = &options.disk;
         let ready = open_spare(&scan, disk.as_ref(), dir, options.segment_bytes)?;
         let spares = Spares::new(disk, dir, options.segment_bytes, options.fill_in_background, ready);
         let active = scan.segments.pop().map(|newest| Active {
