@@ -9,7 +9,7 @@ use super::{
     super::StoreError,
     DIRECTORY,
     disk::{Disk, Open},
-    recovery::{Scan, ScannedSegment},
+    recovery::{Depth, Scan, ScannedSegment},
     segment::SegmentNumber,
 };
 use crate::types::{Destination, Tenure};
@@ -26,8 +26,8 @@ pub struct JournalReport {
     /// The number of the last record; 0 if there is none.
     pub last_record: u64,
     /// How many messages somebody still holds, by destination, in the order of names; destinations without any too.
-    pub messages: Vec<(Destination, usize)>,
-    /// What all messages take that somebody still holds. Unit: bytes.
+    pub messages: Vec<(Destination, u64)>,
+    /// What all messages take that somebody still holds, estimated by the average of each segment. Unit: bytes.
     pub live_bytes: u64,
     /// How it stands.
     pub health: Health,
@@ -36,7 +36,7 @@ pub struct JournalReport {
 impl JournalReport {
     /// How many messages somebody still holds.
     #[must_use]
-    pub fn live_messages(&self) -> usize {
+    pub fn live_messages(&self) -> u64 {
         self.messages.iter().map(|(_, count)| count).sum()
     }
 }
@@ -55,7 +55,7 @@ pub struct SegmentReport {
     /// How many of them hold a batch; the others are catalogs, tenures and the marks of a polite end.
     pub batches: u64,
     /// How many messages lie in it that somebody still holds.
-    pub live_messages: usize,
+    pub live_messages: u64,
 }
 
 /// How a journal stands.
@@ -82,18 +82,19 @@ pub enum Health {
 /// [`StoreError::Io`] if the directory can't be read. Damage is no error here: it stands in the report.
 pub fn inspect(disk: &Arc<dyn Disk>, data: &Path) -> Result<JournalReport, StoreError> {
     let dir = data.join(DIRECTORY);
-    let mut scan = Scan::new(disk, &dir, Open::Read);
+    let mut scan = Scan::new(disk, &dir, Open::Read, Depth::Everything);
     let refused = match scan.run() {
         Err(error @ StoreError::Io { .. }) => return Err(error),
         outcome => outcome.err(),
     };
-    Ok(report(&scan, refused))
+    Ok(report(scan, refused))
 }
 
-fn report(scan: &Scan, refused: Option<StoreError>) -> JournalReport {
-    let counts = scan.live.by_destination();
+fn report(mut scan: Scan, refused: Option<StoreError>) -> JournalReport {
+    scan.live.estimate();
+    let counts = scan.live.holdings.by_destination();
     let count_of = |id| counts.get(id).copied().unwrap_or_default();
-    let mut messages: Vec<(Destination, usize)> =
+    let mut messages: Vec<(Destination, u64)> =
         scan.catalog.destinations.iter().map(|(id, destination)| (destination.clone(), count_of(id))).collect();
     messages.sort();
     let newest = scan.segments.last().map(|segment| segment.header.segment);
@@ -103,7 +104,7 @@ fn report(scan: &Scan, refused: Option<StoreError>) -> JournalReport {
         _ => Health::Good,
     };
     JournalReport {
-        segments: scan.segments.iter().map(|segment| segment_report(scan, segment)).collect(),
+        segments: segment_reports(&scan),
         spare: scan.spare,
         tenure: scan.catalog.tenure,
         last_record: scan.last.unwrap_or_default(),
@@ -113,15 +114,23 @@ fn report(scan: &Scan, refused: Option<StoreError>) -> JournalReport {
     }
 }
 
-fn segment_report(scan: &Scan, segment: &ScannedSegment) -> SegmentReport {
-    let number = segment.header.segment;
-    let live = scan.live.segments().find(|share| share.number == number);
-    SegmentReport {
-        number,
-        bytes: segment.capacity,
-        written: segment.next,
-        records: segment.records,
-        batches: segment.batches,
-        live_messages: live.map_or(0, |share| share.messages),
-    }
+/// A message counts where it lies last.
+fn segment_reports(scan: &Scan) -> Vec<SegmentReport> {
+    let mut live = scan.live.holdings.live().clone();
+    let report = |segment: &ScannedSegment| {
+        let placed = scan.live.placed(segment.header.segment);
+        let live_messages = placed.map_or(0, |placed| placed.common(&live));
+        placed.into_iter().for_each(|placed| live.remove_all(placed));
+        SegmentReport {
+            number: segment.header.segment,
+            bytes: segment.capacity,
+            written: segment.next,
+            records: segment.records,
+            batches: segment.batches,
+            live_messages,
+        }
+    };
+    let mut reports: Vec<SegmentReport> = scan.segments.iter().rev().map(report).collect();
+    reports.reverse();
+    reports
 }

@@ -5,13 +5,23 @@
 //! Always true: a batch is whole or absent; what was answered survives a crash at any moment (R33); see `writer.rs`.
 //! On failure: damage is refused and named; what was not confirmed and is torn is cut; a failed sync ends the process.
 //!
-//! `writer.rs` is the thread, `recovery.rs` the start, `segment.rs` and `record.rs` the bytes, `live.rs` what is live
-//! and where, `spare.rs` the next segment, `disk.rs` the door to the file system, `inspect.rs` for humans.
+//! Memory holds sets of sequences, the disk says where each message lies. `writer.rs` is the thread, `recovery.rs` the
+//! start, `read.rs` what reads beside it. The bytes are those of `segment.rs`, `record.rs` and `skim.rs`, and of a sealed
+//! segment's index: `index.rs`, `summary.rs`, `table.rs`, `rebuild.rs`. `live.rs` is what is live and in which segment,
+//! by `holdings.rs`, `places.rs` and `sequences.rs`; `copying.rs` is what keeps old segments from staying; `spare.rs` the
+//! next segment, `background.rs` what nobody waits for, `disk.rs` the door to the file system. For humans: `inspect.rs` is a look
+//! at it, `walk.rs` reads all of it, damaged or not, for `verify.rs` and `repair.rs`; `tally.rs` adds up what that finds.
 
+mod background;
+mod copying;
 mod disk;
 mod holdings;
+mod index;
 mod inspect;
 mod live;
+mod places;
+mod read;
+mod rebuild;
 mod record;
 mod recovery;
 mod repair;
@@ -19,13 +29,14 @@ mod segment;
 mod sequences;
 mod skim;
 mod spare;
+mod summary;
+mod table;
 mod tally;
 mod verify;
 mod walk;
 mod writer;
 
 use std::{
-    collections::BTreeMap,
     fmt,
     hash::{BuildHasher, RandomState},
     io,
@@ -37,28 +48,19 @@ use std::{
     thread::JoinHandle,
 };
 
-use bytes::Bytes;
 use tokio::sync::oneshot;
 
 pub use disk::{Disk, DiskFile, Open, RealDisk};
 pub use inspect::{Health, JournalReport, SegmentReport, inspect};
+pub use read::JournalReader;
 pub use repair::{RepairError, RepairOptions, RepairReport, repair};
 pub use segment::SegmentNumber;
 pub use verify::{VerifyReport, verify};
 pub use walk::{Damage, Lost, Progress, TornWrite, Watch, lost_records};
 
-use self::{
-    live::{Found, SharedLive},
-    record::{Entry, decode_op},
-    recovery::failed,
-    segment::BLOCK,
-    writer::Writer,
-};
-use super::{
-    Backlog, CommitError, DueMessage, DuePage, DueReason, MessageReader, Page, PageRange, PersistenceAdapter,
-    StoreError, StoreLimits, Window,
-};
-use crate::types::{Batch, Catalog, Holder, Op, Priority, Sequence, Stored, Tenure, Timestamp};
+use self::{recovery::failed, segment::BLOCK, writer::Writer};
+use super::{CommitError, PersistenceAdapter, StoreError, StoreLimits};
+use crate::types::{Batch, Catalog, Tenure};
 
 /// A message's body, properties, texts and names together. Unit: bytes. So a record with one message is far below 2 GiB.
 const MESSAGE_BYTES_MAX: usize = 1 << 30;
@@ -81,8 +83,8 @@ pub struct JournalOptions {
     /// How large a segment is. Unit: bytes. Range: 16 KiB to 2 GiB, held within it and rounded up to 4 KiB. Default:
     /// 64 MiB. May change from start to start.
     pub segment_bytes: u64,
-    /// Whether a thread of its own fills the next segment ahead of its use. Default: true; tests that count the calls
-    /// to the disk turn it off.
+    /// Whether threads of their own fill the next segment ahead of its use and write the indexes of the last ones.
+    /// Default: true; tests that count the calls to the disk turn it off.
     pub fill_in_background: bool,
     /// What follows a failed sync. Default: one line in the log, then the process aborts.
     pub on_poison: OnPoison,
@@ -153,12 +155,13 @@ pub struct Usage {
     /// Whether there is a spare file, or one is being made.
     pub spare: bool,
     /// Messages that somebody still holds.
-    pub live_messages: usize,
-    /// What they take. Unit: bytes.
+    pub live_messages: u64,
+    /// What they take, about. Unit: bytes.
     pub live_bytes: u64,
     /// What was written, copies apart. Unit: bytes.
     pub written_bytes: u64,
-    /// What was written again so that old segments could leave; never more than `written_bytes`. Unit: bytes.
+    /// What was written again so that old segments could leave: never more than `written_bytes` and a segment, unless
+    /// batches without operations asked for it. Unit: bytes.
     pub copied_bytes: u64,
 }
 
@@ -181,15 +184,9 @@ impl JournalAdapter {
             options.segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX).next_multiple_of(BLOCK);
         let dir = data.join(DIRECTORY);
         let (requests, inbox) = sync_channel(REQUESTS_MAX);
-        let reader = JournalReader { dir: dir.clone().into(), recovered: Arc::default() };
+        let reader = JournalReader::new(&dir);
         let usage = Arc::default();
-        let worker = Worker {
-            dir: dir.clone(),
-            options,
-            recovered: Arc::clone(&reader.recovered),
-            usage: Arc::clone(&usage),
-            inbox,
-        };
+        let worker = Worker { dir: dir.clone(), options, reader: reader.clone(), usage: Arc::clone(&usage), inbox };
         let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || worker.run());
         let thread = Some(thread.map_err(failed("start the thread of", &dir))?);
         Ok(Self { requests, reader, usage, thread })
@@ -261,7 +258,7 @@ enum Request {
 struct Worker {
     dir: PathBuf,
     options: JournalOptions,
-    recovered: Arc<Mutex<Option<Recovered>>>,
+    reader: JournalReader,
     usage: Arc<Mutex<Usage>>,
     inbox: Receiver<Request>,
 }
@@ -297,9 +294,7 @@ impl Worker {
 
     fn recover(&self, writer: &mut Option<Writer>) -> Result<Catalog, StoreError> {
         let recovered = Writer::recover(&self.options, &self.dir)?;
-        let live = recovered.live().clone();
-        let backlogs = Arc::new(live.with(|live| live.backlogs()));
-        *self.recovered.lock().unwrap_or_else(PoisonError::into_inner) = Some(Recovered { live, backlogs });
+        self.reader.begin(recovered.live().clone());
         let catalog = recovered.catalog().clone();
         self.publish(Some(&recovered));
         *writer = Some(recovered);
@@ -316,148 +311,4 @@ impl Worker {
 /// Whoever asked may have given up meanwhile.
 fn send<T>(answer: oneshot::Sender<T>, value: T) {
     drop(answer.send(value));
-}
-
-/// Reads messages from the segment files, beside the journal's thread.
-#[derive(Clone, Debug)]
-pub struct JournalReader {
-    dir: Arc<Path>,
-    /// `None` before the journal is recovered.
-    recovered: Arc<Mutex<Option<Recovered>>>,
-}
-
-#[derive(Clone, Debug)]
-struct Recovered {
-    live: SharedLive,
-    /// What everybody held then (R28).
-    backlogs: Arc<BTreeMap<Holder, Backlog>>,
-}
-
-impl MessageReader for JournalReader {
-    async fn page(
-        &self,
-        holder: Holder,
-        priority: Priority,
-        range: PageRange,
-        window: Window,
-    ) -> Result<Page, StoreError> {
-        let reader = self.clone();
-        let page = move || reader.read_page(holder, priority, range, window);
-        tokio::task::spawn_blocking(page).await.map_err(|_| StoreError::Closed)?
-    }
-
-    async fn due(
-        &self,
-        before: Timestamp,
-        after: (Timestamp, Sequence),
-        window: Window,
-    ) -> Result<DuePage, StoreError> {
-        let reader = self.clone();
-        let page = move || reader.read_due(before, after, window);
-        tokio::task::spawn_blocking(page).await.map_err(|_| StoreError::Closed)?
-    }
-
-    async fn holders(&self) -> Result<Vec<Holder>, StoreError> {
-        Ok(self.recovered()?.backlogs.keys().copied().collect())
-    }
-
-    async fn backlog(&self, holder: Holder) -> Result<Backlog, StoreError> {
-        Ok(self.recovered()?.backlogs.get(&holder).copied().unwrap_or_default())
-    }
-}
-
-impl JournalReader {
-    fn recovered(&self) -> Result<Recovered, StoreError> {
-        self.recovered.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(StoreError::Closed)
-    }
-
-    fn read_page(
-        &self,
-        holder: Holder,
-        priority: Priority,
-        range: PageRange,
-        window: Window,
-    ) -> Result<Page, StoreError> {
-        let live = self.recovered()?.live;
-        let found = live.with(|live| live.page(holder, priority, range, window.messages));
-        let mut page = Page { complete: true, ..Page::default() };
-        let mut bytes = 0;
-        for found in found {
-            let Some(stored) = self.read_live(&live, found)? else { continue };
-            let size = stored.message.size();
-            if !window.has_room(page.messages.len(), bytes, size) {
-                page.complete = false;
-                break;
-            }
-            bytes += size;
-            page.messages.push(stored);
-        }
-        Ok(page)
-    }
-
-    fn read_due(&self, before: Timestamp, after: (Timestamp, Sequence), window: Window) -> Result<DuePage, StoreError> {
-        let live = self.recovered()?.live;
-        let mut all = Vec::new();
-        for found in live.with(|live| live.all()) {
-            let Some(stored) = self.read_live(&live, found)? else { continue };
-            let returns = stored.holders.iter().filter_map(|held| Some((held.due?, DueReason::Returns(held.holder))));
-            let expires = stored.message.expires.map(|at| (at, DueReason::Expires));
-            for (at, reason) in returns.chain(expires).filter(|(at, _)| (*at, stored.sequence) > after) {
-                all.push(DueMessage { at, reason, stored: stored.clone() });
-            }
-        }
-        all.sort_by_key(|due| (due.at, due.stored.sequence, due.reason));
-        let mut page = DuePage::default();
-        let (mut bytes, mut last) = (0, after);
-        for due in all {
-            let key = (due.at, due.stored.sequence);
-            let size = due.stored.message.size();
-            if due.at > before || !(key == last || window.has_room(page.messages.len(), bytes, size)) {
-                page.next = Some(due.at);
-                break;
-            }
-            bytes += size;
-            last = key;
-            page.messages.push(due);
-        }
-        Ok(page)
-    }
-
-    /// `None`: the message was settled meanwhile, and its place is used again.
-    fn read_live(&self, live: &SharedLive, mut found: Found) -> Result<Option<Stored>, StoreError> {
-        loop {
-            let read = read_message(&found);
-            if let Ok(stored) = read {
-                return Ok(Some(Stored { holders: found.holders, ..stored }));
-            }
-            let Some(again) = live.with(|live| live.find(found.sequence)) else { return Ok(None) };
-            if again.place == found.place {
-                let path = self.dir.join(found.place.segment.file_name());
-                return Err(match read {
-                    Err(ReadError::Io(source)) => StoreError::Io { action: "read", path, source },
-                    _ => {
-                        StoreError::Damaged { path, offset: found.place.offset.into(), what: "a message can't be read" }
-                    }
-                });
-            }
-            found = again; // it was copied forward, and its first segment is used again
-        }
-    }
-}
-
-enum ReadError {
-    Io(io::Error),
-    Bad,
-}
-
-fn read_message(found: &Found) -> Result<Stored, ReadError> {
-    let mut bytes = vec![0; found.place.length as usize];
-    found.file.read_at(&mut bytes, found.place.offset.into()).map_err(ReadError::Io)?;
-    if crc32c::crc32c(&bytes) != found.place.checksum {
-        return Err(ReadError::Bad);
-    }
-    match decode_op(Bytes::from(bytes)) {
-        Ok(Entry::Op(Op::Insert(stored)) | Entry::Copy(stored)) => Ok(stored),
-        _ => Err(ReadError::Bad),
-    }
 }

@@ -1,22 +1,19 @@
 //! The inner form of a record: the protobuf message `Record` of `proto/store.proto`.
 //!
-//! Writing is by hand, straight from a batch into one buffer that is used again; reading is by the generated code, with
-//! bodies as slices of what was read. Bytes are checked before they are believed: what can't be read as a record is an
-//! error with a reason, never a panic.
+//! Writing is by hand, straight from a batch into one buffer that is used again; reading an operation is by the generated
+//! code, with bodies as slices of what was read (`skim.rs` reads less of more). Bytes are checked before they are
+//! believed: what can't be read is an error with a reason, never a panic.
 
 use std::sync::Arc;
 
-use bytes::{Buf, BufMut, Bytes};
-use prost::{
-    Message as _,
-    encoding::{WireType, decode_key, decode_varint, encode_varint, skip_field},
-};
+use bytes::{BufMut, Bytes};
+use prost::{Message as _, encoding::encode_varint};
 use smallvec::SmallVec;
 
 use super::segment::{FRAME_HEAD, seal_frame};
 use crate::types::{
-    BatchNumber, BodyKind, Catalog, Destination, DestinationId, DestinationKind, Durable, DurableId, FencingToken,
-    Held, Holder, Message, MessageDraft, Op, Priority, Properties, Sequence, Stored, Tenure, Term, Text, Timestamp,
+    BatchNumber, BodyKind, Catalog, Destination, DestinationId, DestinationKind, Durable, DurableId, Held, Holder,
+    Message, MessageDraft, Op, Priority, Properties, Sequence, Stored, Tenure, Text, Timestamp,
 };
 
 pub(super) mod wire {
@@ -75,16 +72,21 @@ impl Encoder {
         self.push_nested(|out| put_op(out, op))
     }
 
+    /// Adds a message that is live, written again as it lies, with those who hold it now (R34).
+    pub(super) fn push_copy(&mut self, copy: &Copy) -> Option<Slice> {
+        self.push_nested(|out| {
+            put_nested(out, 2, |out| {
+                put_stored_head(out, copy.sequence, copy.destination, &copy.holders);
+                put_present(out, 4, &copy.message);
+            });
+        })
+    }
+
     fn push_nested(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Option<Slice> {
         let begin = put_nested(&mut self.buffer, 7, write);
         let bytes = self.buffer.get(begin..)?;
         let checksum = crc32c::crc32c(bytes);
         Some(Slice { offset: u32::try_from(begin).ok()?, length: u32::try_from(bytes.len()).ok()?, checksum })
-    }
-
-    /// Adds a message that is live, written again with those who hold it now (R34).
-    pub(super) fn push_copy(&mut self, stored: &Stored) -> Option<Slice> {
-        self.push_nested(|out| _ = put_nested(out, 2, |out| put_stored(out, stored)))
     }
 
     /// Adds the catalog.
@@ -116,79 +118,17 @@ pub(super) fn leads(incarnation: u64) -> Vec<u8> {
     bytes
 }
 
-/// What a record says of a message, or of the catalog.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Entry {
-    /// As it stood in a batch.
-    Op(Op),
-    /// A message written again (R34).
-    Copy(Stored),
-}
-
-/// A record that was read.
-#[derive(Debug)]
-pub(super) struct Record {
-    pub(super) head: RecordHead,
-    pub(super) ops: Vec<(Slice, Entry)>,
-    /// The catalog at the head of a segment; its tenure is the record's.
-    pub(super) catalog: Option<Catalog>,
-}
-
-/// Reads the record of a frame whose checksum is right.
-pub(super) fn decode_record(record: &Bytes) -> Result<Record, &'static str> {
-    const MALFORMED: &str = "the record is not what this version calls a record";
-    let mut head = wire::Record::default();
-    let mut ops = Vec::new();
-    let mut catalog = None;
-    let mut rest = record.clone();
-    while rest.has_remaining() {
-        let (field, wire_type) = decode_key(&mut rest).map_err(|_| MALFORMED)?;
-        match (field, wire_type) {
-            (7 | 8, WireType::LengthDelimited) => {
-                let length = decode_varint(&mut rest).ok().and_then(|length| usize::try_from(length).ok());
-                let length = length.filter(|length| *length <= rest.len()).ok_or(MALFORMED)?;
-                let offset = FRAME_HEAD + (record.len() - rest.len());
-                let bytes = rest.split_to(length);
-                if field == 8 {
-                    let body = wire::Catalog::decode(bytes).map_err(|_| MALFORMED)?;
-                    catalog = Some(catalog_of(body).ok_or(MALFORMED)?);
-                } else {
-                    ops.push((slice_of(offset, &bytes).ok_or(MALFORMED)?, decode_op(bytes)?));
-                }
-            }
-            (1..=6, WireType::Varint) => {
-                let number = decode_varint(&mut rest).map_err(|_| MALFORMED)?;
-                match field {
-                    1 => head.incarnation = number,
-                    2 => head.number = number,
-                    3 => head.durable = number,
-                    4 => head.term = number,
-                    5 => head.token = number,
-                    _ => head.batch = number,
-                }
-            }
-            _ => skip_field(wire_type, field, &mut rest, prost::encoding::DecodeContext::default())
-                .map_err(|_| MALFORMED)?,
-        }
-    }
-    let term = u32::try_from(head.term).map(Term).ok().filter(|term| *term <= Term::MAX).ok_or(MALFORMED)?;
-    let tenure = Tenure { term, token: FencingToken(head.token) };
-    if let Some(catalog) = &mut catalog {
-        catalog.tenure = tenure;
-    }
-    let head = RecordHead {
-        incarnation: head.incarnation,
-        number: head.number,
-        durable: head.durable,
-        tenure,
-        batch: BatchNumber(head.batch),
-    };
-    Ok(Record { head, ops, catalog })
-}
-
-fn slice_of(offset: usize, bytes: &Bytes) -> Option<Slice> {
-    let offset = u32::try_from(offset).ok()?;
-    Some(Slice { offset, length: u32::try_from(bytes.len()).ok()?, checksum: crc32c::crc32c(bytes) })
+/// A message that is written again (R34).
+#[derive(Clone, Debug)]
+pub(super) struct Copy {
+    pub(super) sequence: Sequence,
+    pub(super) destination: DestinationId,
+    /// Who holds it now, and how often it returned.
+    pub(super) holders: SmallVec<[Held; 1]>,
+    pub(super) priority: Priority,
+    pub(super) expires: Option<Timestamp>,
+    /// As it lies.
+    pub(super) message: Bytes,
 }
 
 /// Reads an operation that holds a message; its body and texts are slices of `bytes`.
@@ -200,16 +140,17 @@ pub(super) fn decode_message(bytes: Bytes) -> Option<Stored> {
 }
 
 /// Reads one operation; its bodies and texts are slices of `bytes`.
-pub(super) fn decode_op(bytes: Bytes) -> Result<Entry, &'static str> {
+pub(super) fn decode_op(bytes: Bytes) -> Result<Op, &'static str> {
     let op = wire::Op::decode(bytes).map_err(|_| "an operation can't be read")?;
     op.op.and_then(op_of).ok_or("an operation is not one that this version knows")
 }
 
-fn op_of(op: wire::op::Op) -> Option<Entry> {
+/// `None` for a copy, which is no operation of a batch, too.
+fn op_of(op: wire::op::Op) -> Option<Op> {
     use wire::op::Op as Wire;
-    Some(Entry::Op(match op {
+    Some(match op {
         Wire::Insert(stored) => Op::Insert(stored_of(stored)?),
-        Wire::Copy(stored) => return Some(Entry::Copy(stored_of(stored)?)),
+        Wire::Copy(_) => return None,
         Wire::Settle(settle) => Op::Settle {
             sequence: Sequence::from_u64(settle.sequence),
             holder: holder_of(settle.queue, settle.durable),
@@ -225,7 +166,7 @@ fn op_of(op: wire::op::Op) -> Option<Entry> {
         }
         Wire::CreateDurable(created) => Op::CreateDurable { id: DurableId(created.id), durable: durable_of(created)? },
         Wire::DeleteDurable(id) => Op::DeleteDurable { id: DurableId(id) },
-    }))
+    })
 }
 
 fn stored_of(stored: wire::Stored) -> Option<Stored> {
@@ -336,12 +277,16 @@ fn put_op(out: &mut Vec<u8>, op: &Op) {
 }
 
 fn put_stored(out: &mut Vec<u8>, stored: &Stored) {
-    put_number(out, 1, stored.sequence.as_u64());
-    put_number(out, 2, stored.destination.0);
-    for held in &stored.holders {
+    put_stored_head(out, stored.sequence, stored.destination, &stored.holders);
+    put_nested(out, 4, |out| put_message(out, &stored.message));
+}
+
+fn put_stored_head(out: &mut Vec<u8>, sequence: Sequence, destination: DestinationId, holders: &[Held]) {
+    put_number(out, 1, sequence.as_u64());
+    put_number(out, 2, destination.0);
+    for held in holders {
         put_small(out, 3, |out| put_held(out, held));
     }
-    put_nested(out, 4, |out| put_message(out, &stored.message));
 }
 
 fn put_message(out: &mut Vec<u8>, message: &Message) {
@@ -493,8 +438,13 @@ fn low_seven_bits(number: usize) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::types::{Batch, PropertiesBuilder, PropertyValue};
+    use proptest::prelude::*;
+
+    use super::{
+        super::skim::{Record, Skimmed, Written, skim_op},
+        *,
+    };
+    use crate::types::{Batch, FencingToken, PropertiesBuilder, PropertyValue, Term};
 
     const HEAD: RecordHead = RecordHead {
         incarnation: 1 << 61,
@@ -555,33 +505,81 @@ mod tests {
         Batch { number: HEAD.batch, ops }
     }
 
+    fn frame_of(batch: &Batch) -> (Bytes, Vec<Slice>) {
+        let mut encoder = Encoder::default();
+        let slices = encode_batch(&mut encoder, HEAD, batch);
+        (Bytes::copy_from_slice(encoder.padded(0)), slices)
+    }
+
     #[test]
     fn what_was_encoded_is_decoded_the_same() {
-        let mut encoder = Encoder::default();
         let batch = every_op();
-        let slices = encode_batch(&mut encoder, HEAD, &batch);
-        let frame = Bytes::copy_from_slice(encoder.padded(0));
-        let record = decode_record(&frame.slice(FRAME_HEAD..)).unwrap();
+        let (frame, slices) = frame_of(&batch);
+        let record = Record::skim(&frame[FRAME_HEAD..]).unwrap();
         assert_eq!(record.head, HEAD);
         assert!(frame[FRAME_HEAD..].starts_with(&leads(HEAD.incarnation)));
-        for ((slice, op), (written, expected)) in record.ops.iter().zip(slices.iter().zip(&batch.ops)) {
-            assert_eq!((slice, op), (written, &Entry::Op(expected.clone())));
-            let begin = slice.offset as usize;
-            assert_eq!(
-                decode_op(frame.slice(begin..begin + slice.length as usize)).unwrap(),
-                Entry::Op(expected.clone())
-            );
+        assert_eq!(record.ops().len(), batch.ops.len());
+        for ((slice, bytes), (written, op)) in record.ops().zip(slices.iter().zip(&batch.ops)) {
+            assert_eq!(slice, Some(*written));
+            let begin = written.offset as usize;
+            assert_eq!(bytes, &frame[begin..begin + written.length as usize]);
+            assert_eq!(decode_op(Bytes::copy_from_slice(bytes)).as_ref(), Ok(op));
+            assert_eq!(skim_op(bytes).unwrap(), skimmed(op, bytes));
         }
-        assert_eq!(record.ops.len(), batch.ops.len());
+    }
+
+    /// What skimming has to find.
+    fn skimmed<'a>(op: &Op, bytes: &'a [u8]) -> Skimmed<'a> {
+        match op {
+            Op::Insert(stored) => Skimmed::Insert(written(stored, bytes)),
+            Op::Settle { sequence, holder } => Skimmed::Settle { sequence: *sequence, holder: *holder },
+            Op::Return { sequence, held } => Skimmed::Return { sequence: *sequence, held: *held },
+            _ => Skimmed::Other,
+        }
+    }
+
+    fn written<'a>(stored: &Stored, bytes: &'a [u8]) -> Written<'a> {
+        let mut message = Vec::new();
+        put_message(&mut message, &stored.message);
+        Written {
+            sequence: stored.sequence,
+            destination: stored.destination,
+            holders: stored.holders.clone(),
+            priority: stored.message.priority,
+            expires: stored.message.expires,
+            message: bytes.split_at(bytes.len() - message.len()).1,
+        }
     }
 
     #[test]
     fn the_generated_code_reads_the_same() {
-        let mut encoder = Encoder::default();
-        encode_batch(&mut encoder, HEAD, &every_op());
-        let frame = Bytes::copy_from_slice(encoder.padded(0));
+        let (frame, _) = frame_of(&every_op());
         let record = wire::Record::decode(frame.slice(FRAME_HEAD..)).unwrap();
         assert_eq!((record.incarnation, record.number, record.ops.len()), (HEAD.incarnation, HEAD.number, 7));
+    }
+
+    #[test]
+    fn r34_a_copy_is_the_message_as_it_lay_with_those_who_hold_it_now() {
+        let Batch { ops, .. } = every_op();
+        let Some(Op::Insert(stored)) = ops.first() else { unreachable!() };
+        let (frame, slices) = frame_of(&Batch { ops: ops[..1].to_vec(), number: HEAD.batch });
+        let Skimmed::Insert(lying) = skim_op(&frame[slices[0].offset as usize..]).unwrap() else { unreachable!() };
+        let holders: SmallVec<[Held; 1]> = SmallVec::from_slice(&[Held::fresh(Holder::Durable(DurableId(5)))]);
+        let mut encoder = Encoder::default();
+        encoder.begin(HEAD);
+        let copy = Copy {
+            sequence: lying.sequence,
+            destination: lying.destination,
+            holders: holders.clone(),
+            priority: lying.priority,
+            expires: lying.expires,
+            message: Bytes::copy_from_slice(lying.message),
+        };
+        let slice = encoder.push_copy(&copy).unwrap();
+        let frame = Bytes::copy_from_slice(encoder.padded(0));
+        let op = frame.slice(slice.offset as usize..(slice.offset + slice.length) as usize);
+        assert!(matches!(skim_op(&op).unwrap(), Skimmed::Copy(_)));
+        assert_eq!(decode_message(op), Some(Stored { holders, ..stored.clone() }));
     }
 
     #[test]
@@ -594,19 +592,68 @@ mod tests {
         let mut encoder = Encoder::default();
         encoder.begin(HEAD);
         encoder.push_catalog(&catalog);
-        let record = decode_record(&Bytes::copy_from_slice(&encoder.padded(0)[FRAME_HEAD..])).unwrap();
-        assert_eq!(record.catalog, Some(catalog));
+        assert_eq!(Record::skim(&encoder.padded(0)[FRAME_HEAD..]).unwrap().catalog, Some(catalog));
     }
 
     #[test]
     fn a_record_cut_anywhere_is_an_error_or_shorter_and_never_panics() {
-        let mut encoder = Encoder::default();
-        encode_batch(&mut encoder, HEAD, &every_op());
-        let record = Bytes::copy_from_slice(&encoder.padded(0)[FRAME_HEAD..]);
+        let (frame, _) = frame_of(&every_op());
+        let record = &frame[FRAME_HEAD..];
         for length in 0..record.len() {
-            if let Ok(cut) = decode_record(&record.slice(..length)) {
-                assert!(cut.ops.len() < 7, "cut at {length}");
+            if let Ok(cut) = Record::skim(&record[..length]) {
+                assert!(cut.ops().len() < 7, "cut at {length}");
+                assert!(cut.ops().all(|(_, op)| skim_op(op).is_ok()), "cut at {length}");
             }
+        }
+    }
+
+    fn any_held() -> impl Strategy<Value = Held> {
+        let holder = prop_oneof![
+            any::<u64>().prop_map(|id| Holder::Queue(DestinationId(id))),
+            (1..=u64::MAX).prop_map(|id| Holder::Durable(DurableId(id))),
+        ];
+        let due = proptest::option::of((1..=u64::MAX).prop_map(Timestamp));
+        (holder, any::<u32>(), any::<u32>(), due).prop_map(|(holder, deliveries, failures, due)| Held {
+            holder,
+            deliveries,
+            failures,
+            due,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn skimming_finds_what_the_generated_code_finds(
+            (sequence, destination) in any::<(u64, u64)>(),
+            holders in proptest::collection::vec(any_held(), 0..4),
+            priority in 0..10_u8,
+            expires in proptest::option::of(1..=u64::MAX),
+            body in proptest::collection::vec(any::<u8>(), 0..300),
+            text in proptest::option::of(".{0,20}"),
+        ) {
+            let message = Arc::new(Message::new(MessageDraft {
+                priority: Priority::clamped(priority),
+                expires: expires.map(Timestamp),
+                correlation_id: text.as_deref().map(Into::into),
+                body: body.into(),
+                ..MessageDraft::default()
+            }));
+            let stored = Stored {
+                sequence: Sequence::from_u64(sequence),
+                destination: DestinationId(destination),
+                holders: holders.into(),
+                message,
+            };
+            let (frame, slices) = frame_of(&Batch { number: HEAD.batch, ops: vec![Op::Insert(stored)] });
+            let op = frame.slice(slices[0].offset as usize..);
+            let generated = decode_message(op.clone()).unwrap();
+            prop_assert_eq!(skim_op(&op).unwrap(), Skimmed::Insert(written(&generated, &op)));
+        }
+
+        #[test]
+        fn skimming_other_bytes_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Record::skim(&bytes).map(|record| record.ops().len());
+            let _ = skim_op(&bytes).is_ok();
         }
     }
 }

@@ -1,7 +1,9 @@
 //! What the files of a journal mean at the start of a term.
 //!
-//! `scan` only reads; `recover` makes durable what the scan accepted (R33) and cuts what it did not. The rules, a test
-//! each in `tests/it/persistence/recovery.rs`:
+//! A scan only reads; `make_durable` makes durable what the scan accepted (R33) and cuts what it did not. A start reads
+//! the newest segment whole, and of each sealed one its header and its index's summary (R36): damage inside a sealed
+//! segment is found when the bytes are read, by a page, a copy, or a scan of everything (`verify`). The rules, a test each
+//! in `tests/it/persistence/recovery.rs`:
 //!
 //! | found | meaning |
 //! |---|---|
@@ -13,7 +15,10 @@
 //! | a segment without its first record, the catalog | damage, for the same reason |
 //! | a number missing between two segments | damage: segments leave strictly oldest first (R34) |
 //! | a segment that ends below the next one's first record | damage: it was whole before the next one was made |
-//! | a bad record in any segment but the newest | damage, for the same reason |
+//! | a sealed segment that is shorter than its index says | damage, for the same reason |
+//! | an index that is missing, damaged, of an earlier life or of another format | the segment is read whole |
+//! | an index without a sealed segment | removed |
+//! | a bad record in a sealed segment that is read whole | damage: it was whole before the next one was made |
 //! | a bad record, or zeros, and behind it a record that proves it durable | damage |
 //! | a record whose checksum is right and whose content is not | damage: a fault of ours, never a torn write |
 //! | a bad record at the end of the newest segment | a torn write that nobody was told of: cut, and reported |
@@ -35,18 +40,32 @@ use memchr::memmem;
 use super::{
     super::StoreError,
     disk::{Disk, DiskFile, Open},
-    live::{Live, Place},
-    record::{Entry, Record, decode_record, leads},
-    segment::{Frame, Header, RECORDS_AT, SPARE, SegmentNumber, frame_at, padded},
+    index::{self, IndexFile},
+    live::{Live, Message},
+    places::Place,
+    record::{decode_op, leads},
+    segment::{Frame, HEADER_BYTES, Header, Next, RECORDS_AT, SPARE, SegmentNumber, frame_at, padded, record_at},
+    skim::{Record, Skimmed, Written, skim_op},
+    summary::Summary,
 };
-use crate::types::{BatchNumber, Catalog, Term};
+use crate::types::{BatchNumber, Catalog, Op, Term};
 
-/// What reading all segments brought.
+/// How much of a journal a scan reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// What a start needs.
+    Summaries,
+    /// Every record; what lies where is not kept.
+    Everything,
+}
+
+/// What reading the segments brought.
 #[derive(Debug)]
 pub(super) struct Scan {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     how: Open,
+    depth: Depth,
     pub(super) catalog: Catalog,
     pub(super) live: Live,
     /// The number of the last record.
@@ -55,7 +74,8 @@ pub(super) struct Scan {
     pub(super) last_batch: Option<(Term, BatchNumber)>,
     pub(super) segments: Vec<ScannedSegment>,
     pub(super) spare: bool,
-    pub(super) unfinished: Vec<String>,
+    /// Files that are of no use any more.
+    pub(super) useless: Vec<String>,
     pub(super) torn: Option<Torn>,
 }
 
@@ -85,18 +105,19 @@ pub(super) struct Torn {
 
 impl Scan {
     /// Reads what lies in `dir`; what was read before an error stays in the scan.
-    pub(super) fn new(disk: &Arc<dyn Disk>, dir: &Path, how: Open) -> Self {
+    pub(super) fn new(disk: &Arc<dyn Disk>, dir: &Path, how: Open, depth: Depth) -> Self {
         Self {
             disk: Arc::clone(disk),
             dir: dir.to_owned(),
             how,
+            depth,
             catalog: Catalog::default(),
             live: Live::default(),
             last: None,
             last_batch: None,
             segments: Vec::new(),
             spare: false,
-            unfinished: Vec::new(),
+            useless: Vec::new(),
             torn: None,
         }
     }
@@ -105,13 +126,19 @@ impl Scan {
         let names = self.disk.list(&self.dir).map_err(failed("list", &self.dir))?;
         self.spare = names.iter().any(|name| name == SPARE);
         let mut numbers: Vec<SegmentNumber> = names.iter().filter_map(|name| SegmentNumber::of_file(name)).collect();
-        self.unfinished = names.into_iter().filter(|name| name.ends_with(".new")).collect();
         numbers.sort_unstable();
         self.expect_no_gap(&numbers)?;
         let newest = numbers.last().copied();
+        let is_sealed = |number: &SegmentNumber| Some(*number) != newest && numbers.binary_search(number).is_ok();
+        let is_useless = |name: &String| {
+            name.ends_with(".new") || index::segment_of_file(name).is_some_and(|number| !is_sealed(&number))
+        };
+        self.useless = names.into_iter().filter(is_useless).collect();
         for number in numbers {
             self.read_segment(number, Some(number) == newest)?;
         }
+        self.live.holdings.loosen();
+        self.live.find_oldest();
         Ok(())
     }
 
@@ -128,7 +155,9 @@ impl Scan {
     fn read_segment(&mut self, number: SegmentNumber, newest: bool) -> Result<(), StoreError> {
         let path = self.dir.join(number.file_name());
         let file = self.disk.open(&path, self.how).map_err(failed("open", &path))?;
-        let bytes = read_all(file.as_ref()).map_err(failed("read", &path))?;
+        let capacity = file.bytes().map_err(failed("read", &path))?;
+        let mut bytes = vec![0; usize::try_from(capacity).unwrap_or(HEADER_BYTES).min(HEADER_BYTES)];
+        file.read_at(&mut bytes, 0).map_err(failed("read", &path))?;
         let header = Header::decode(&bytes, &path)?;
         let damaged = |offset, what| StoreError::Damaged { path: path.clone(), offset, what };
         if header.segment != number {
@@ -137,11 +166,9 @@ impl Scan {
         if self.segments.last().is_some_and(|before| before.header.incarnation >= header.incarnation) {
             return Err(damaged(0, "the segment is older than the one before it"));
         }
-        let capacity = bytes.len() as u64;
-        self.live.add_segment(number, Arc::clone(&file), capacity);
-        self.segments.push(ScannedSegment {
+        let segment = ScannedSegment {
             header,
-            path: path.clone(),
+            path,
             file,
             capacity,
             records: 0,
@@ -149,18 +176,56 @@ impl Scan {
             last_begins: RECORDS_AT,
             last_ends: RECORDS_AT,
             next: RECORDS_AT,
-        });
+        };
+        if !newest && self.depth == Depth::Summaries {
+            match IndexFile::open(self.disk.as_ref(), &self.dir, header) {
+                Ok((index, summary)) => return self.take_in(segment, index, summary),
+                Err(why) => {
+                    let segment = number.file_name();
+                    tracing::info!(segment, why, "the segment's index can't be used; reading all of the segment");
+                }
+            }
+        }
+        self.read_whole(segment, newest)
+    }
+
+    /// Believes the index of a sealed segment.
+    fn take_in(&mut self, segment: ScannedSegment, index: IndexFile, summary: Summary) -> Result<(), StoreError> {
+        if segment.capacity < summary.last_ends {
+            let what = "the segment is shorter than what was written to it";
+            return Err(StoreError::Damaged { path: segment.path, offset: segment.capacity, what });
+        }
+        self.expect_number(summary.first, RECORDS_AT, &segment.path)?;
+        self.catalog.tenure = self.catalog.tenure.max(summary.tenure);
+        self.last = Some(summary.last);
+        self.last_batch = summary.last_batch.or(self.last_batch);
+        let Summary { records, batches, last_begins, last_ends, next, .. } = summary;
+        let (header, file, capacity) = (segment.header, Arc::clone(&segment.file), segment.capacity);
+        self.live.add_sealed(header, file, capacity, index, summary);
+        self.segments.push(ScannedSegment { records, batches, last_begins, last_ends, next, ..segment });
+        Ok(())
+    }
+
+    fn read_whole(&mut self, segment: ScannedSegment, newest: bool) -> Result<(), StoreError> {
+        let (header, path) = (segment.header, segment.path.clone());
+        let bytes = read_all(segment.file.as_ref()).map_err(failed("read", &path))?;
+        self.live.add_segment(header, Arc::clone(&segment.file), segment.capacity);
+        self.segments.push(segment);
         let (end, why) = self.read_records(&bytes, header, &path)?;
+        if self.depth == Depth::Everything {
+            self.live.forget_places();
+        }
         let offset = end as u64;
+        let damaged = |what| StoreError::Damaged { path: path.clone(), offset, what };
         if offset == RECORDS_AT {
-            return Err(damaged(offset, "the segment's first record is missing"));
+            return Err(damaged("the segment's first record is missing"));
         }
         if newest && self.is_proven_durable(&bytes, end, header.incarnation) {
-            return Err(damaged(offset, why.unwrap_or("a record is missing that later ones rely on")));
+            return Err(damaged(why.unwrap_or("a record is missing that later ones rely on")));
         }
         match why {
             Some(what) if newest => self.torn = Some(Torn { path, offset, what }),
-            Some(what) => return Err(damaged(offset, what)),
+            Some(what) => return Err(damaged(what)),
             None => {}
         }
         Ok(())
@@ -176,68 +241,79 @@ impl Scan {
         let lead = leads(header.incarnation);
         let mut at = usize::try_from(RECORDS_AT).unwrap_or(usize::MAX);
         loop {
-            match frame_at(bytes, at) {
-                Frame::End => return Ok((at, None)),
-                Frame::Bad(what) => return Ok((at, Some(what))),
-                Frame::Whole { record, next } => {
-                    let ends = record.end;
-                    let record = bytes.slice(record);
-                    if !record.starts_with(&lead) {
-                        return Ok((at, Some("a record of the file's earlier life")));
-                    }
-                    let damaged = |what| StoreError::Damaged { path: path.to_owned(), offset: at as u64, what };
-                    let record = decode_record(&record).map_err(damaged)?;
-                    self.expect_next(&record, at as u64, path)?;
-                    self.accept(record, header.segment, at as u64).map_err(damaged)?;
-                    if let Some(segment) = self.segments.last_mut() {
-                        (segment.last_begins, segment.last_ends, segment.next) = (at as u64, ends as u64, next as u64);
-                    }
+            match record_at(bytes, at, &lead) {
+                Next::End(why) => return Ok((at, why)),
+                Next::Record { record, ends, next } => {
+                    let begins = at as u64;
+                    let damaged = |what| StoreError::Damaged { path: path.to_owned(), offset: begins, what };
+                    let record = Record::skim(record).map_err(damaged)?;
+                    self.expect_next(&record, begins, path)?;
+                    self.accept(record, (begins, ends as u64, next as u64)).map_err(damaged)?;
                     at = next;
                 }
             }
         }
     }
 
-    fn expect_next(&self, record: &Record, offset: u64, path: &Path) -> Result<(), StoreError> {
-        let damaged = |what| Err(StoreError::Damaged { path: path.to_owned(), offset, what });
-        let is_first = offset == RECORDS_AT;
-        if is_first != record.catalog.is_some() {
-            return damaged("the catalog stands in the first record of a segment, and only there");
+    fn expect_next(&self, record: &Record<'_>, offset: u64, path: &Path) -> Result<(), StoreError> {
+        if (offset == RECORDS_AT) != record.catalog.is_some() {
+            let what = "the catalog stands in the first record of a segment, and only there";
+            return Err(StoreError::Damaged { path: path.to_owned(), offset, what });
         }
+        self.expect_number(record.head.number, offset, path)
+    }
+
+    fn expect_number(&self, number: u64, offset: u64, path: &Path) -> Result<(), StoreError> {
         match self.last.map(|last| last + 1) {
-            Some(expected) if record.head.number > expected && is_first => {
-                let before = self.segments.iter().rev().nth(1).map(|before| (before.path.clone(), before.next));
-                let (path, offset) = before.unwrap_or((path.to_owned(), offset));
-                Err(StoreError::Damaged { path, offset, what: "records are missing at the segment's end" })
+            Some(expected) if number > expected && offset == RECORDS_AT => {
+                let before = self.segments.iter().rev().find(|before| before.path != path);
+                let (path, offset) = before.map_or((path, offset), |before| (&before.path, before.next));
+                let what = "records are missing at the segment's end";
+                Err(StoreError::Damaged { path: path.to_owned(), offset, what })
             }
-            Some(expected) if record.head.number != expected => damaged("the record's number is not the next one"),
+            Some(expected) if number != expected => {
+                let what = "the record's number is not the next one";
+                Err(StoreError::Damaged { path: path.to_owned(), offset, what })
+            }
             _ => Ok(()),
         }
     }
 
-    fn accept(&mut self, record: Record, segment: SegmentNumber, frame: u64) -> Result<(), &'static str> {
+    fn accept(&mut self, record: Record<'_>, places: (u64, u64, u64)) -> Result<(), &'static str> {
         let tenure = self.catalog.tenure.max(record.head.tenure);
+        let holds_batch = record.ops().len() > 0;
+        for (slice, op) in record.ops() {
+            let slice = slice.ok_or("the segment is too long")?;
+            let place =
+                |written: &Written<'_>| Place::new(written.sequence, places.0, slice).ok_or("the segment is too long");
+            match skim_op(op)? {
+                Skimmed::Insert(written) => self.live.insert(message_of(&written), place(&written)?),
+                Skimmed::Copy(written) => self.live.copy(message_of(&written), place(&written)?),
+                Skimmed::Settle { sequence, holder } => self.live.settle(sequence, holder),
+                Skimmed::Return { sequence, held } => self.live.give_back(sequence, held),
+                Skimmed::Other => {
+                    let op = decode_op(Bytes::copy_from_slice(op))?;
+                    if let Op::DeleteDurable { id } = op {
+                        self.live.delete_durable(id);
+                    }
+                    self.catalog.apply(&op);
+                }
+            }
+        }
+        let head = record.head;
         if let Some(catalog) = record.catalog {
             self.catalog = catalog;
         }
         self.catalog.tenure = tenure;
-        for (slice, op) in &record.ops {
-            let place = Place::new(segment, frame, *slice).ok_or("the segment is too long")?;
-            match op {
-                Entry::Copy(stored) => self.live.copy(stored, place),
-                Entry::Op(op) => {
-                    self.live.apply(op, place);
-                    self.catalog.apply(op);
-                }
-            }
+        self.live.wrote(head, holds_batch, places);
+        if holds_batch {
+            self.last_batch = Some((head.tenure.term, head.batch));
         }
-        if !record.ops.is_empty() {
-            self.last_batch = Some((record.head.tenure.term, record.head.batch));
-        }
-        self.last = Some(record.head.number);
+        self.last = Some(head.number);
         if let Some(scanned) = self.segments.last_mut() {
             scanned.records += 1;
-            scanned.batches += u64::from(!record.ops.is_empty());
+            scanned.batches += u64::from(holds_batch);
+            (scanned.last_begins, scanned.last_ends, scanned.next) = places;
         }
         Ok(())
     }
@@ -249,7 +325,7 @@ impl Scan {
         let candidates = memmem::find_iter(&behind, &lead);
         let frames = candidates.filter_map(|found| found.checked_sub(super::segment::FRAME_HEAD));
         let mut heads = frames.filter(|at| at % 8 == 0).filter_map(|at| match frame_at(&behind, at) {
-            Frame::Whole { record, .. } => decode_record(&behind.slice(record)).ok().map(|record| record.head),
+            Frame::Whole { record, .. } => Record::skim(behind.get(record)?).ok().map(|record| record.head),
             Frame::End | Frame::Bad(_) => None,
         });
         heads.any(|head| Some(head.durable) > self.last)
@@ -258,7 +334,7 @@ impl Scan {
 
 /// Makes durable what the scan accepted, and clears away what it did not (R33).
 pub(super) fn make_durable(scan: &Scan) -> Result<(), StoreError> {
-    for name in &scan.unfinished {
+    for name in &scan.useless {
         let path = scan.dir.join(name);
         scan.disk.remove(&path).map_err(failed("remove", &path))?;
     }
@@ -304,7 +380,12 @@ fn write_last_record_anew(newest: &ScannedSegment) -> Result<(), StoreError> {
     newest.file.sync().map_err(failed("sync", &newest.path))
 }
 
-fn read_all(file: &dyn DiskFile) -> io::Result<Bytes> {
+fn message_of<'a>(written: &'a Written<'_>) -> Message<'a> {
+    let Written { destination, priority, expires, .. } = *written;
+    Message { destination, priority, expires, holders: &written.holders }
+}
+
+pub(super) fn read_all(file: &dyn DiskFile) -> io::Result<Bytes> {
     let length = usize::try_from(file.bytes()?).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
     let mut bytes = vec![0; length];
     file.read_at(&mut bytes, 0)?;

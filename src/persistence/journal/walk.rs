@@ -430,13 +430,6 @@ fn found_op(slice: Option<Slice>, op: &[u8]) -> Result<FoundOp<'_>, &'static str
         Skimmed::Insert(written) | Skimmed::Copy(written) => FoundOp::Message { written, op, slice },
         Skimmed::Settle { sequence, holder } => FoundOp::Settle { sequence, holder },
         Skimmed::Return { sequence, held } => FoundOp::Return { sequence, held },
-        Skimmed::Other => FoundOp::Other(op_of(op)?),
+        Skimmed::Other => FoundOp::Other(decode_op(Bytes::copy_from_slice(op))?),
     })
-}
-
-fn op_of(op: &[u8]) -> Result<Op, &'static str> {
-    match decode_op(Bytes::copy_from_slice(op))? {
-        super::record::Entry::Op(op) => Ok(op),
-        super::record::Entry::Copy(_) => Err("an operation is not one that this version knows"),
-    }
 }

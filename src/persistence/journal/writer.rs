@@ -7,7 +7,6 @@
 //! journal is poisoned and the process ends, because nobody can know what reached the disk.
 
 use std::{
-    collections::HashSet,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -16,14 +15,18 @@ use std::{
 use super::{
     super::{CommitError, StoreError},
     JournalOptions, Usage,
+    background::Background,
+    copying::Copying,
     disk::{Disk, DiskFile, Open},
-    live::{Live, Place, SharedLive},
-    record::{Encoder, RecordHead, Slice},
-    recovery::{Scan, failed, make_durable},
-    segment::{BLOCK, FRAME_HEAD, HEADER_BYTES, Header, RECORDS_AT, SPARE, SegmentNumber, aligned, padded},
+    index::{self, IndexFile},
+    live::{Index, Live, Message, SharedLive},
+    places::Place,
+    record::{Copy, Encoder, RecordHead, Slice},
+    recovery::{Depth, Scan, failed, make_durable},
+    segment::{BLOCK, FRAME_HEAD, Header, RECORDS_AT, SPARE, SegmentNumber, aligned, padded},
     spare::Spares,
 };
-use crate::types::{Batch, BatchNumber, Catalog, Op, Sequence, Stored, Tenure, Term};
+use crate::types::{Batch, BatchNumber, Catalog, Op, Tenure, Term};
 
 /// A batch of a larger record is refused; far below what a record's length and an operation's offset can say.
 /// Unit: bytes.
@@ -32,11 +35,11 @@ const RECORD_BYTES_MAX: usize = 2 << 30;
 /// By how much a record may grow that is encoded anew with the next number. Unit: bytes.
 const NUMBERS_GROW_BYTES: u64 = 16;
 
-/// How much is copied beside one batch. Unit: bytes.
-const COPIED_BYTES_MAX: u64 = 1 << 20;
+/// How many segments leave after a batch at most, so that the next one need not wait for more.
+const LEAVE_AT_ONCE_MAX: usize = 2;
 
 /// Up to how many live messages a debug build checks the whole map after each batch.
-const CHECKED_MESSAGES_MAX: usize = 200;
+const CHECKED_MESSAGES_MAX: u64 = 200;
 
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -52,9 +55,14 @@ pub(super) struct Writer {
     last: u64,
     last_batch: Option<(Term, BatchNumber)>,
     encoder: Encoder,
-    planned: Vec<(Slice, Planned)>,
+    /// Where the operations of the encoded record lie.
+    slices: Vec<Slice>,
     spares: Spares,
-    next_copy: NextCopy,
+    copying: Copying,
+    /// The index that is being written.
+    indexing: Option<(Header, Background<IndexFile>)>,
+    /// An index could not be written; not tried again before the next rotation.
+    index_failed: bool,
     written_bytes: u64,
     copied_bytes: u64,
     /// A segment that could not leave; not tried again before the next rotation.
@@ -72,21 +80,8 @@ struct Active {
     position: u64,
 }
 
-/// An operation that is in the record being written.
-#[derive(Debug)]
-enum Planned {
-    /// As it stands in the batch.
-    Given(usize),
-    /// A copy, for those who hold the message.
-    Copy(Box<Stored>),
-}
-
-/// How far the oldest segment's messages were copied.
-#[derive(Debug, Default)]
-struct NextCopy {
-    segment: SegmentNumber,
-    index: usize,
-}
+/// Where a record lies: where it begins and ends, and where the next one would begin.
+type Span = (u64, u64, u64);
 
 /// Why something was not written.
 #[derive(Debug)]
@@ -129,7 +124,7 @@ impl Writer {
     pub(super) fn recover(options: &JournalOptions, dir: &Path) -> Result<Self, StoreError> {
         let disk = &options.disk;
         create_dir(disk.as_ref(), dir)?;
-        let mut scan = Scan::new(disk, dir, Open::Write);
+        let mut scan = Scan::new(disk, dir, Open::Write, Depth::Summaries);
         scan.run()?;
         make_durable(&scan)?;
         Self::after(options, dir, scan)
@@ -139,7 +134,7 @@ impl Writer {
     pub(super) fn create(options: &JournalOptions, dir: &Path, catalog: Catalog) -> Result<Self, StoreError> {
         let disk = &options.disk;
         create_dir(disk.as_ref(), dir)?;
-        let mut scan = Scan::new(disk, dir, Open::Write);
+        let mut scan = Scan::new(disk, dir, Open::Write, Depth::Summaries);
         scan.catalog = catalog;
         Self::after(options, dir, scan)
     }
@@ -168,9 +163,11 @@ impl Writer {
             last: scan.last.unwrap_or(0),
             last_batch: scan.last_batch,
             encoder: Encoder::default(),
-            planned: Vec::new(),
+            slices: Vec::new(),
             spares,
-            next_copy: NextCopy::default(),
+            copying: Copying::new(options.segment_bytes, options.fill_in_background),
+            indexing: None,
+            index_failed: false,
             written_bytes: 0,
             copied_bytes: 0,
             stuck: false,
@@ -179,6 +176,7 @@ impl Writer {
         if is_new {
             writer.rotate(0).map_err(|failure| failure.for_store(dir))?;
         }
+        writer.copying.estimate(&writer.live);
         writer.tidy();
         Ok(writer)
     }
@@ -215,26 +213,60 @@ impl Writer {
         if self.last_batch == Some(this) {
             return Ok(()); // it is repeated, and it is there
         }
-        let copies = self.copies_beside(batch);
-        let copied = self.encode(batch, tenure, &copies)?;
-        if !self.planned.is_empty() {
-            if self.make_room().map_err(Failure::for_commit)? {
-                // with the new segment's incarnation, and the same copies: room was made for these
-                self.encode(batch, tenure, &copies)?;
-            }
-            let (frame, bytes) = (self.active.position, self.encoder.bytes() as u64);
-            self.append().map_err(Failure::for_commit)?;
-            self.follow(batch, frame);
-            self.copied_bytes += copied;
-            self.written_bytes += bytes - copied;
-        }
+        self.commit_beside_copies(batch, tenure)?;
         self.last_batch = Some(this);
         Ok(())
     }
 
+    fn commit_beside_copies(&mut self, batch: &Batch, tenure: Tenure) -> Result<(), CommitError> {
+        let own = self.encode(batch, tenure);
+        let own =
+            own.ok_or_else(|| CommitError::Refused { source: "the batch is larger than a record may be".into() })?;
+        let slice = self.copying.slice(&self.live, batch, own, self.options.segment_bytes);
+        if batch.ops.is_empty() && slice.copies.is_empty() {
+            self.copying.wrote(Some(&slice), 0, 0);
+            return Ok(());
+        }
+        match self.write_batch(batch, &slice.copies, tenure) {
+            Ok(bytes) => {
+                let copied = bytes.saturating_sub(own);
+                self.copying.wrote(Some(&slice), own, if batch.ops.is_empty() { 0 } else { copied });
+                self.copied_bytes += copied;
+            }
+            Err(Failure::Full) if !slice.copies.is_empty() && !batch.ops.is_empty() => {
+                self.encode(batch, tenure); // copies had no room; what is given may have
+                self.write_batch(batch, &[], tenure).map_err(Failure::for_commit)?;
+                self.copying.wrote(None, own, 0);
+            }
+            Err(failure) => return Err(failure.for_commit()),
+        }
+        self.written_bytes += own;
+        Ok(())
+    }
+
+    /// Writes the batch that is encoded and copies beside it, in a new segment if need be. How long the record is.
+    /// Unit: bytes.
+    fn write_batch(&mut self, batch: &Batch, copies: &[Copy], tenure: Tenure) -> Result<u64, Failure> {
+        self.seal_beside(copies)?;
+        if self.make_room()? {
+            self.encode(batch, tenure); // with the new segment's incarnation
+            self.seal_beside(copies)?;
+        }
+        let bytes = self.encoder.bytes() as u64;
+        let head = self.head(tenure, batch.number);
+        let span = self.append()?;
+        self.follow(batch, copies, head, span);
+        Ok(bytes)
+    }
+
     /// What need not be done before a batch is answered: old segments leave, the next one is prepared.
     pub(super) fn tidy(&mut self) {
-        while !self.stuck && !self.poisoned && self.let_oldest_leave() {}
+        for _ in 0..LEAVE_AT_ONCE_MAX {
+            if self.stuck || self.poisoned || !self.let_oldest_leave() {
+                break;
+            }
+        }
+        self.write_indexes();
         if self.active.position > self.active.capacity / 2 && !self.poisoned {
             self.spares.prepare();
         }
@@ -248,9 +280,9 @@ impl Writer {
 
     pub(super) fn usage(&self) -> Usage {
         self.live.with(|live| Usage {
-            segments: live.segments().count(),
+            segments: live.segment_count(),
             spare: self.spares.exists(),
-            live_messages: live.len(),
+            live_messages: live.holdings.live().len(),
             live_bytes: live.bytes(),
             written_bytes: self.written_bytes,
             copied_bytes: self.copied_bytes,
@@ -262,12 +294,11 @@ impl Writer {
         let active = &self.active;
         assert!(active.position.is_multiple_of(FRAME_HEAD as u64), "frames are aligned");
         assert!(active.position <= active.capacity, "what is written lies in the segment");
-        assert!(self.copied_bytes <= self.written_bytes, "no more is copied than written");
         assert_eq!(self.catalog.tenure, self.tenure.unwrap_or(self.catalog.tenure), "the highest tenure is ours");
         self.live.with(|live| {
-            let newest = live.segments().next_back().map(|share| share.number);
-            assert_eq!(newest, Some(active.header.segment), "the newest segment is written to");
-            live.len() > CHECKED_MESSAGES_MAX || live.check()
+            let newest = live.segments().next_back().map(|segment| segment.header);
+            assert_eq!(newest, Some(active.header), "the newest segment is written to");
+            live.holdings.live().len() > CHECKED_MESSAGES_MAX || live.check()
         })
     }
 
@@ -276,26 +307,23 @@ impl Writer {
         RecordHead { incarnation, number: self.last + 1, durable: self.last, tenure, batch }
     }
 
-    /// Encodes a batch and the copies beside it, and plans what follows from them; answers how many bytes are copies.
-    fn encode(&mut self, batch: &Batch, tenure: Tenure, copies: &[Stored]) -> Result<u64, CommitError> {
-        let refused = || CommitError::Refused { source: "the batch is larger than a record may be".into() };
+    /// Begins a record with a batch. How long it is; `None`: too long. Unit: bytes.
+    fn encode(&mut self, batch: &Batch, tenure: Tenure) -> Option<u64> {
         self.encoder.begin(self.head(tenure, batch.number));
-        self.planned.clear();
-        for (index, op) in batch.ops.iter().enumerate() {
-            let slice = self.encoder.push(op).ok_or_else(refused)?;
-            self.planned.push((slice, Planned::Given(index)));
+        self.slices.clear();
+        for op in &batch.ops {
+            self.slices.push(self.encoder.push(op)?);
         }
-        let given = self.encoder.bytes();
+        (self.encoder.bytes() <= RECORD_BYTES_MAX).then_some(self.encoder.bytes() as u64)
+    }
+
+    /// Completes it with copies.
+    fn seal_beside(&mut self, copies: &[Copy]) -> Result<(), Failure> {
+        let too_large = || Failure::Undone(io::ErrorKind::FileTooLarge.into());
         for copy in copies {
-            let slice = self.encoder.push_copy(copy).ok_or_else(refused)?;
-            self.planned.push((slice, Planned::Copy(Box::new(copy.clone()))));
+            self.slices.push(self.encoder.push_copy(copy).ok_or_else(too_large)?);
         }
-        if self.encoder.bytes() > RECORD_BYTES_MAX {
-            return Err(refused());
-        }
-        let copied = (self.encoder.bytes() - given) as u64;
-        self.encoder.seal().ok_or_else(refused)?;
-        Ok(copied)
+        self.encoder.seal().ok_or_else(too_large)
     }
 
     /// A record without operations.
@@ -304,7 +332,10 @@ impl Writer {
         if self.make_room()? {
             self.encode_note(tenure)?;
         }
-        self.append()
+        let head = self.head(tenure, BatchNumber::default());
+        let span = self.append()?;
+        self.live.with(|live| live.wrote(head, false, span));
+        Ok(())
     }
 
     fn encode_note(&mut self, tenure: Tenure) -> Result<(), Failure> {
@@ -313,7 +344,7 @@ impl Writer {
     }
 
     /// Writes the encoded record and makes it durable.
-    fn append(&mut self) -> Result<(), Failure> {
+    fn append(&mut self) -> Result<Span, Failure> {
         let begin = self.active.position;
         let end = begin + self.encoder.bytes() as u64;
         let padded_bytes = padded(end).min(self.active.capacity) - begin;
@@ -326,7 +357,7 @@ impl Writer {
         }
         self.active.position = aligned(end);
         self.last += 1;
-        Ok(())
+        Ok((begin, end, aligned(end)))
     }
 
     /// Makes sure that a record of which any part may be written is none, before anybody is told so.
@@ -344,24 +375,22 @@ impl Writer {
         Failure::Poisoned(error)
     }
 
-    /// Brings what is durable now into the maps.
-    fn follow(&mut self, batch: &Batch, frame: u64) {
-        let segment = self.active.header.segment;
+    /// Brings what is durable now into what is known of it.
+    fn follow(&mut self, batch: &Batch, copies: &[Copy], head: RecordHead, span: Span) {
+        let (given, copied) = self.slices.split_at_checked(batch.ops.len()).unwrap_or_default();
         self.live.with(|live| {
-            for (slice, planned) in &self.planned {
-                let Some(place) = Place::new(segment, frame, *slice) else { continue };
-                match planned {
-                    Planned::Copy(copy) => live.copy(copy, place),
-                    Planned::Given(index) => {
-                        if let Some(op) = batch.ops.get(*index) {
-                            live.apply(op, place);
-                            self.catalog.apply(op);
-                        }
-                    }
+            for (op, slice) in batch.ops.iter().zip(given) {
+                follow_op(live, op, span.0, *slice);
+                self.catalog.apply(op);
+            }
+            for (copy, slice) in copies.iter().zip(copied) {
+                let Copy { sequence, destination, priority, expires, ref holders, .. } = *copy;
+                if let Some(place) = Place::new(sequence, span.0, *slice) {
+                    live.copy(Message { destination, priority, expires, holders }, place);
                 }
             }
+            live.wrote(head, true, span);
         });
-        self.planned.clear();
         debug_assert!(self.check());
     }
 
@@ -396,10 +425,16 @@ impl Writer {
         if let Err(error) = self.disk.sync_dir(&self.dir) {
             return Err(self.poison("sync the directory of", error));
         }
-        self.live.with(|live| live.add_segment(header.segment, Arc::clone(&file), capacity));
+        let head = self.head(self.catalog.tenure, BatchNumber::default());
+        self.live.with(|live| {
+            live.add_segment(header, Arc::clone(&file), capacity);
+            live.wrote(RecordHead { incarnation: header.incarnation, ..head }, false, (RECORDS_AT, end, aligned(end)));
+        });
         self.active = Active { header, path, file, capacity, position: aligned(end) };
         self.last += 1;
         self.stuck = false;
+        self.index_failed = false;
+        self.copying.estimate(&self.live);
         Ok(())
     }
 
@@ -442,13 +477,21 @@ impl Writer {
     /// The oldest segment leaves if nothing lies in it any more: as the spare, or for good. Durably, before anything
     /// else leaves (R34). Whether one left.
     fn let_oldest_leave(&mut self) -> bool {
-        let Some(oldest) = self.live.with(|live| live.segments().next()) else { return false };
-        if oldest.messages > 0 || oldest.number == self.active.header.segment {
-            return false;
-        }
-        let path = self.dir.join(oldest.number.file_name());
-        let recycled = oldest.capacity == self.options.segment_bytes && !self.spares.exists();
-        let left = if recycled { self.disk.rename(&path, &self.dir.join(SPARE)) } else { self.disk.remove(&path) };
+        let oldest = self.live.with(|live| {
+            let (oldest, left) = live.oldest()?;
+            left.is_empty().then_some((oldest.header, oldest.capacity))
+        });
+        let is_in_use = |header: Header| {
+            header == self.active.header || self.indexing.as_ref().is_some_and(|(indexed, _)| *indexed == header)
+        };
+        let Some((header, capacity)) = oldest.filter(|(header, _)| !is_in_use(*header)) else { return false };
+        let path = self.dir.join(header.segment.file_name());
+        let index = self.dir.join(index::file_name(header.segment));
+        let recycled = capacity == self.options.segment_bytes && !self.spares.exists();
+        let left = index::remove_if_there(self.disk.as_ref(), &index).and_then(|()| match recycled {
+            true => self.disk.rename(&path, &self.dir.join(SPARE)),
+            false => self.disk.remove(&path),
+        });
         if let Err(error) = left {
             tracing::warn!(%error, path = %path.display(), "an old segment can't leave; its space stays in use");
             self.stuck = true;
@@ -458,86 +501,61 @@ impl Writer {
             self.poison("sync the directory of", error);
             return false;
         }
-        let file = self.live.with(|live| live.remove_segment(oldest.number));
+        let file = self.live.with(Live::remove_oldest);
         if let (true, Some(file)) = (recycled, file) {
             self.spares.keep(file);
         }
         true
     }
 
-    /// The messages that are written again beside a batch, less those that it changes itself (R34).
-    fn copies_beside(&mut self, batch: &Batch) -> Vec<Stored> {
-        if batch.ops.iter().any(|op| matches!(op, Op::DeleteDurable { .. })) {
-            return Vec::new();
+    /// Writes the indexes of sealed segments, oldest first, one at a time. Not at once: a segment that leaves soon needs
+    /// none.
+    fn write_indexes(&mut self) {
+        self.take_index();
+        if self.indexing.is_some()
+            || self.index_failed
+            || self.poisoned
+            || self.active.position < self.active.capacity / 4
+        {
+            return;
         }
-        let changed: HashSet<Sequence> = batch.ops.iter().filter_map(changed).collect();
-        let sequences = self.copies_to_make();
-        let unchanged = sequences.into_iter().filter(|sequence| !changed.contains(sequence));
-        unchanged.filter_map(|sequence| self.read_live(sequence)).collect()
+        let Some(unwritten) = self.live.with(|live| live.unwritten()) else { return };
+        let (disk, dir, header) = (Arc::clone(&self.disk), self.dir.clone(), unwritten.header);
+        let write = move |stop: &_| unwritten.write(disk.as_ref(), &dir, stop);
+        let in_background = self.options.fill_in_background;
+        self.indexing = Some((header, Background::start("journal-index", in_background, write)));
+        self.take_index();
     }
 
-    /// What can't be read stays where it is, and its segment with it.
-    fn read_live(&self, sequence: Sequence) -> Option<Stored> {
-        let found = self.live.with(|live| live.find(sequence))?;
-        match super::read_message(&found) {
-            Ok(stored) => Some(Stored { holders: found.holders, ..stored }),
-            Err(_) => {
-                tracing::error!(segment = %found.place.segment.file_name(), "a live message can't be read to be copied");
-                None
+    /// An index that is written takes the place of what is in memory.
+    fn take_index(&mut self) {
+        let Some((header, indexing)) = &mut self.indexing else { return };
+        let (header, Some(written)) = (*header, indexing.poll()) else { return };
+        self.indexing = None;
+        match written {
+            Ok(index) => drop(self.live.with(|live| live.set_index(header, Index::OnDisk(Arc::new(index))))),
+            Err(error) => {
+                let segment = header.segment.file_name();
+                tracing::warn!(%error, segment, "cannot write the segment's index; it stays in memory for now");
+                self.index_failed = true;
             }
         }
-    }
-
-    /// Which messages of the oldest segment should be written again, if more than half of what is on disk beside one
-    /// segment is garbage; never more bytes than were written otherwise (R34).
-    fn copies_to_make(&mut self) -> Vec<Sequence> {
-        let active = self.active.header.segment;
-        let credit = self.written_bytes.saturating_sub(self.copied_bytes);
-        let segment_bytes = self.options.segment_bytes;
-        let next = &mut self.next_copy;
-        self.live.with(|live| {
-            let Some(oldest) = live.segments().next().filter(|oldest| oldest.number < active) else {
-                return Vec::new();
-            };
-            if live.capacity() <= 2 * live.bytes() + segment_bytes {
-                return Vec::new();
-            }
-            if next.segment != oldest.number {
-                *next = NextCopy { segment: oldest.number, index: 0 };
-            }
-            next.take(live, credit.min(COPIED_BYTES_MAX))
-        })
     }
 }
 
-fn changed(op: &Op) -> Option<Sequence> {
+fn follow_op(live: &mut Live, op: &Op, frame: u64, slice: Slice) {
     match op {
-        Op::Settle { sequence, .. } | Op::Return { sequence, .. } => Some(*sequence),
-        _ => None,
-    }
-}
-
-impl NextCopy {
-    fn take(&mut self, live: &Live, bytes_max: u64) -> Vec<Sequence> {
-        let mut list = Vec::new();
-        let mut bytes = 0;
-        loop {
-            match live.written(self.segment, self.index) {
-                Some(Some((sequence, length))) => {
-                    bytes += length + 6; // with its key and length in the record
-                    if bytes > bytes_max {
-                        return list;
-                    }
-                    list.push(sequence);
-                }
-                Some(None) => {}
-                None => {
-                    self.index = 0;
-                    return list;
-                }
+        Op::Insert(stored) => {
+            let (priority, expires) = (stored.message.priority, stored.message.expires);
+            let message = Message { destination: stored.destination, priority, expires, holders: &stored.holders };
+            if let Some(place) = Place::new(stored.sequence, frame, slice) {
+                live.insert(message, place);
             }
-            self.index += 1;
         }
+        Op::Settle { sequence, holder } => live.settle(*sequence, *holder),
+        Op::Return { sequence, held } => live.give_back(*sequence, *held),
+        Op::DeleteDurable { id } => live.delete_durable(*id),
+        Op::Mark { .. } | Op::CreateDestination { .. } | Op::CreateDurable { .. } => {}
     }
 }
 
@@ -570,24 +588,25 @@ impl Active {
     }
 }
 
-/// The directory, and durably so: one that a first start made would be gone after a power loss, with all in it. A
-/// directory above that may not be opened was not made here.
+/// The directory, and durably so: one that a first start made would be gone after a power loss, with all in it.
 fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
     disk.create_dir(dir).map_err(failed("create", dir))?;
     for parent in dir.ancestors().skip(1) {
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-        match disk.sync_dir(parent) {
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && Some(parent) != dir.parent() => {
-                tracing::debug!(path = %parent.display(), "cannot sync a directory above the journal");
+        let synced = disk.sync_dir(parent);
+        if Some(parent) == dir.parent() {
+            synced.map_err(failed("sync", parent))?;
+        } else if let Err(error) = synced {
+            let path = parent.display();
+            match error.kind() {
+                io::ErrorKind::PermissionDenied => tracing::debug!(%path, "cannot sync a directory above the journal"),
+                _ => tracing::warn!(%error, %path, "cannot sync a directory above the journal"),
             }
-            synced => synced.map_err(failed("sync", parent))?,
         }
     }
     Ok(())
 }
 
-/// The spare that lies there, if it can be the next segment. After a power loss a segment may be called `spare` too, by
-/// a change of its name that reached the disk by half.
 fn open_spare(
     scan: &Scan,
     disk: &dyn Disk,
@@ -599,13 +618,8 @@ fn open_spare(
     }
     let path = dir.join(SPARE);
     let file = disk.open(&path, Open::Write).map_err(failed("open", &path))?;
-    let mut header = vec![0; HEADER_BYTES];
     if file.bytes().map_err(failed("read", &path))? == segment_bytes {
-        file.read_at(&mut header, 0).map_err(failed("read", &path))?;
-        let header = Header::decode(&header, &path).ok();
-        if !scan.segments.iter().any(|segment| Some(segment.header) == header) {
-            return Ok(Some(file));
-        }
+        return Ok(Some(file));
     }
     disk.remove(&path).map_err(failed("remove", &path))?;
     Ok(None)
