@@ -5,8 +5,12 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::persistence::journal::{
-    Damage, Health, JournalReport, Lost, RepairReport, SegmentReport, TornWrite, VerifyReport, lost_records,
+use crate::{
+    persistence::journal::{
+        Damage, DurableReport, Health, IndexState, JournalReport, Lost, RepairReport, SegmentReport, TornWrite,
+        VerifyReport, lost_records,
+    },
+    types::Destination,
 };
 
 pub(super) fn inspect(report: &JournalReport) -> Value {
@@ -26,6 +30,21 @@ pub(super) fn inspect(report: &JournalReport) -> Value {
         "messages": report.live_messages(),
         "messages_bytes": report.live_bytes,
         "segments": report.segments.iter().map(segment).collect::<Vec<_>>(),
+        "destinations": report.messages.iter().map(destination).collect::<Vec<_>>(),
+        "durable_subscriptions": report.durables.iter().map(durable).collect::<Vec<_>>(),
+    })
+}
+
+fn destination((destination, messages): &(Destination, u64)) -> Value {
+    json!({ "destination": destination.to_string(), "messages": messages })
+}
+
+fn durable(durable: &DurableReport) -> Value {
+    json!({
+        "client_id": durable.client_id.to_string(),
+        "name": durable.name.to_string(),
+        "topic": durable.topic.as_ref().map(Destination::to_string),
+        "messages": durable.messages,
     })
 }
 
@@ -38,6 +57,7 @@ fn segment(segment: &SegmentReport) -> Value {
         "records": segment.records,
         "batches": segment.batches,
         "messages": segment.live_messages,
+        "indexed": segment.indexed,
     })
 }
 
@@ -53,9 +73,16 @@ pub(super) fn verify(report: &VerifyReport) -> Value {
         "term": report.tenure.term.0,
         "token": report.tenure.token.0,
         "torn": report.torn.as_ref().map(torn),
+        "good_indexes": indexes(report, |state| *state == IndexState::Good),
+        "missing_indexes": indexes(report, |state| *state == IndexState::Missing),
+        "wrong_indexes": indexes(report, |state| matches!(state, IndexState::Wrong(_))),
         "lost_records": lost_records(&report.damage),
         "damage": report.damage.iter().map(damage).collect::<Vec<_>>(),
     })
+}
+
+fn indexes(report: &VerifyReport, are: impl Fn(&IndexState) -> bool) -> usize {
+    report.indexes.iter().filter(|index| are(&index.state)).count()
 }
 
 pub(super) fn repair(report: &RepairReport) -> Value {

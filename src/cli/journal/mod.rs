@@ -205,7 +205,10 @@ mod tests {
         }
         let mut out = Vec::new();
         verify(data.path(), false, &mut out).unwrap();
-        assert_eq!(String::from_utf8(out).unwrap(), "the journal is good; segments: 1, records: 4, messages: 0\n");
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "the journal is good; segments: 1, good indexes: 0, records: 4, messages: 0\n"
+        );
     }
 
     #[tokio::test]

@@ -3,33 +3,51 @@
 use std::io::{self, Write};
 
 use crate::persistence::journal::{
-    Damage, Health, JournalReport, Lost, RepairReport, TornWrite, VerifyReport, lost_records,
+    Damage, DurableReport, Health, IndexState, JournalReport, Lost, RepairReport, SegmentReport, TornWrite,
+    VerifyReport, lost_records,
 };
 
 pub(super) fn inspect(report: &JournalReport, out: &mut dyn Write) -> io::Result<()> {
     write_segments(report, out)?;
     write_messages(report, out)?;
     writeln!(out, "term {}, token {}", report.tenure.term.0, report.tenure.token.0)?;
-    writeln!(out, "{}", health(&report.health))
+    writeln!(out, "{}", health(&report.health))?;
+    writeln!(out, "(sealed segments by their indexes alone; batonmq journal verify reads every record)")
 }
 
 fn write_segments(report: &JournalReport, out: &mut dyn Write) -> io::Result<()> {
-    let mut rows = vec![["segment", "bytes", "written", "records", "batches", "messages"].map(str::to_owned)];
+    let heads = ["segment", "bytes", "written", "records", "batches", "messages", "index"];
+    let mut rows = vec![heads.map(str::to_owned)];
     rows.extend(report.segments.iter().map(|segment| {
-        let numbers = [segment.bytes, segment.written, segment.records, segment.batches];
-        let [bytes, written, records, batches] = numbers.map(|number| number.to_string());
-        [segment.number.0.to_string(), bytes, written, records, batches, segment.live_messages.to_string()]
+        let SegmentReport { number, bytes, written, records, batches, live_messages, indexed } = segment;
+        let [bytes, written, records, batches, messages] =
+            [bytes, written, records, batches, live_messages].map(u64::to_string);
+        let index = match indexed {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "-",
+        };
+        [number.0.to_string(), bytes, written, records, batches, messages, index.to_owned()]
     }));
     write_table(&rows, out)?;
     writeln!(out, "spare file: {}\n", if report.spare { "yes" } else { "no" })
 }
 
 fn write_messages(report: &JournalReport, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "{:>10}  destination", "messages")?;
+    writeln!(out, "{:>12}  destination", "messages")?;
     for (destination, count) in &report.messages {
-        writeln!(out, "{count:>10}  {destination}")?;
+        writeln!(out, "{count:>12}  {destination}")?;
     }
-    writeln!(out, "{:>10}  in all, {} bytes\n", report.live_messages(), report.live_bytes)
+    writeln!(out, "{:>12}  in all, about {} bytes\n", report.live_messages(), report.live_bytes)?;
+    if report.durables.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "{:>12}  durable subscription", "messages")?;
+    for DurableReport { client_id, name, topic, messages } in &report.durables {
+        let topic = topic.as_ref().map_or_else(|| "an unknown topic".to_owned(), ToString::to_string);
+        writeln!(out, "{messages:>12}  {client_id}/{name} of {topic}")?;
+    }
+    writeln!(out)
 }
 
 /// Columns of numbers, each as wide as its widest.
@@ -60,9 +78,18 @@ fn health(health: &Health) -> String {
 pub(super) fn verify(report: &VerifyReport, out: &mut dyn Write) -> io::Result<()> {
     write_damage(&report.damage, out)?;
     write_torn(report.torn.as_ref(), out)?;
+    for index in &report.indexes {
+        if let IndexState::Wrong(why) = &index.state {
+            writeln!(out, "{}: {why}; it can be removed, a start reads the segment instead", index.path.display())?;
+        }
+    }
     let health = if report.damage.is_empty() { "the journal is good" } else { "the journal is damaged" };
+    let good_indexes = report.indexes.iter().filter(|index| index.state == IndexState::Good).count();
     let VerifyReport { segments, records, messages, .. } = report;
-    writeln!(out, "{health}; segments: {segments}, records: {records}, messages: {messages}")
+    writeln!(
+        out,
+        "{health}; segments: {segments}, good indexes: {good_indexes}, records: {records}, messages: {messages}"
+    )
 }
 
 pub(super) fn repair(report: &RepairReport, out: &mut dyn Write) -> io::Result<()> {

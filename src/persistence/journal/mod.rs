@@ -10,13 +10,14 @@
 //! segment's index: `index.rs`, `summary.rs`, `table.rs`, `rebuild.rs`. `live.rs` is what is live and in which segment,
 //! by `holdings.rs`, `places.rs` and `sequences.rs`; `copying.rs` is what keeps old segments from staying; `spare.rs` the
 //! next segment, `background.rs` what nobody waits for, `disk.rs` the door to the file system. For humans: `inspect.rs` is a look
-//! at it, `walk.rs` reads all of it, damaged or not, for `verify.rs` and `repair.rs`; `tally.rs` adds up what that finds.
+//! at it, `walk.rs` reads all of it, damaged or not, for `verify.rs` (with `index_check.rs`) and `repair.rs`; `tally.rs` adds up what that finds.
 
 mod background;
 mod copying;
 mod disk;
 mod holdings;
 mod index;
+mod index_check;
 mod inspect;
 mod live;
 mod places;
@@ -51,7 +52,8 @@ use std::{
 use tokio::sync::oneshot;
 
 pub use disk::{Disk, DiskFile, Open, RealDisk};
-pub use inspect::{Health, JournalReport, SegmentReport, inspect};
+pub use index_check::{IndexReport, IndexState};
+pub use inspect::{DurableReport, Health, JournalReport, SegmentReport, inspect};
 pub use read::JournalReader;
 pub use repair::{RepairError, RepairOptions, RepairReport, repair};
 pub use segment::SegmentNumber;

@@ -9,6 +9,7 @@ use super::{
     holdings::Holdings,
     segment::SegmentNumber,
     sequences::Sequences,
+    skim::Written,
     walk::{Found, FoundOp},
 };
 use crate::types::{Catalog, Destination, DestinationId, Durable, DurableId, Holder, Op, Sequence};
@@ -38,15 +39,20 @@ pub(super) struct Placed {
 impl Tally {
     /// Follows the next record.
     pub(super) fn follow(&mut self, found: &Found<'_>) {
+        self.begin(found);
+        for op in &found.ops {
+            self.apply(found.header.segment, op);
+        }
+    }
+
+    /// Follows the next record but for its operations, which have to be applied then.
+    pub(super) fn begin(&mut self, found: &Found<'_>) {
         let tenure = self.catalog.tenure.max(found.head.tenure);
         if let Some(catalog) = &found.catalog {
             self.take_over(catalog);
         }
         self.catalog.tenure = tenure;
         self.batches += u64::from(!found.ops.is_empty());
-        for op in &found.ops {
-            self.apply(found.segment, op);
-        }
     }
 
     /// All of the catalog as it stood there: a durable subscription that is not in it was deleted, even if that record
@@ -58,24 +64,34 @@ impl Tally {
         self.catalog = catalog.clone();
     }
 
-    fn apply(&mut self, segment: SegmentNumber, op: &FoundOp<'_>) {
+    /// Follows an operation of a record; whether it changes what is held.
+    pub(super) fn apply(&mut self, segment: SegmentNumber, op: &FoundOp<'_>) -> bool {
         match op {
-            FoundOp::Message { written, slice, .. } => {
-                self.place(segment, written.sequence, slice.length);
-                for held in &written.holders {
-                    let (sequence, destination) = (written.sequence, written.destination);
-                    self.holdings.hold(sequence, destination, written.priority, *held, slice.length);
-                    self.destinations.insert((held.holder, destination));
+            FoundOp::Message { written, is_copy, slice, .. } => {
+                let is_repeated = !is_copy && self.holdings.live().contains(written.sequence);
+                if !is_repeated {
+                    self.place(segment, written.sequence, slice.length);
+                    self.hold(written, slice.length);
                 }
+                !is_repeated
             }
-            FoundOp::Settle { sequence, holder } => _ = self.holdings.settle(*sequence, *holder),
-            FoundOp::Return { sequence, held } => _ = self.holdings.give_back(*sequence, *held),
+            FoundOp::Settle { sequence, holder } => self.holdings.settle(*sequence, *holder),
+            FoundOp::Return { sequence, held } => self.holdings.give_back(*sequence, *held),
             FoundOp::Other(op) => {
                 if let Op::DeleteDurable { id } = op {
                     self.holdings.delete_durable(*id);
                 }
                 self.catalog.apply(op);
+                true
             }
+        }
+    }
+
+    fn hold(&mut self, written: &Written<'_>, bytes: u32) {
+        let (sequence, destination) = (written.sequence, written.destination);
+        for held in &written.holders {
+            self.holdings.hold(sequence, destination, written.priority, *held, bytes);
+            self.destinations.insert((held.holder, destination));
         }
     }
 

@@ -103,7 +103,6 @@ pub(super) struct Findings {
 /// A segment that was read.
 #[derive(Debug)]
 pub(super) struct Walked {
-    pub(super) number: SegmentNumber,
     pub(super) path: PathBuf,
     /// Of the file. Unit: bytes.
     pub(super) capacity: u64,
@@ -115,7 +114,9 @@ pub(super) struct Walked {
 /// A good record.
 #[derive(Debug)]
 pub(super) struct Found<'a> {
-    pub(super) segment: SegmentNumber,
+    pub(super) header: Header,
+    /// Where it begins and ends in its segment, and where the next one would begin.
+    pub(super) places: (u64, u64, u64),
     pub(super) head: RecordHead,
     pub(super) catalog: Option<Catalog>,
     pub(super) ops: Vec<FoundOp<'a>>,
@@ -124,9 +125,10 @@ pub(super) struct Found<'a> {
 /// An operation of a good record.
 #[derive(Debug)]
 pub(super) enum FoundOp<'a> {
-    /// It holds a message: an insert, or a copy (R34).
+    /// It holds a message; a copy is one that is written again (R34).
     Message {
         written: Written<'a>,
+        is_copy: bool,
         op: &'a [u8],
         slice: Slice,
     },
@@ -260,9 +262,12 @@ impl Run<'_, '_> {
         }
         let incarnation = self.walk.incarnation_of(file.number).or_else(|| incarnation_within(buffer));
         let (path, capacity) = (file.path.clone(), file.bytes);
-        self.findings.segments.push(Walked { number: file.number, path, capacity, records: 0, next: RECORDS_AT });
+        self.findings.segments.push(Walked { path, capacity, records: 0, next: RECORDS_AT });
         match incarnation {
-            Some(incarnation) => self.read_records(file, newest, buffer, &leads(incarnation)),
+            Some(incarnation) => {
+                let header = Header { segment: file.number, incarnation };
+                self.read_records(file, header, newest, buffer)
+            }
             None => {
                 self.damaged(&file.path, RECORDS_AT.min(file.bytes)..file.bytes, FIRST_MISSING);
                 Ok(())
@@ -296,15 +301,22 @@ impl Run<'_, '_> {
         open.read_at(buffer, 0).map_err(failed("read", &file.path))
     }
 
-    fn read_records(&mut self, file: &SegmentFile, newest: bool, bytes: &[u8], lead: &[u8]) -> Result<(), StoreError> {
+    fn read_records(
+        &mut self,
+        file: &SegmentFile,
+        header: Header,
+        newest: bool,
+        bytes: &[u8],
+    ) -> Result<(), StoreError> {
+        let lead = leads(header.incarnation);
         let mut at = usize::try_from(RECORDS_AT).unwrap_or(usize::MAX);
         loop {
-            match record_at(bytes, at, lead) {
-                Next::Record { record, next, .. } => {
-                    self.take(file, at as u64..next as u64, record)?;
+            match record_at(bytes, at, &lead) {
+                Next::Record { record, ends, next } => {
+                    self.take(file, header, (at as u64, ends as u64, next as u64), record)?;
                     at = next;
                 }
-                Next::End(why) => match find_record(bytes, at, lead) {
+                Next::End(why) => match find_record(bytes, at, &lead) {
                     Some(found) => {
                         let what = why.unwrap_or("a record is missing that later ones rely on");
                         self.damaged(&file.path, at as u64..found as u64, or_first_missing(at as u64, what));
@@ -332,8 +344,15 @@ impl Run<'_, '_> {
     }
 
     /// A record whose checksum is right.
-    fn take(&mut self, file: &SegmentFile, at: Range<u64>, record: &[u8]) -> Result<(), StoreError> {
-        let found = match found(file.number, record) {
+    fn take(
+        &mut self,
+        file: &SegmentFile,
+        header: Header,
+        places: (u64, u64, u64),
+        record: &[u8],
+    ) -> Result<(), StoreError> {
+        let at = places.0..places.2;
+        let found = match found(header, places, record) {
             Ok(found) => found,
             Err(what) => {
                 self.damaged(&file.path, at, what);
@@ -418,16 +437,17 @@ fn incarnation_within(bytes: &[u8]) -> Option<u64> {
     records.map(|record| record.head.incarnation).max()
 }
 
-fn found(segment: SegmentNumber, record: &[u8]) -> Result<Found<'_>, &'static str> {
+fn found(header: Header, places: (u64, u64, u64), record: &[u8]) -> Result<Found<'_>, &'static str> {
     let record = Record::skim(record)?;
     let ops = record.ops().map(|(slice, op)| found_op(slice, op)).collect::<Result<_, _>>()?;
-    Ok(Found { segment, head: record.head, catalog: record.catalog, ops })
+    Ok(Found { header, places, head: record.head, catalog: record.catalog, ops })
 }
 
 fn found_op(slice: Option<Slice>, op: &[u8]) -> Result<FoundOp<'_>, &'static str> {
     let slice = slice.ok_or("the segment is too long")?;
     Ok(match skim_op(op)? {
-        Skimmed::Insert(written) | Skimmed::Copy(written) => FoundOp::Message { written, op, slice },
+        Skimmed::Insert(written) => FoundOp::Message { written, is_copy: false, op, slice },
+        Skimmed::Copy(written) => FoundOp::Message { written, is_copy: true, op, slice },
         Skimmed::Settle { sequence, holder } => FoundOp::Settle { sequence, holder },
         Skimmed::Return { sequence, held } => FoundOp::Return { sequence, held },
         Skimmed::Other => FoundOp::Other(decode_op(Bytes::copy_from_slice(op))?),

@@ -22,7 +22,7 @@ use super::{
     live::{Index, Live, Message, SharedLive},
     places::Place,
     record::{Copy, Encoder, RecordHead, Slice},
-    recovery::{Depth, Scan, failed, make_durable},
+    recovery::{Scan, failed, make_durable},
     segment::{BLOCK, FRAME_HEAD, Header, RECORDS_AT, SPARE, SegmentNumber, aligned, padded},
     spare::Spares,
 };
@@ -124,7 +124,7 @@ impl Writer {
     pub(super) fn recover(options: &JournalOptions, dir: &Path) -> Result<Self, StoreError> {
         let disk = &options.disk;
         create_dir(disk.as_ref(), dir)?;
-        let mut scan = Scan::new(disk, dir, Open::Write, Depth::Summaries);
+        let mut scan = Scan::new(disk, dir, Open::Write);
         scan.run()?;
         make_durable(&scan)?;
         Self::after(options, dir, scan)
@@ -134,7 +134,7 @@ impl Writer {
     pub(super) fn create(options: &JournalOptions, dir: &Path, catalog: Catalog) -> Result<Self, StoreError> {
         let disk = &options.disk;
         create_dir(disk.as_ref(), dir)?;
-        let mut scan = Scan::new(disk, dir, Open::Write, Depth::Summaries);
+        let mut scan = Scan::new(disk, dir, Open::Write);
         scan.catalog = catalog;
         Self::after(options, dir, scan)
     }

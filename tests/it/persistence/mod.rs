@@ -4,9 +4,11 @@
 mod cases;
 mod crash;
 mod faulty_disk;
+mod files;
 mod life;
 mod lives;
 mod recovery;
+mod repair;
 mod script;
 mod seed;
 mod space;
