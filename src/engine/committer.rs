@@ -14,7 +14,9 @@ pub(super) async fn run<A: PersistenceAdapter>(
     while let Some(request) = requests.recv().await {
         let reply = match request {
             StoreRequest::Commit(batch) if batch.ops.is_empty() => StoreReply::Committed(Ok(())),
-            StoreRequest::Commit(batch) => StoreReply::Committed(adapter.try_commit(&batch).await),
+            StoreRequest::Commit(batch) | StoreRequest::Turn(batch) => {
+                StoreReply::Committed(adapter.try_commit(&batch).await)
+            }
             StoreRequest::Raise(tenure) => StoreReply::Raised(adapter.raise(tenure).await),
         };
         if replies.send(reply).await.is_err() {

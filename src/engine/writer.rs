@@ -42,6 +42,8 @@ const OUTAGE_PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) enum StoreRequest {
     Commit(Arc<Batch>),
+    /// A batch without operations, in which the store does what it does by itself: what makes room in a full one (R35).
+    Turn(Arc<Batch>),
     Raise(Tenure),
 }
 
@@ -84,6 +86,8 @@ pub(super) struct Writer {
     /// numbers rise.
     parts: VecDeque<Part>,
     flow: Flow,
+    /// A full store gets a turn of its own between two attempts, unless something is to be settled.
+    turn_due: bool,
     tenure: Tenure,
     /// The highest token ever asked for (R11).
     asked: FencingToken,
@@ -111,6 +115,7 @@ impl Writer {
             under_way: None,
             parts: VecDeque::new(),
             flow: Flow::Open,
+            turn_due: false,
             tenure,
             asked: tenure.token,
             raise_wanted: None,
@@ -140,9 +145,15 @@ impl Writer {
         }
         self.not_before = None;
         let seals = self.raise_wanted.is_none() && self.under_way.is_none() && self.parts.is_empty();
-        let request = self.raise_request().or_else(|| self.commit_request(now))?;
+        let request = self.raise_request().or_else(|| self.commit_request(now)).or_else(|| self.turn_request())?;
         self.answer_awaited = true;
+        let seals = seals && !matches!(request, StoreRequest::Turn(_));
         Some((request, seals))
+    }
+
+    fn turn_request(&mut self) -> Option<StoreRequest> {
+        let due = std::mem::take(&mut self.turn_due) && matches!(self.flow, Flow::Full { .. });
+        due.then(|| StoreRequest::Turn(Arc::new(Batch { number: self.number(), ops: Vec::new() })))
     }
 
     fn raise_request(&mut self) -> Option<StoreRequest> {
@@ -216,7 +227,9 @@ impl Writer {
                     self.open.reopen(part);
                 }
                 if let Some(sealed) = self.under_way.take() {
-                    if !sealed.part.adds() {
+                    if sealed.part.adds() {
+                        self.turn_due = true;
+                    } else {
                         self.not_before = Some(now.after(FULL_RETRY)); // not even settles have room
                     }
                     self.open.reopen(sealed.part);
@@ -404,6 +417,25 @@ mod tests {
         match writer.next_request(now) {
             Some((StoreRequest::Raise(tenure), false)) => tenure,
             other => panic!("{other:?} instead of a raise"),
+        }
+    }
+
+    /// R35: the journal makes room in it.
+    #[test]
+    fn r35_a_full_store_gets_a_turn_of_its_own_between_two_attempts() {
+        let mut writer = writer();
+        sent(&mut writer, 4, 1);
+        let retry = NOW.after(FULL_RETRY);
+        for now in [NOW, retry, retry.after(FULL_RETRY)] {
+            assert!(
+                matches!(writer.next_request(now), Some((StoreRequest::Commit(batch), true)) if !batch.ops.is_empty())
+            );
+            writer.answered(now, StoreReply::Committed(Err(CommitError::Full)));
+            assert!(
+                matches!(writer.next_request(now), Some((StoreRequest::Turn(batch), false)) if batch.ops.is_empty())
+            );
+            assert!(writer.answered(now, StoreReply::Committed(Ok(()))).done.is_none());
+            assert!(writer.next_request(now).is_none(), "one turn");
         }
     }
 

@@ -27,6 +27,7 @@ pub(super) fn inspect(report: &JournalReport) -> Value {
         "token": report.tenure.token.0,
         "last_record": report.last_record,
         "spare": report.spare,
+        "reserve": report.reserve,
         "messages": report.live_messages(),
         "messages_bytes": report.live_bytes,
         "segments": report.segments.iter().map(segment).collect::<Vec<_>>(),

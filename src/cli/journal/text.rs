@@ -30,7 +30,8 @@ fn write_segments(report: &JournalReport, out: &mut dyn Write) -> io::Result<()>
         [number.0.to_string(), bytes, written, records, batches, messages, index.to_owned()]
     }));
     write_table(&rows, out)?;
-    writeln!(out, "spare file: {}\n", if report.spare { "yes" } else { "no" })
+    let is_there = |file| if file { "yes" } else { "no" };
+    writeln!(out, "spare file: {}, reserve: {}\n", is_there(report.spare), is_there(report.reserve))
 }
 
 fn write_messages(report: &JournalReport, out: &mut dyn Write) -> io::Result<()> {

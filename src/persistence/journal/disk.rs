@@ -13,7 +13,10 @@ use std::{
     sync::Arc,
 };
 
-use rustix::fs::{CWD, RenameFlags, renameat_with, statvfs};
+use rustix::{
+    fs::{CWD, FallocateFlags, RenameFlags, fallocate, renameat_with, statvfs},
+    io::retry_on_intr,
+};
 
 /// A directory tree that keeps files.
 pub trait Disk: fmt::Debug + Send + Sync + 'static {
@@ -98,6 +101,13 @@ pub trait DiskFile: fmt::Debug + Send + Sync + 'static {
     /// What the operating system says; any part may be written then.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
+    /// Takes the room for the first `bytes` bytes, so that no write to them can find the disk full; a file that is
+    /// shorter grows, by zeros (`fallocate`).
+    ///
+    /// # Errors
+    /// `Unsupported` where the file system can't; `StorageFull` at once, or what else the operating system says.
+    fn allocate(&self, bytes: u64) -> io::Result<()>;
+
     /// Makes durable what was written, and the length (`fdatasync`).
     ///
     /// # Errors
@@ -169,8 +179,67 @@ impl DiskFile for RealFile {
         self.0.write_all_at(bytes, offset)
     }
 
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        Ok(retry_on_intr(|| fallocate(&self.0, FallocateFlags::empty(), 0, bytes))?)
+    }
+
     #[expect(clippy::disallowed_methods, reason = "this is the place that syncs")]
     fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+}
+
+/// The operating system's files, whose syncs do nothing: for what need not outlive the process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct UnsyncedDisk;
+
+impl Disk for UnsyncedDisk {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.create_dir(dir)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        RealDisk.list(dir)
+    }
+
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(UnsyncedFile(RealDisk.open(path, how)?)))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove(path)
+    }
+
+    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct UnsyncedFile(Arc<dyn DiskFile>);
+
+impl DiskFile for UnsyncedFile {
+    fn bytes(&self) -> io::Result<u64> {
+        self.0.bytes()
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_at(buffer, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_at(bytes, offset)
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        self.0.allocate(bytes)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -25,6 +25,8 @@ pub struct JournalReport {
     pub segments: Vec<SegmentReport>,
     /// Whether a spare file waits to be the next segment.
     pub spare: bool,
+    /// Whether there is a reserve, which only what frees space may use.
+    pub reserve: bool,
     /// The highest tenure seen (R17).
     pub tenure: Tenure,
     /// The number of the last record; 0 if there is none.
@@ -127,6 +129,7 @@ fn report(mut scan: Scan, refused: Option<StoreError>) -> JournalReport {
     JournalReport {
         segments: segment_reports(&scan),
         spare: scan.spare,
+        reserve: scan.reserve,
         tenure: scan.catalog.tenure,
         last_record: scan.last.unwrap_or_default(),
         messages,

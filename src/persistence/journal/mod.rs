@@ -9,8 +9,9 @@
 //! start, `read.rs` what reads beside it. The bytes are those of `segment.rs`, `record.rs` and `skim.rs`, and of a sealed
 //! segment's index: `index.rs`, `summary.rs`, `table.rs`, `rebuild.rs`. `live.rs` is what is live and in which segment,
 //! by `holdings.rs`, `places.rs` and `sequences.rs`; `copying.rs` is what keeps old segments from staying; `spare.rs` the
-//! next segment, `background.rs` what nobody waits for, `disk.rs` the door to the file system. For humans: `inspect.rs` is a look
-//! at it, `walk.rs` reads all of it, damaged or not, for `verify.rs` (with `index_check.rs`) and `repair.rs`; `tally.rs` adds up what that finds.
+//! next segment and the reserve, `background.rs` what nobody waits for, `disk.rs` the door to the file system. For humans:
+//! `inspect.rs` is a look at it, `walk.rs` reads all of it, damaged or not, for `verify.rs` (with `index_check.rs`) and
+//! `repair.rs`; `tally.rs` adds up what that finds.
 
 mod background;
 mod copying;
@@ -51,7 +52,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-pub use disk::{Disk, DiskFile, Open, RealDisk};
+pub use disk::{Disk, DiskFile, Open, RealDisk, UnsyncedDisk};
 pub use index_check::{IndexReport, IndexState};
 pub use inspect::{DurableReport, Health, JournalReport, SegmentReport, inspect};
 pub use read::JournalReader;
@@ -156,6 +157,8 @@ pub struct Usage {
     pub segments: usize,
     /// Whether there is a spare file, or one is being made.
     pub spare: bool,
+    /// Whether there is a reserve; without one nothing is added (R35).
+    pub reserve: bool,
     /// Messages that somebody still holds.
     pub live_messages: u64,
     /// What they take, about. Unit: bytes.

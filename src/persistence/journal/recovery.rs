@@ -9,7 +9,7 @@
 //! |---|---|
 //! | no directory, or no segment in it | a new journal: its first segment is made |
 //! | `*.new` | a file whose filling was cut short: removed |
-//! | `spare` of a segment's size | kept; of another size, or a second name of a segment: the name is removed |
+//! | `spare` or `reserve` of a segment's size | kept; of another size, or a second name of a segment: the name is removed |
 //! | a header of a newer format | refused: [`StoreError::NewerFormat`] |
 //! | a header that is short, flipped, or of another segment | damage: a file gets its name after its header is durable |
 //! | a segment without its first record, the catalog | damage, for the same reason |
@@ -44,7 +44,9 @@ use super::{
     live::{Live, Message},
     places::Place,
     record::{decode_op, leads},
-    segment::{Frame, HEADER_BYTES, Header, Next, RECORDS_AT, SPARE, SegmentNumber, frame_at, padded, record_at},
+    segment::{
+        Frame, HEADER_BYTES, Header, Next, RECORDS_AT, RESERVE, SPARE, SegmentNumber, frame_at, padded, record_at,
+    },
     skim::{Record, Skimmed, Written, skim_op},
     summary::Summary,
 };
@@ -64,6 +66,7 @@ pub(super) struct Scan {
     pub(super) last_batch: Option<(Term, BatchNumber)>,
     pub(super) segments: Vec<ScannedSegment>,
     pub(super) spare: bool,
+    pub(super) reserve: bool,
     /// Files that are of no use any more.
     pub(super) useless: Vec<String>,
     pub(super) torn: Option<Torn>,
@@ -106,6 +109,7 @@ impl Scan {
             last_batch: None,
             segments: Vec::new(),
             spare: false,
+            reserve: false,
             useless: Vec::new(),
             torn: None,
         }
@@ -114,6 +118,7 @@ impl Scan {
     pub(super) fn run(&mut self) -> Result<(), StoreError> {
         let names = self.disk.list(&self.dir).map_err(failed("list", &self.dir))?;
         self.spare = names.iter().any(|name| name == SPARE);
+        self.reserve = names.iter().any(|name| name == RESERVE);
         let mut numbers: Vec<SegmentNumber> = names.iter().filter_map(|name| SegmentNumber::of_file(name)).collect();
         numbers.sort_unstable();
         self.expect_no_gap(&numbers)?;

@@ -25,13 +25,14 @@ const ALIGNMENT: u64 = 8;
 /// The file that will become the next segment.
 pub(super) const SPARE: &str = "spare";
 
-/// The same while it is being filled with zeros.
-pub(super) const SPARE_UNFINISHED: &str = "spare.new";
+/// The file that only what frees space may make the next segment (R35).
+pub(super) const RESERVE: &str = "reserve";
 
 /// The format that this version writes, and the newest that it reads.
 pub(super) const FORMAT: u32 = 1;
 
 const MAGIC: [u8; 8] = *b"BATONMQJ";
+/// Unit: bytes.
 pub(super) const HEADER_BYTES: usize = 64;
 const CHECKSUM_AT: usize = HEADER_BYTES - 4;
 

@@ -162,6 +162,9 @@ mod tests {
         fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
             Err(io::ErrorKind::Unsupported.into())
         }
+        fn allocate(&self, _: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
         fn sync(&self) -> io::Result<()> {
             Ok(())
         }

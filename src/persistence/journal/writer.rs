@@ -23,8 +23,8 @@ use super::{
     places::Place,
     record::{Copy, Encoder, RecordHead, Slice},
     recovery::{Scan, failed, make_durable},
-    segment::{BLOCK, FRAME_HEAD, Header, RECORDS_AT, SPARE, SegmentNumber, aligned, padded},
-    spare::Spares,
+    segment::{BLOCK, FRAME_HEAD, Header, RECORDS_AT, SegmentNumber, aligned, padded},
+    spare::{Purpose, Slot, Spares, is_full},
 };
 use crate::types::{Batch, BatchNumber, Catalog, Op, Tenure, Term};
 
@@ -83,6 +83,14 @@ struct Active {
 /// Where a record lies: where it begins and ends, and where the next one would begin.
 type Span = (u64, u64, u64);
 
+/// A file that is to become a segment, under the name that it has before.
+struct NewFile {
+    file: Arc<dyn DiskFile>,
+    path: PathBuf,
+    /// `None`: it is made for one large record.
+    slot: Option<Slot>,
+}
+
 /// Why something was not written.
 #[derive(Debug)]
 enum Failure {
@@ -96,10 +104,7 @@ enum Failure {
 
 impl Failure {
     fn of_write(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
-            _ => Self::Undone(error),
-        }
+        if is_full(&error) { Self::Full } else { Self::Undone(error) }
     }
 
     fn for_commit(self) -> CommitError {
@@ -142,8 +147,7 @@ impl Writer {
     /// Goes on where a scan came to the end.
     fn after(options: &JournalOptions, dir: &Path, mut scan: Scan) -> Result<Self, StoreError> {
         let disk = &options.disk;
-        let ready = open_spare(&scan, disk.as_ref(), dir, options.segment_bytes)?;
-        let spares = Spares::new(disk, dir, options.segment_bytes, options.fill_in_background, ready);
+        let spares = Spares::recover(&scan, disk, dir, options.segment_bytes, options.fill_in_background)?;
         let active = scan.segments.pop().map(|newest| Active {
             header: newest.header,
             path: newest.path,
@@ -174,11 +178,27 @@ impl Writer {
             poisoned: false,
         };
         if is_new {
-            writer.rotate(0).map_err(|failure| failure.for_store(dir))?;
+            writer.rotate(0, Purpose::Add).map_err(|failure| failure.for_store(dir))?;
         }
+        writer.begin_with_a_reserve()?;
         writer.copying.estimate(&writer.live);
         writer.tidy();
         Ok(writer)
+    }
+
+    /// A start on a full disk goes on without one: its consumers make room.
+    fn begin_with_a_reserve(&mut self) -> Result<(), StoreError> {
+        match self.spares.ensure_reserve() {
+            Err(error) if is_full(&error) => {
+                tracing::warn!(
+                    "there is no room for the journal's reserve: persistent SENDs wait until {} MiB are free below {}",
+                    self.options.segment_bytes.div_ceil(1 << 20),
+                    self.dir.display(),
+                );
+                Ok(())
+            }
+            made => made.map_err(failed("allocate a reserve in", &self.dir)),
+        }
     }
 
     pub(super) fn catalog(&self) -> &Catalog {
@@ -213,12 +233,16 @@ impl Writer {
         if self.last_batch == Some(this) {
             return Ok(()); // it is repeated, and it is there
         }
-        self.commit_beside_copies(batch, tenure)?;
+        let purpose = purpose_of(batch);
+        if purpose == Purpose::Add {
+            self.spares.ensure_reserve().map_err(|error| Failure::of_write(error).for_commit())?;
+        }
+        self.commit_beside_copies(batch, tenure, purpose)?;
         self.last_batch = Some(this);
         Ok(())
     }
 
-    fn commit_beside_copies(&mut self, batch: &Batch, tenure: Tenure) -> Result<(), CommitError> {
+    fn commit_beside_copies(&mut self, batch: &Batch, tenure: Tenure, purpose: Purpose) -> Result<(), CommitError> {
         let own = self.encode(batch, tenure);
         let own =
             own.ok_or_else(|| CommitError::Refused { source: "the batch is larger than a record may be".into() })?;
@@ -227,15 +251,15 @@ impl Writer {
             self.copying.wrote(Some(&slice), 0, 0);
             return Ok(());
         }
-        match self.write_batch(batch, &slice.copies, tenure) {
+        match self.write_batch(batch, &slice.copies, tenure, purpose) {
             Ok(bytes) => {
                 let copied = bytes.saturating_sub(own);
                 self.copying.wrote(Some(&slice), own, if batch.ops.is_empty() { 0 } else { copied });
                 self.copied_bytes += copied;
             }
             Err(Failure::Full) if !slice.copies.is_empty() && !batch.ops.is_empty() => {
-                self.encode(batch, tenure); // copies had no room; what is given may have
-                self.write_batch(batch, &[], tenure).map_err(Failure::for_commit)?;
+                self.encode(batch, tenure); // what makes room must not be in the way of what is to be kept
+                self.write_batch(batch, &[], tenure, purpose).map_err(Failure::for_commit)?;
                 self.copying.wrote(None, own, 0);
             }
             Err(failure) => return Err(failure.for_commit()),
@@ -246,9 +270,15 @@ impl Writer {
 
     /// Writes the batch that is encoded and copies beside it, in a new segment if need be. How long the record is.
     /// Unit: bytes.
-    fn write_batch(&mut self, batch: &Batch, copies: &[Copy], tenure: Tenure) -> Result<u64, Failure> {
+    fn write_batch(
+        &mut self,
+        batch: &Batch,
+        copies: &[Copy],
+        tenure: Tenure,
+        purpose: Purpose,
+    ) -> Result<u64, Failure> {
         self.seal_beside(copies)?;
-        if self.make_room()? {
+        if self.make_room(purpose)? {
             self.encode(batch, tenure); // with the new segment's incarnation
             self.seal_beside(copies)?;
         }
@@ -281,7 +311,8 @@ impl Writer {
     pub(super) fn usage(&self) -> Usage {
         self.live.with(|live| Usage {
             segments: live.segment_count(),
-            spare: self.spares.exists(),
+            spare: self.spares.has_spare(),
+            reserve: self.spares.has_reserve(),
             live_messages: live.holdings.live().len(),
             live_bytes: live.bytes(),
             written_bytes: self.written_bytes,
@@ -329,7 +360,7 @@ impl Writer {
     /// A record without operations.
     fn append_note(&mut self, tenure: Tenure) -> Result<(), Failure> {
         self.encode_note(tenure)?;
-        if self.make_room()? {
+        if self.make_room(Purpose::Free)? {
             self.encode_note(tenure)?;
         }
         let head = self.head(tenure, BatchNumber::default());
@@ -396,30 +427,30 @@ impl Writer {
 
     /// Goes on in a new segment if the encoded record does not fit into this one; whether it did, and the record has
     /// to be encoded again.
-    fn make_room(&mut self) -> Result<bool, Failure> {
+    fn make_room(&mut self, purpose: Purpose) -> Result<bool, Failure> {
         let needed = self.encoder.bytes() as u64;
         let rotates = self.active.room() < needed;
         if rotates {
-            self.rotate(needed + NUMBERS_GROW_BYTES)?;
+            self.rotate(needed + NUMBERS_GROW_BYTES, purpose)?;
         }
         Ok(rotates)
     }
 
     /// Goes on in a new segment with room for a frame of `needed` bytes. Header and catalog are durable before the file
     /// gets its name, and its name before anything else is written to it.
-    fn rotate(&mut self, needed: u64) -> Result<(), Failure> {
+    fn rotate(&mut self, needed: u64, purpose: Purpose) -> Result<(), Failure> {
         let header =
             Header { segment: self.active.header.segment.next(), incarnation: self.active.header.incarnation + 1 };
         let path = self.dir.join(header.segment.file_name());
         let (bytes, end) = self.encode_first_block(header)?;
         let capacity = padded(aligned(end) + needed).max(self.options.segment_bytes);
-        let (file, old_path) = self.new_file(capacity).map_err(Failure::of_write)?;
+        let NewFile { file, path: old_path, slot } = self.new_file(capacity, purpose).map_err(Failure::of_write)?;
         let named = file.write_at(&bytes, 0).map_err(Failure::of_write).and_then(|()| {
             file.sync().map_err(|error| self.poison("sync", error))?;
             self.disk.rename(&old_path, &path).map_err(Failure::of_write)
         });
         if let Err(failure) = named {
-            self.put_back(file, capacity, &old_path);
+            self.put_back(NewFile { file, path: old_path, slot });
             return Err(failure);
         }
         if let Err(error) = self.disk.sync_dir(&self.dir) {
@@ -454,28 +485,36 @@ impl Writer {
     }
 
     /// A file that is no segment yet; one of more than the usual size is not filled with zeros, it serves one record.
-    fn new_file(&mut self, capacity: u64) -> io::Result<(Arc<dyn DiskFile>, PathBuf)> {
+    fn new_file(&mut self, capacity: u64, purpose: Purpose) -> io::Result<NewFile> {
         if capacity == self.options.segment_bytes {
-            return Ok((self.spares.take()?, self.dir.join(SPARE)));
+            let (file, slot) = self.spares.take(purpose)?;
+            return Ok(NewFile { file, path: self.dir.join(slot.file_name()), slot: Some(slot) });
         }
         let path = self.dir.join("large.new");
-        Ok((self.disk.open(&path, Open::Create)?, path))
+        let file = self.disk.open(&path, Open::Create)?;
+        match file.allocate(capacity) {
+            Err(error) if error.kind() != io::ErrorKind::Unsupported => {
+                self.put_back(NewFile { file, path, slot: None });
+                Err(error)
+            }
+            _ => Ok(NewFile { file, path, slot: None }),
+        }
     }
 
     /// What `new_file` gave and nobody used.
-    fn put_back(&mut self, file: Arc<dyn DiskFile>, capacity: u64, path: &Path) {
+    fn put_back(&mut self, NewFile { file, path, slot }: NewFile) {
         if self.poisoned {
             return;
         }
-        if capacity == self.options.segment_bytes {
-            self.spares.keep(file);
-        } else if let Err(error) = self.disk.remove(path) {
+        if let Some(slot) = slot {
+            self.spares.keep(file, slot);
+        } else if let Err(error) = self.disk.remove(&path) {
             tracing::warn!(%error, path = %path.display(), "cannot remove an unfinished segment");
         }
     }
 
-    /// The oldest segment leaves if nothing lies in it any more: as the spare, or for good. Durably, before anything
-    /// else leaves (R34). Whether one left.
+    /// The oldest segment leaves if nothing lies in it any more: as reserve, as spare, or for good. Durably, before
+    /// anything else leaves (R34). Whether one left.
     fn let_oldest_leave(&mut self) -> bool {
         let oldest = self.live.with(|live| {
             let (oldest, left) = live.oldest()?;
@@ -487,10 +526,10 @@ impl Writer {
         let Some((header, capacity)) = oldest.filter(|(header, _)| !is_in_use(*header)) else { return false };
         let path = self.dir.join(header.segment.file_name());
         let index = self.dir.join(index::file_name(header.segment));
-        let recycled = capacity == self.options.segment_bytes && !self.spares.exists();
-        let left = index::remove_if_there(self.disk.as_ref(), &index).and_then(|()| match recycled {
-            true => self.disk.rename(&path, &self.dir.join(SPARE)),
-            false => self.disk.remove(&path),
+        let slot = self.spares.vacancy().filter(|_| capacity == self.options.segment_bytes);
+        let left = index::remove_if_there(self.disk.as_ref(), &index).and_then(|()| match slot {
+            Some(slot) => self.disk.rename(&path, &self.dir.join(slot.file_name())),
+            None => self.disk.remove(&path),
         });
         if let Err(error) = left {
             tracing::warn!(%error, path = %path.display(), "an old segment can't leave; its space stays in use");
@@ -501,9 +540,9 @@ impl Writer {
             self.poison("sync the directory of", error);
             return false;
         }
-        let file = self.live.with(Live::remove_oldest);
-        if let (true, Some(file)) = (recycled, file) {
-            self.spares.keep(file);
+        match (slot, self.live.with(Live::remove_oldest)) {
+            (Some(slot), Some(file)) => self.spares.keep(file, slot),
+            _ => self.spares.there_is_room(),
         }
         true
     }
@@ -543,6 +582,11 @@ impl Writer {
     }
 }
 
+fn purpose_of(batch: &Batch) -> Purpose {
+    let adds = batch.ops.iter().any(|op| matches!(op, Op::Insert(_)));
+    if adds { Purpose::Add } else { Purpose::Free }
+}
+
 fn follow_op(live: &mut Live, op: &Op, frame: u64, slice: Slice) {
     match op {
         Op::Insert(stored) => {
@@ -572,6 +616,9 @@ impl Active {
                 Err(io::ErrorKind::UnexpectedEof.into())
             }
             fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+                Err(io::ErrorKind::Unsupported.into())
+            }
+            fn allocate(&self, _: u64) -> io::Result<()> {
                 Err(io::ErrorKind::Unsupported.into())
             }
             fn sync(&self) -> io::Result<()> {
@@ -605,22 +652,4 @@ fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
         }
     }
     Ok(())
-}
-
-fn open_spare(
-    scan: &Scan,
-    disk: &dyn Disk,
-    dir: &Path,
-    segment_bytes: u64,
-) -> Result<Option<Arc<dyn DiskFile>>, StoreError> {
-    if !scan.spare {
-        return Ok(None);
-    }
-    let path = dir.join(SPARE);
-    let file = disk.open(&path, Open::Write).map_err(failed("open", &path))?;
-    if file.bytes().map_err(failed("read", &path))? == segment_bytes {
-        return Ok(Some(file));
-    }
-    disk.remove(&path).map_err(failed("remove", &path))?;
-    Ok(None)
 }

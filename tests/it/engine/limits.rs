@@ -18,7 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    broker::{Broker, ack, asking, begin, commit, nack, options, plain, quiet, send, send_draft, send_in},
+    broker::{Broker, ack, asking, begin, commit, nack, options, plain, quiet, send, send_draft, send_in, stores},
     store::Store,
 };
 
@@ -143,6 +143,8 @@ async fn r8_a_full_store_refuses_sends_after_ten_seconds_and_recovers() {
     assert_eq!(strict.gets_error().await.1.as_deref(), Some("a"));
     strict.is_closed(CloseReason::Refused).await;
     assert!((9_900..10_500).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+    assert!((9_900..10_500).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+    assert!((30..50).contains(&store.turns()), "R35: {} turns of its own", store.turns());
     other.submit([asking("c", send("q", "c"))]).await;
     other.gets_nothing().await;
     store.set_full(false);
@@ -285,7 +287,7 @@ async fn a_session_waits_for_an_engine_that_does_not_come_round() {
     let tenure = catalog.tenure.next_above(catalog.tenure);
     adapter.raise(tenure).await.unwrap();
     let stop = CancellationToken::new();
-    let started = engine::start(adapter, options(), &catalog, tenure, Clock::start(), Meter::unlimited(), stop);
+    let started = engine::start(stores(adapter), options(), &catalog, tenure, Clock::start(), Meter::unlimited(), stop);
     let engine::Running { handle, engine, store } = started;
     let mut opened = Vec::new();
     let waiting = loop {
@@ -321,6 +323,7 @@ async fn a_refused_client_that_goes_on_sending_is_cut_off() {
         term_started: Clock::start().now(),
         clock: Clock::start(),
         meter: Meter::unlimited(),
+        buffers: Arc::default(),
         authenticator: Arc::new(Authenticator::new([]).unwrap()),
     };
     let info = ConnectionInfo {

@@ -51,6 +51,8 @@ struct State {
     /// Everything that was ever asked for.
     commits: Vec<Arc<Batch>>,
     raises: Vec<Tenure>,
+    /// How often it was given a turn of its own.
+    turns: usize,
     /// Requests wait while this is set.
     held: bool,
     /// What is said next, before the rules below.
@@ -93,6 +95,11 @@ impl Store {
 
     pub(super) fn refuse(&self, marker: &'static str) {
         self.lock().refuses = Some(marker);
+    }
+
+    /// How often it was given a turn of its own.
+    pub(super) fn turns(&self) -> usize {
+        self.lock().turns
     }
 
     pub(super) fn set_full(&self, full: bool) {
@@ -320,6 +327,10 @@ impl PersistenceAdapter for Store {
     }
 
     async fn try_commit(&mut self, batch: &Arc<Batch>) -> Result<(), CommitError> {
+        if batch.ops.is_empty() {
+            self.lock().turns += 1;
+            return Ok(()); // it has nothing to do by itself
+        }
         {
             let mut state = self.lock();
             state.rules.see_commit(batch);

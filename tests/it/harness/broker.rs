@@ -21,7 +21,7 @@ use rcgen::{CertificateParams, KeyPair, SanType};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::PATIENCE;
+use super::{PATIENCE, SmallDisk};
 
 /// What a test's broker is told: the file of its options.
 #[derive(Clone, Debug)]
@@ -117,6 +117,7 @@ pub(crate) struct Broker {
     home: Home,
     process: Option<Process>,
     announced: Vec<String>,
+    disk: Option<SmallDisk>,
 }
 
 /// A loopback address of one broker's own, so that its ports are still free when it is started again.
@@ -141,6 +142,16 @@ impl Broker {
         broker
     }
 
+    /// A broker with these options and its data on a small disk, serving.
+    pub(crate) fn start_on(disk: SmallDisk, settings: Settings) -> Self {
+        let directory = Arc::new(tempfile::tempdir().unwrap());
+        let data = disk.root().join("data");
+        let mut broker = Self::prepare_in(settings, directory, data, "batonmq.toml");
+        broker.disk = Some(disk);
+        broker.restart();
+        broker
+    }
+
     /// A broker that is not started yet.
     pub(crate) fn prepare(settings: Settings) -> Self {
         let directory = Arc::new(tempfile::tempdir().unwrap());
@@ -160,7 +171,7 @@ impl Broker {
         if settings.tls {
             sign_certificate(home.host, directory.path());
         }
-        Self { settings, directory, data, config, home, process: None, announced: Vec::new() }
+        Self { settings, directory, data, config, home, process: None, announced: Vec::new(), disk: None }
     }
 
     /// Starts the process; it may serve, wait, or end.
@@ -169,7 +180,7 @@ impl Broker {
         fs::write(&self.config, self.settings.text(&self.data, &self.home)).unwrap();
         let binary = env!("CARGO_BIN_EXE_batonmq");
         let mut command = match self.settings.open_files {
-            None => Command::new(binary),
+            None => self.disk.as_ref().map_or_else(|| Command::new(binary), |disk| disk.command(binary)),
             Some(soft) => {
                 let mut command = Command::new("bash");
                 command.arg("-c").arg(format!("ulimit -Sn {soft} && exec \"$0\" \"$@\"")).arg(binary);
@@ -229,6 +240,11 @@ impl Broker {
     /// Its data directory.
     pub(crate) fn data(&self) -> &Path {
         &self.data
+    }
+
+    /// The small disk that it was started on.
+    pub(crate) fn disk(&self) -> &SmallDisk {
+        self.disk.as_ref().expect("it has one")
     }
 
     /// A WARN or ERROR line that contains this text is no failure.

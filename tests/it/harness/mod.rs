@@ -6,6 +6,7 @@ mod broker;
 mod raw;
 mod script;
 mod seed;
+mod small_disk;
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ pub(crate) use broker::{Broker, Settings};
 pub(crate) use raw::{Frame, Raw, Writer, encode};
 pub(crate) use script::Script;
 pub(crate) use seed::Seed;
+pub(crate) use small_disk::SmallDisk;
 
 /// When something that must happen is taken for something that will not.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

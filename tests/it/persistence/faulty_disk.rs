@@ -63,6 +63,8 @@ struct State {
     fault: Fault,
     /// How many bytes all files may take.
     capacity: Option<usize>,
+    allocates: bool,
+    bytes_written: u64,
     calls: u64,
     crashed: bool,
     rng: Rng,
@@ -94,6 +96,8 @@ impl FaultyDisk {
             unsynced_names: Vec::new(),
             fault,
             capacity: None,
+            allocates: true,
+            bytes_written: 0,
             calls: 0,
             crashed: false,
             rng: Rng::new(seed),
@@ -144,6 +148,22 @@ impl FaultyDisk {
             (state.fault, state.calls) = (fault, 0);
         }
         self
+    }
+
+    /// All files together take no more bytes from now on.
+    pub(super) fn limit(&self, bytes: Option<u64>) {
+        self.0.lock().unwrap().capacity = bytes.map(|bytes| bytes as usize);
+    }
+
+    /// Nothing can be allocated, as on some file systems.
+    pub(super) fn without_allocation(self) -> Self {
+        self.0.lock().unwrap().allocates = false;
+        self
+    }
+
+    /// How many bytes were written.
+    pub(super) fn bytes_written(&self) -> u64 {
+        self.0.lock().unwrap().bytes_written
     }
 
     /// The names of all files.
@@ -424,6 +444,7 @@ impl DiskFile for FaultyFile {
         let mut state = self.disk.0.lock().unwrap();
         let (moment, outcome) = state.call()?;
         let offset = offset as usize;
+        state.bytes_written += bytes.len() as u64;
         let fits =
             state.files[self.file].cached.len().saturating_add(state.room()).saturating_sub(offset).min(bytes.len());
         let State { files, rng, .. } = &mut *state;
@@ -434,6 +455,23 @@ impl DiskFile for FaultyFile {
         }
         outcome?;
         if fits < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        let mut state = self.disk.0.lock().unwrap();
+        let (done, outcome) = state.call_at_once()?;
+        let grows = (bytes as usize).saturating_sub(state.files[self.file].cached.len());
+        outcome?;
+        if !state.allocates {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        if grows > state.room() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        if done && grows > 0 {
+            state.files[self.file].cached.resize(bytes as usize, 0);
+        }
+        Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -132,6 +132,10 @@ pub(super) fn name(segment: u32) -> String {
     format!("{segment:010}.journal")
 }
 
+pub(super) fn index(segment: u32) -> String {
+    format!("{segment:010}.index")
+}
+
 pub(super) fn seq(counter: u64) -> Sequence {
     Sequence::new(Term(1), counter)
 }

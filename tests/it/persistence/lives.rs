@@ -16,7 +16,7 @@ use super::{
     Broker,
     faulty_disk::{Fault, FaultyDisk, Moment},
     life::{Promised, open},
-    script::Script,
+    script::{Model, Script},
     seed::{Rng, number},
     try_read_line,
 };
@@ -124,7 +124,8 @@ impl Lives {
             };
         }
         let what = format!("seed {}, at last", self.seed);
-        self.promised.assert_kept(&self.disk.after_power_loss(self.rng.next()), &what).await;
+        let (broker, found) = self.promised.assert_kept(&self.disk.after_power_loss(self.rng.next()), &what).await;
+        assert!(Model::read(&broker).await == found, "{what}: there is nothing else");
     }
 
     /// Most fall into the recovery or soon after it.

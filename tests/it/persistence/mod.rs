@@ -5,6 +5,7 @@ mod cases;
 mod crash;
 mod faulty_disk;
 mod files;
+mod full;
 mod life;
 mod lives;
 mod recovery;
@@ -12,6 +13,7 @@ mod repair;
 mod script;
 mod seed;
 mod space;
+mod summaries;
 
 use std::{collections::BTreeMap, future::Future, path::Path, sync::Arc};
 
@@ -160,7 +162,7 @@ impl<A: PersistenceAdapter> Broker<A> {
         self.try_commit(ops).await.unwrap();
     }
 
-    /// Every message of a destination that one of its holders holds, highest priority first, in pages of three.
+    /// Every message of a destination that one of its holders holds, highest priority first.
     async fn messages(&self, destination: DestinationId) -> Vec<Stored> {
         let mut messages = Vec::new();
         for level in (0..10).rev() {
@@ -201,7 +203,7 @@ async fn try_read_line(
     holder: Holder,
     priority: Priority,
 ) -> Result<Vec<Stored>, StoreError> {
-    let window = Window { messages: 3, ..LARGE };
+    let window = Window { messages: 8, ..LARGE };
     let mut range = EVERYTHING;
     let mut messages: Vec<Stored> = Vec::new();
     loop {

@@ -1,10 +1,10 @@
 //! The table of `recovery.rs`, a test for each row: what a journal's files mean at the start.
 
-use std::{fs, sync::Arc};
+use std::{fs, os::unix::fs::MetadataExt, sync::Arc};
 
 use batonmq::{
     persistence::{
-        MessageReader, PersistenceAdapter, StoreError,
+        MessageReader, PageRange, PersistenceAdapter, StoreError,
         journal::{Health, JournalAdapter, RealDisk, inspect},
     },
     types::{Catalog, Holder, Priority, Term},
@@ -12,7 +12,7 @@ use batonmq::{
 
 use super::{
     EVERYTHING, LARGE, ORDERS,
-    files::{Files, RECORDS_AT, SEGMENT_BYTES, name, seq},
+    files::{Files, RECORDS_AT, SEGMENT_BYTES, index, name, seq},
     insert, settle,
 };
 
@@ -29,7 +29,7 @@ async fn a_missing_directory_becomes_a_new_journal() {
     let data = files.0.path().join("a/b");
     let mut adapter = JournalAdapter::open(&data, Files::options()).unwrap();
     assert_eq!(adapter.recover().await.unwrap(), Catalog::default());
-    assert_eq!(fs::read_dir(data.join("journal")).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(data.join("journal")).unwrap().count(), 2, "a segment and the reserve");
 }
 
 #[tokio::test]
@@ -39,36 +39,42 @@ async fn unfinished_files_are_removed_and_a_whole_spare_is_kept() {
     fs::write(files.path("large.new"), [1; 100]).unwrap();
     fs::write(files.path("spare"), vec![1; SEGMENT_BYTES as usize]).unwrap();
     files.assert_holds(1..=2).await;
-    assert_eq!(files.names(), [name(1), "spare".to_owned()]);
+    assert_eq!(files.names(), [&name(1), "reserve", "spare"]);
     let mut broker = files.start().await;
     for counter in 3..=9 {
         broker.commit(vec![insert(seq(counter), 10_000)]).await;
     }
     drop(broker);
-    assert_eq!(files.names(), [name(1), name(2)], "the spare was used");
+    assert_eq!(files.names(), [&index(1), &name(1), &name(2), "reserve"], "the spare was used");
     files.assert_holds(1..=9).await;
 }
 
 #[tokio::test]
-async fn a_spare_of_another_size_is_removed() {
+async fn a_spare_or_reserve_of_another_size_is_removed() {
     let files = Files::with(2).await;
     fs::write(files.path("spare"), [1; 100]).unwrap();
+    fs::write(files.path("reserve"), [1; 100]).unwrap();
     files.assert_holds(1..=2).await;
-    assert_eq!(files.names(), [name(1)]);
+    assert_eq!(files.names(), [&name(1), "reserve"]);
+    assert_eq!(fs::metadata(files.path("reserve")).unwrap().len(), SEGMENT_BYTES, "there has to be one");
 }
 
 /// What a power loss may leave of a rename.
 #[tokio::test]
 async fn a_segment_that_is_called_spare_too_is_not_used_again() {
-    let files = Files::with(2).await;
-    fs::hard_link(files.path(&name(1)), files.path("spare")).unwrap();
-    let mut broker = files.start().await;
-    assert_eq!(files.names(), [name(1)]);
-    for counter in 3..=9 {
-        broker.commit(vec![insert(seq(counter), 10_000)]).await;
+    for other in ["spare", "reserve"] {
+        let files = Files::with(2).await;
+        fs::remove_file(files.path("reserve")).unwrap();
+        fs::hard_link(files.path(&name(1)), files.path(other)).unwrap();
+        let mut broker = files.start().await;
+        assert_eq!(files.names(), [&name(1), "reserve"]);
+        assert_eq!(fs::metadata(files.path(&name(1))).unwrap().nlink(), 1);
+        for counter in 3..=9 {
+            broker.commit(vec![insert(seq(counter), 10_000)]).await;
+        }
+        drop(broker);
+        files.assert_holds(1..=9).await;
     }
-    drop(broker);
-    files.assert_holds(1..=9).await;
 }
 
 #[tokio::test]
@@ -114,6 +120,7 @@ async fn r34_a_missing_segment_is_damage() {
 #[tokio::test]
 async fn an_older_segment_that_ends_early_is_damage() {
     let files = Files::with(8).await;
+    fs::remove_file(files.path(&index(1))).unwrap();
     let records = files.records(1);
     let last = records[records.len() - 2];
     files.write(1, &vec![0; (SEGMENT_BYTES - last) as usize], last);
@@ -123,10 +130,83 @@ async fn an_older_segment_that_ends_early_is_damage() {
 #[tokio::test]
 async fn a_bad_record_in_an_older_segment_is_damage() {
     let files = Files::with(8).await;
+    fs::remove_file(files.path(&index(1))).unwrap();
     let records = files.records(1);
     let last = records[records.len() - 2];
     files.flip(1, last + 5_000);
     files.assert_damaged(1, last, "checksum").await;
+}
+
+/// R36: a start does not read it, so whoever does tells.
+#[tokio::test]
+async fn a_bad_record_in_a_sealed_segment_is_found_by_who_reads_it() {
+    let files = Files::with(8).await;
+    let records = files.records(1);
+    let last = records[records.len() - 2];
+    files.flip(1, last + 5_000);
+    let Health::Refused(StoreError::Damaged { path, offset, .. }) = files.health() else {
+        panic!("{:?}", files.health())
+    };
+    assert_eq!((path, offset), (files.path(&name(1)), last), "verify reads everything");
+    let broker = files.start().await;
+    let (reader, queue) = (broker.adapter.reader(), Holder::Queue(ORDERS));
+    let good = PageRange { upto: seq(5), ..EVERYTHING };
+    assert_eq!(reader.page(queue, Priority::default(), good, LARGE).await.unwrap().messages.len(), 5);
+    let page = reader.page(queue, Priority::default(), EVERYTHING, LARGE).await;
+    let Err(StoreError::Damaged { path, offset, .. }) = page else { panic!("{page:?}") };
+    assert!(path == files.path(&name(1)) && (last..last + 10_000).contains(&offset), "{} {offset}", path.display());
+}
+
+#[tokio::test]
+async fn a_sealed_segment_that_was_cut_short_is_damage() {
+    let files = Files::with(8).await;
+    let end = *files.records(1).last().unwrap();
+    let file = fs::OpenOptions::new().write(true).open(files.path(&name(1))).unwrap();
+    file.set_len(end - 100).unwrap();
+    let error = JournalAdapter::open(files.0.path(), Files::options()).unwrap().recover().await.unwrap_err();
+    assert!(matches!(&error, StoreError::Damaged { offset, .. } if *offset == end - 100), "{error}");
+}
+
+#[tokio::test]
+async fn an_index_that_is_of_no_use_is_made_anew() {
+    let whole = Files::with(14).await;
+    let bytes = fs::read(whole.path(&index(1))).unwrap();
+    let other = fs::read(whole.path(&index(2))).unwrap();
+    let flipped = |at: usize| {
+        let mut bytes = bytes.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    let unusable = [vec![], bytes[..40].to_vec(), bytes[..70].to_vec(), flipped(8), flipped(30), flipped(70), other];
+    for (case, content) in unusable.into_iter().enumerate() {
+        fs::write(whole.path(&index(1)), content).unwrap();
+        let mut broker = whole.start().await;
+        assert_eq!(broker.messages(ORDERS).await.len(), 14, "case {case}");
+        broker.commit(vec![]).await; // its time for what nobody waits for
+        drop(broker);
+        assert_eq!(fs::read(whole.path(&index(1))).unwrap(), bytes, "case {case}");
+    }
+}
+
+#[tokio::test]
+async fn an_index_whose_tables_are_damaged_is_mended_when_it_is_read() {
+    for table in 1..=2 {
+        let files = Files::with(8).await;
+        let mut bytes = fs::read(files.path(&index(1))).unwrap();
+        bytes[table * 4_096 + 10] ^= 1; // the lanes, then the places
+        fs::write(files.path(&index(1)), bytes).unwrap();
+        files.assert_holds(1..=8).await;
+    }
+}
+
+#[tokio::test]
+async fn an_index_without_a_sealed_segment_is_removed() {
+    let files = Files::with(8).await;
+    for number in [0, 2, 7] {
+        fs::copy(files.path(&index(1)), files.path(&index(number))).unwrap();
+    }
+    files.assert_holds(1..=8).await;
+    assert_eq!(files.names(), [&index(1), &name(1), &name(2), "reserve"]);
 }
 
 #[tokio::test]

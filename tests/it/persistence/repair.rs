@@ -471,6 +471,9 @@ impl DiskFile for KilledFile {
         }
         self.file.write_at(bytes, offset)
     }
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        is_alive(&self.left).and_then(|()| self.file.allocate(bytes))
+    }
     fn sync(&self) -> io::Result<()> {
         is_alive(&self.left).and_then(|()| self.file.sync())
     }

@@ -1,0 +1,200 @@
+//! What is read at a start, and beside a journal that goes on: summaries, and what a page needs (R26, R36).
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+use batonmq::{
+    persistence::{
+        MessageReader, PageRange, PersistenceAdapter,
+        journal::{Disk, DiskFile, JournalAdapter, JournalOptions, Open, RealDisk},
+    },
+    types::{Holder, Op, Priority, Sequence, Term},
+};
+
+use super::{Broker, EVERYTHING, LARGE, ORDERS, insert, sequences, settle, stored};
+
+const SEGMENT_BYTES: u64 = 256 << 10;
+
+fn seq(counter: u64) -> Sequence {
+    Sequence::new(Term(1), counter)
+}
+
+/// Real files, and how much was read of each.
+#[derive(Clone, Debug, Default)]
+struct CountingDisk(Arc<Mutex<BTreeMap<String, u64>>>);
+
+impl CountingDisk {
+    /// By file, since the last time.
+    fn take(&self) -> BTreeMap<String, u64> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+impl Disk for CountingDisk {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.create_dir(dir)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        RealDisk.list(dir)
+    }
+    fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        Ok(Arc::new(CountedFile { file: RealDisk.open(path, how)?, name, read: self.clone() }))
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove(path)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.sync_dir(dir)
+    }
+}
+
+#[derive(Debug)]
+struct CountedFile {
+    file: Arc<dyn DiskFile>,
+    name: String,
+    read: CountingDisk,
+}
+
+impl DiskFile for CountedFile {
+    fn bytes(&self) -> io::Result<u64> {
+        self.file.bytes()
+    }
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        *self.read.0.lock().unwrap().entry(self.name.clone()).or_default() += buffer.len() as u64;
+        self.file.read_at(buffer, offset)
+    }
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_at(bytes, offset)
+    }
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        self.file.allocate(bytes)
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+}
+
+async fn start(data: &Path, disk: &CountingDisk) -> Broker<JournalAdapter> {
+    let options = JournalOptions {
+        disk: Arc::new(disk.clone()),
+        segment_bytes: SEGMENT_BYTES,
+        fill_in_background: false,
+        ..JournalOptions::default()
+    };
+    Broker::on(JournalAdapter::open(data, options).unwrap()).await
+}
+
+/// What a start read, and of how many segments.
+fn read_of(disk: &CountingDisk, kind: &str) -> Vec<u64> {
+    disk.0.lock().unwrap().iter().filter(|(name, _)| name.ends_with(kind)).map(|(_, bytes)| *bytes).collect()
+}
+
+#[tokio::test]
+async fn r36_a_start_reads_one_summary_a_segment() {
+    const MESSAGES: u64 = 200_000;
+    let (data, disk) = (tempfile::tempdir().unwrap(), CountingDisk::default());
+    let mut broker = start(data.path(), &disk).await;
+    for first in (1..=MESSAGES).step_by(1_000) {
+        broker.commit((first..first + 1_000).map(|counter| insert(seq(counter), 100)).collect()).await;
+    }
+    let segments = broker.adapter.usage().segments;
+    assert!(segments > 100, "{segments} segments");
+    drop(broker);
+
+    disk.take();
+    let mut broker = start(data.path(), &disk).await;
+    let (records, indexes) = (read_of(&disk, ".journal"), read_of(&disk, ".index"));
+    let whole = records.iter().filter(|bytes| **bytes > 64).count();
+    assert!(whole <= 2, "the newest segment is read, and one whose index was not due yet: {records:?}");
+    assert!(indexes.iter().all(|bytes| *bytes < 300) && indexes.len() >= segments - 2, "{indexes:?}");
+    let backlog = broker.adapter.reader().backlog(Holder::Queue(ORDERS)).await.unwrap();
+    assert_eq!(backlog.messages.iter().sum::<u64>(), MESSAGES);
+
+    disk.take();
+    let range = PageRange { after: seq(MESSAGES / 2), upto: Sequence::MAX };
+    let reader = broker.adapter.reader();
+    let page = reader.page(Holder::Queue(ORDERS), Priority::default(), range, LARGE).await.unwrap();
+    let expected: Vec<Sequence> = (MESSAGES / 2 + 1..=MESSAGES / 2 + 1_000).map(seq).collect();
+    assert_eq!(sequences(&page.messages), expected);
+    let read = disk.take();
+    assert!(read.len() <= 4, "a page reads the segments where it lies, and their indexes: {read:?}");
+    assert!(read.values().sum::<u64>() < 600_000, "and of them not much more than the page: {read:?}");
+
+    for first in (1..=MESSAGES).step_by(1_000) {
+        broker.commit((first..first + 1_000).map(|counter| settle(seq(counter))).collect()).await;
+    }
+    for _ in 0..segments {
+        broker.commit(vec![]).await; // they leave, a few at a time
+    }
+    drop(broker);
+    disk.take();
+    let broker = start(data.path(), &disk).await;
+    assert_eq!(broker.adapter.usage().live_messages, 0);
+    let read: u64 = disk.take().values().sum();
+    assert!(read <= 4 * SEGMENT_BYTES, "what was settled costs nothing: {read} bytes");
+}
+
+/// R35: nothing is written but what the journal writes for itself.
+#[tokio::test]
+async fn r35_a_journal_of_almost_empty_segments_shrinks_without_traffic() {
+    let (data, disk) = (tempfile::tempdir().unwrap(), CountingDisk::default());
+    let mut broker = start(data.path(), &disk).await;
+    for counter in 1..=2_000 {
+        broker.commit(vec![insert(seq(counter), 10_000)]).await;
+    }
+    let before = broker.adapter.usage().segments;
+    let stays = |counter: &u64| counter % 40 == 7;
+    broker.commit((1..=2_000).filter(|counter| !stays(counter)).map(|counter| settle(seq(counter))).collect()).await;
+    let mut rounds = 0;
+    while broker.adapter.usage().segments > 7 {
+        broker.commit(vec![]).await;
+        rounds += 1;
+        assert!(rounds < 1_000, "{:?}", broker.adapter.usage());
+    }
+    assert!(before > 70, "{before} segments");
+    let expected: Vec<Sequence> = (1..=2_000).filter(stays).map(seq).collect();
+    assert_eq!(sequences(&broker.messages(ORDERS).await), expected);
+    drop(broker);
+    assert_eq!(sequences(&start(data.path(), &disk).await.messages(ORDERS).await), expected);
+}
+
+/// R26: segments leave and are used again under the eyes of a reader; what it reads is always right.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r26_pages_are_right_while_segments_leave() {
+    let (data, disk) = (tempfile::tempdir().unwrap(), CountingDisk::default());
+    let mut broker = start(data.path(), &disk).await;
+    broker.commit((1..=50).map(|counter| insert(seq(counter), 1_000)).collect()).await;
+    let reader = broker.adapter.reader();
+    let (done, over) = tokio::sync::oneshot::channel::<()>();
+    let reading = tokio::spawn(async move {
+        let (mut over, mut pages) = (over, 0_u64);
+        while over.try_recv().is_err() {
+            let page = reader.page(Holder::Queue(ORDERS), Priority::default(), EVERYTHING, LARGE).await.unwrap();
+            assert_eq!(sequences(&page.messages[..50]), (1..=50).map(seq).collect::<Vec<_>>());
+            for message in page.messages {
+                let size = if message.sequence <= seq(50) { 1_000 } else { 3_000 };
+                assert_eq!(message, stored(message.sequence, size));
+            }
+            pages += 1;
+        }
+        pages
+    });
+    for round in 0..400 {
+        let first = 100 + 20 * round;
+        let mut ops: Vec<Op> = (first..first + 20).map(|counter| insert(seq(counter), 3_000)).collect();
+        ops.extend((first - 20..first).filter(|_| round > 0).map(|counter| settle(seq(counter))));
+        broker.commit(ops).await;
+    }
+    drop(done);
+    assert!(reading.await.unwrap() > 0);
+    let usage = broker.adapter.usage();
+    assert!(usage.copied_bytes > 0 && usage.segments < 5, "the old ones moved: {usage:?}");
+}
