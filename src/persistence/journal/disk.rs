@@ -210,12 +210,20 @@ impl Disk for UnsyncedDisk {
         RealDisk.rename(from, to)
     }
 
+    fn exchange(&self, one: &Path, two: &Path) -> io::Result<()> {
+        RealDisk.exchange(one, two)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         RealDisk.remove(path)
     }
 
     fn sync_dir(&self, _: &Path) -> io::Result<()> {
         Ok(())
+    }
+
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        RealDisk.free_bytes(dir)
     }
 }
 
