@@ -251,8 +251,20 @@ fn receive_until(address: &str, last: &str) -> String {
     said
 }
 
+/// What a command said with `--json`; `docs/journal.md` names every name in it.
 fn json(output: &std::process::Output) -> serde_json::Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+    let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    assert_documented(&report);
+    report
+}
+
+fn assert_documented(report: &serde_json::Value) {
+    let document = include_str!("../../docs/journal.md");
+    for (name, value) in report.as_object().into_iter().flatten() {
+        assert!(document.contains(&format!("`{name}`")), "docs/journal.md lacks {name}");
+        assert_documented(value);
+        value.as_array().into_iter().flatten().for_each(assert_documented);
+    }
 }
 
 #[test]

@@ -190,13 +190,23 @@ impl Walk {
         let mut done_bytes = 0;
         let mut run = Run { walk: self, visit, findings: Findings::default(), pending: 0, before: None };
         let mut buffer = Vec::new();
-        for (index, file) in self.files.iter().enumerate() {
+        let newest = self.files.iter().rev().find(|file| self.strangeness(file).is_none()).map(|file| file.number);
+        for file in &self.files {
             watch(Progress { step, done_bytes, total_bytes });
-            run.read_segment(file, index + 1 == self.files.len(), &mut buffer)?;
+            run.read_segment(file, Some(file.number) == newest, &mut buffer)?;
             done_bytes += file.bytes;
         }
         watch(Progress { step, done_bytes, total_bytes });
         Ok(run.findings)
+    }
+
+    /// Why nothing in a file is to be believed.
+    fn strangeness(&self, file: &SegmentFile) -> Option<&'static str> {
+        let header = file.header.as_ref().ok()?;
+        if header.segment != file.number {
+            return Some("the header is that of another segment");
+        }
+        (file.base() != self.base).then_some("the segment belongs to another journal")
     }
 
     /// The incarnation of a segment of this journal.
@@ -245,17 +255,17 @@ struct Run<'a, 'v> {
     findings: Findings,
     /// Damage from here on lies behind the last good record: the next one says what was lost by it.
     pending: usize,
-    /// The number of the last file that was looked at.
+    /// The number of the last segment of this journal.
     before: Option<SegmentNumber>,
 }
 
 impl Run<'_, '_> {
     fn read_segment(&mut self, file: &SegmentFile, newest: bool, buffer: &mut Vec<u8>) -> Result<(), StoreError> {
-        self.expect_neighbour(file);
-        if let Some(what) = self.strangeness(file) {
+        if let Some(what) = self.walk.strangeness(file) {
             self.damaged(&file.path, 0..file.bytes, what);
             return Ok(());
         }
+        self.expect_neighbour(file);
         self.read_whole(file, buffer)?;
         if let Err(what) = file.header {
             self.damaged(&file.path, 0..RECORDS_AT.min(file.bytes), what);
@@ -278,20 +288,12 @@ impl Run<'_, '_> {
     /// Segments leave strictly oldest first (R34), so none is missing between two.
     fn expect_neighbour(&mut self, file: &SegmentFile) {
         let missing = self.before.map_or(0..0, |before| before.0 + 1..file.number.0);
-        for number in missing {
+        let has_file = |number: &u32| self.walk.files.iter().any(|file| file.number.0 == *number); // a strange one
+        for number in missing.filter(|number| !has_file(number)) {
             let path = self.walk.dir.join(SegmentNumber(number).file_name());
             self.damaged(&path, 0..0, "the segment is missing");
         }
         self.before = Some(file.number);
-    }
-
-    /// Why nothing in a file is to be believed.
-    fn strangeness(&self, file: &SegmentFile) -> Option<&'static str> {
-        let header = file.header.as_ref().ok()?;
-        if header.segment != file.number {
-            return Some("the header is that of another segment");
-        }
-        (file.base() != self.walk.base).then_some("the segment belongs to another journal")
     }
 
     fn read_whole(&self, file: &SegmentFile, buffer: &mut Vec<u8>) -> Result<(), StoreError> {
