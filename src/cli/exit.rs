@@ -22,7 +22,7 @@ Exit codes:
   5  the journal is damaged
   6  the journal was written by a newer version
   7  no permission for a file, a directory or a port
-  8  another broker holds the data directory (only with --no-wait)";
+  8  a broker holds the data directory (at a start only with --no-wait)";
 
 /// Why a command ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
