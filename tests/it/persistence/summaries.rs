@@ -10,7 +10,7 @@ use std::{
 
 use batonmq::{
     persistence::{
-        MessageReader, PageRange, PersistenceAdapter,
+        MessageReader, PageRange, PersistenceAdapter, Window,
         journal::{Disk, DiskFile, JournalAdapter, JournalOptions, Open, RealDisk},
     },
     types::{Holder, Op, Priority, Sequence, Term},
@@ -147,6 +147,21 @@ async fn r36_a_start_reads_one_summary_a_segment() {
     assert_eq!(broker.adapter.usage().live_messages, 0);
     let read: u64 = disk.take().values().sum();
     assert!(read <= 4 * SEGMENT_BYTES, "what was settled costs nothing: {read} bytes");
+}
+
+#[tokio::test]
+async fn r31_a_page_reads_no_more_than_its_window() {
+    let (data, disk) = (tempfile::tempdir().unwrap(), CountingDisk::default());
+    let mut broker = start(data.path(), &disk).await;
+    for first in (1..=1_000).step_by(20) {
+        broker.commit((first..first + 20).map(|counter| insert(seq(counter), 10_000)).collect()).await;
+    }
+    disk.take();
+    let (reader, window) = (broker.adapter.reader(), Window { bytes: 100_000, ..LARGE });
+    let page = reader.page(Holder::Queue(ORDERS), Priority::default(), EVERYTHING, window).await.unwrap();
+    assert!(!page.complete && !page.messages.is_empty());
+    let read = read_of(&disk, ".journal");
+    assert!(read.iter().sum::<u64>() < 110_000, "{read:?}");
 }
 
 /// R35: nothing is written but what the journal writes for itself.
