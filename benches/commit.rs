@@ -131,6 +131,9 @@ impl DiskFile for NoDisk {
     fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
         Ok(())
     }
+    fn allocate(&self, _: u64) -> io::Result<()> {
+        Ok(())
+    }
     fn sync(&self) -> io::Result<()> {
         Ok(())
     }

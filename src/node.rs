@@ -21,15 +21,15 @@ use crate::{
     broker::CoreOptions,
     config::{Backend, Config, write_duration, write_size},
     election::{FileLocker, LockError, Locker},
-    engine::{self, EngineHandle},
+    engine::{self, EngineHandle, Stores},
     persistence::{
-        MemoryAdapter, PersistenceAdapter, StoreError,
+        MemoryAdapter, PersistenceAdapter, SpoolAdapter, StoreError,
         journal::{JournalAdapter, JournalOptions},
     },
     server::{Doors, OpenDoors, PublishedAddresses, ServerError, Service, raise_open_files_limit},
     session::UserError,
     tasks::{StillRunning, Tasks},
-    types::{Catalog, Clock, Meter, Tenure},
+    types::{Clock, Meter, Tenure},
 };
 
 /// How many threads run the sessions and the engine. One: a hop between two costs more than it brings at the rates
@@ -155,7 +155,11 @@ async fn run_term<A: PersistenceAdapter>(
     let failed = Failed::default();
     let clock = Clock::start(); // one for all of the term: what a session calls now, the engine does too
     let meter = Meter::new(config.limits.memory_bytes_max); // and one of these: all that is held counts in one budget
-    let engine = start_engine(adapter, &catalog, tenure, &config, &tasks, &failed, clock, meter.clone());
+    let stores = Stores { store: adapter, spool: SpoolAdapter::open(&config.data)? };
+    let options = core_options(&config, &stores.store);
+    let engine = engine::start(stores, options, &catalog, tenure, clock, meter.clone(), tasks.stop_token());
+    tasks.spawn_essential("engine", log_error("engine", failed.clone(), engine.engine));
+    tasks.spawn_essential("store", log_error("store", failed.clone(), engine.store));
     let open = match doors.open().await {
         Ok(open) => open,
         Err(error) => {
@@ -163,7 +167,7 @@ async fn run_term<A: PersistenceAdapter>(
             return Err(error.into());
         }
     };
-    Term::begin(config, engine, tasks, open, clock, meter)?.run(signals).await?;
+    Term::begin(config, engine.handle, tasks, open, clock, meter)?.run(signals).await?;
     // A task that fails while it stops has been asked to end, and so brings nothing down; the process tells all the same.
     failed.get().map_or(Ok(()), |task| Err(NodeError::TaskEnded(task)))
 }
@@ -171,26 +175,12 @@ async fn run_term<A: PersistenceAdapter>(
 /// The first essential task that ended with an error.
 type Failed = Arc<OnceLock<&'static str>>;
 
-/// The engine of a term and its way to the store, as tasks without which the term is worth nothing.
-fn start_engine<A: PersistenceAdapter>(
-    adapter: A,
-    catalog: &Catalog,
-    tenure: Tenure,
-    config: &Config,
-    tasks: &Tasks,
-    failed: &Failed,
-    clock: Clock,
-    meter: Meter,
-) -> EngineHandle {
-    let options = CoreOptions {
+fn core_options(config: &Config, store: &impl PersistenceAdapter) -> CoreOptions {
+    CoreOptions {
         limits: config.limits.clone(),
         redelivery: config.redelivery.iter().cloned().map(Arc::new).collect(),
-        message_bytes_max: adapter.limits().message_bytes_max,
-    };
-    let running = engine::start(adapter, options, catalog, tenure, clock, meter, tasks.stop_token());
-    tasks.spawn_essential("engine", log_error("engine", failed.clone(), running.engine));
-    tasks.spawn_essential("store", log_error("store", failed.clone(), running.store));
-    running.handle
+        message_bytes_max: store.limits().message_bytes_max,
+    }
 }
 
 /// An essential task's error is logged where it ends.

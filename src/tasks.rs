@@ -99,6 +99,7 @@ impl Tasks {
         F: Future<Output = ()> + Send + 'static,
     {
         let abort = self.abort.clone();
+        let task = Box::pin(task); // what waits for a future has room for it twice: where it came from and where it runs
         tokio::spawn(self.tracker.track_future(async move {
             let _guard = guard; // dropped however the task ends
             tokio::select! {

@@ -88,7 +88,9 @@ fn waiting(site: &Site, empty: &Site, messages: u32) -> anyhow::Result<()> {
     print_rate("sent to the middle, then killed", rate);
     let mut broker = site.start()?;
     println!("{:<44}{:>12.0} ms", "  ready again after", broker.ready_after.as_secs_f64() * 1e3);
-    print_rate("sent to the end, then killed", fill(site.address, &loads)?);
+    let filled = fill(site.address, &loads);
+    broker.ensure_alive(site)?;
+    print_rate("sent to the end, then killed", filled?);
     print_peak(&broker);
     broker.kill_9()?;
     println!("{:<44}{:>12.1} GB", "  on disk", disk_used(&site.data)? as f64 / 1e9);
@@ -96,8 +98,9 @@ fn waiting(site: &Site, empty: &Site, messages: u32) -> anyhow::Result<()> {
 
     let mut broker = site.start()?;
     for load in loads {
-        let rate = drain(site.address, load)?;
-        print_rate(&format!("drained by four consumers, {}", load.ledger.name), rate);
+        let drained = drain(site.address, load);
+        broker.ensure_alive(site)?;
+        print_rate(&format!("drained by four consumers, {}", load.ledger.name), drained?);
         load.ledger.verify()?;
     }
     print_peak(&broker);

@@ -97,9 +97,12 @@ impl Broker {
         self.child.id()
     }
 
-    /// Whether it runs still.
-    pub(crate) fn is_alive(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+    /// Whether it runs still; if not, the error says how it ended and what its log said at last.
+    pub(crate) fn ensure_alive(&mut self, site: &Site) -> anyhow::Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!("the broker ended by itself, {status}; its log ends with:\n{}", site.end_of_log()),
+        }
     }
 
     /// Ends it as `kill -9` does; it is gone then.

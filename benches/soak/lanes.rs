@@ -40,8 +40,9 @@ const RETURNS: u8 = 4;
 const OFFERS: u8 = 5;
 const FLEETING: u8 = 6;
 
-/// The options that the lanes need.
-pub(crate) const OPTIONS: &str = "[[redelivery]]
+/// The options that the lanes need; and so little memory that a backlog is paged.
+pub(crate) const OPTIONS: &str = "limits.memory_bytes_max = \"64MiB\"
+[[redelivery]]
 destination = \"soak.returns\"
 attempts = 2
 delay = \"300ms\"

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::{
-    record::{Record, Sample, What},
+    record::{Record, Sample},
     script::Script,
 };
 
@@ -102,10 +102,10 @@ impl Picture {
         let minutes = script.seconds() / 60.0;
         self.text(LEFT, 24.0, "start", &format!("<tspan font-size=\"15\">A soak of {minutes:.0} minutes</tspan>"));
         let mut x = LEFT;
-        for (colour, name) in [(AWAY, "consumers away"), (FULL, "disk full")] {
+        for (colour, name, width) in [(AWAY, "consumers away", 130.0), (FULL, "disk full", 95.0)] {
             self.rect(x, 37.0, 14.0, 12.0, colour);
             self.text(x + 20.0, 47.0, "start", name);
-            x += 130.0;
+            x += width;
         }
         self.kill(x + 7.0, 37.0, 49.0);
         self.text(x + 20.0, 47.0, "start", "kill -9 and start");
@@ -114,13 +114,14 @@ impl Picture {
     fn panel(&mut self, top: f64, panel: &Panel, record: &Record) {
         let bottom = top + PANEL;
         for span in &record.spans {
-            let colour = match span.what {
-                What::ConsumersAway => AWAY,
-                What::DiskFull => FULL,
-                What::Steady | What::Draining | What::Room => continue,
-            };
             let (from, to) = (self.x(span.from), self.x(span.to));
-            self.rect(from, top, to - from, PANEL, colour);
+            if span.consumers_away {
+                self.rect(from, top, to - from, PANEL, AWAY);
+            }
+            if span.disk_full {
+                let height = if span.consumers_away { PANEL / 2.0 } else { PANEL };
+                self.rect(from, bottom - height, to - from, height, FULL);
+            }
         }
         let lines: Vec<_> = panel.lines.iter().map(|line| points(line, &record.samples)).collect();
         let highest = lines.iter().flatten().flatten().map(|(_, value)| *value).fold(1.0, f64::max);

@@ -24,19 +24,10 @@ pub(crate) struct Sample {
 /// A stretch of the script.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Span {
-    pub(crate) what: What,
     pub(crate) from: f64,
     pub(crate) to: f64,
-}
-
-/// What a stretch is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum What {
-    Steady,
-    ConsumersAway,
-    Draining,
-    DiskFull,
-    Room,
+    pub(crate) consumers_away: bool,
+    pub(crate) disk_full: bool,
 }
 
 /// All of a run.
@@ -101,7 +92,7 @@ pub(crate) struct Growth {
 
 impl Growth {
     /// None if there is nothing to compare.
-    pub(crate) fn of(measure: &Measure, record: &Record, earlier: (f64, f64), later: (f64, f64)) -> Option<Self> {
+    pub(crate) fn of(measure: &Measure, record: &Record, [earlier, later]: [(f64, f64); 2]) -> Option<Self> {
         let earlier = record.median(measure.of, earlier)?;
         let later = record.median(measure.of, later)?;
         Some(Self { earlier, later, allowed: earlier * (1.0 + measure.part) + measure.and })

@@ -7,24 +7,32 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::ensure;
-
 use crate::{
     disk::SmallDisk,
     kit::{Broker, Site},
     lanes::{self, Lanes},
-    record::{Record, Span, What},
+    record::{Record, Span},
     stage::Stage,
 };
 
-const ROUNDS: u32 = 5;
-/// A round, in parts of it.
-const ROUND: [(What, f64); 5] = [
-    (What::Steady, 0.30),
-    (What::ConsumersAway, 0.25),
-    (What::Draining, 0.20),
-    (What::DiskFull, 0.15),
-    (What::Room, 0.10),
+const ROUNDS: u32 = 6;
+/// A stretch of a round.
+struct Stretch {
+    /// How much of the round it takes.
+    part: f64,
+    consumers_away: bool,
+    disk_full: bool,
+    /// The broker is killed in the midst of it, in the rounds with kills.
+    is_deadly: bool,
+}
+
+/// What happens in each round.
+const ROUND: [Stretch; 5] = [
+    Stretch { part: 0.20, consumers_away: false, disk_full: false, is_deadly: true },
+    Stretch { part: 0.20, consumers_away: true, disk_full: false, is_deadly: true },
+    Stretch { part: 0.20, consumers_away: true, disk_full: true, is_deadly: true },
+    Stretch { part: 0.15, consumers_away: false, disk_full: true, is_deadly: false },
+    Stretch { part: 0.25, consumers_away: false, disk_full: false, is_deadly: false },
 ];
 /// How often the script looks after the broker and the ballast.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -45,8 +53,13 @@ impl Script {
         self.seconds
     }
 
+    /// The second and the last quarter of the broker's long life, which is all rounds but the first and the last.
+    pub(crate) fn judged(&self) -> [(f64, f64); 2] {
+        [self.round(2), self.round(ROUNDS - 2)]
+    }
+
     /// From when to when a round lasts, counted from 0.
-    pub(crate) fn round(&self, number: u32) -> (f64, f64) {
+    fn round(&self, number: u32) -> (f64, f64) {
         let length = self.seconds / f64::from(ROUNDS);
         (f64::from(number) * length, f64::from(number + 1) * length)
     }
@@ -66,8 +79,8 @@ impl Script {
         start_clients();
         let mut play = Play { site, disk, stage, lanes, broker, record: Record::default() };
         for number in 0..ROUNDS {
-            let is_deadly = number == 0 || number == ROUNDS - 1;
-            play.round(self.round(number), is_deadly)?;
+            let with_kills = number == 0 || number == ROUNDS - 1;
+            play.round(self.round(number), with_kills)?;
             println!("{:>6.0} s  round {} is over, {} missing yet", stage.seconds(), number + 1, lanes.missing());
         }
         stage.end_producers();
@@ -87,29 +100,31 @@ struct Play<'a> {
 }
 
 impl Play<'_> {
-    fn round(&mut self, (from, to): (f64, f64), is_deadly: bool) -> anyhow::Result<()> {
+    fn round(&mut self, (from, to): (f64, f64), with_kills: bool) -> anyhow::Result<()> {
         let mut until = from;
-        for (what, part) in ROUND {
-            let middle = until + part * (to - from) / 2.0;
-            until += part * (to - from);
+        for stretch in &ROUND {
             let begin = self.stage.seconds();
-            self.stage.send_consumers_away(what == What::ConsumersAway);
-            if is_deadly && matches!(what, What::Steady | What::ConsumersAway | What::DiskFull) {
-                self.go_on(what, middle)?;
+            let length = stretch.part * (to - from);
+            until += length;
+            self.stage.begin(stretch.consumers_away, stretch.disk_full);
+            if stretch.is_deadly && with_kills {
+                self.go_on(stretch, until - length / 2.0)?;
                 self.kill()?;
             }
-            self.go_on(what, until)?;
-            if what == What::DiskFull {
+            self.go_on(stretch, until)?;
+            if stretch.disk_full {
                 self.disk.free()?;
             }
-            self.record.spans.push(Span { what, from: begin, to: self.stage.seconds() });
+            let (from, to) = (begin, self.stage.seconds());
+            let Stretch { consumers_away, disk_full, .. } = *stretch;
+            self.record.spans.push(Span { from, to, consumers_away, disk_full });
         }
         Ok(())
     }
 
-    fn go_on(&mut self, what: What, until: f64) -> anyhow::Result<()> {
+    fn go_on(&mut self, stretch: &Stretch, until: f64) -> anyhow::Result<()> {
         while self.stage.seconds() < until {
-            if what == What::DiskFull {
+            if stretch.disk_full {
                 self.disk.fill()?; // what consumers have made room for, too
             }
             self.look()?;
@@ -118,7 +133,7 @@ impl Play<'_> {
     }
 
     fn look(&mut self) -> anyhow::Result<()> {
-        ensure!(self.broker.is_alive(), "the broker ended by itself after {:.0} s", self.stage.seconds());
+        self.broker.ensure_alive(self.site)?;
         thread::sleep(LOOK_EVERY);
         Ok(())
     }

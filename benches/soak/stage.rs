@@ -24,6 +24,7 @@ pub(crate) struct Stage {
     confirmed: AtomicU64,
     /// Consumers of queues and one durable subscription stay away.
     consumers_away: AtomicBool,
+    disk_full: AtomicBool,
     producers_end: AtomicBool,
     consumers_end: AtomicBool,
     /// What clients were told, by the text of the error.
@@ -38,6 +39,7 @@ impl Stage {
             pid: AtomicU32::new(0),
             confirmed: AtomicU64::new(0),
             consumers_away: AtomicBool::new(false),
+            disk_full: AtomicBool::new(false),
             producers_end: AtomicBool::new(false),
             consumers_end: AtomicBool::new(false),
             told: Mutex::default(),
@@ -49,8 +51,14 @@ impl Stage {
         self.began.elapsed().as_secs_f64()
     }
 
-    pub(crate) fn send_consumers_away(&self, away: bool) {
-        self.consumers_away.store(away, Ordering::Relaxed);
+    /// A stretch of the script begins.
+    pub(crate) fn begin(&self, consumers_away: bool, disk_full: bool) {
+        self.consumers_away.store(consumers_away, Ordering::Relaxed);
+        self.disk_full.store(disk_full, Ordering::Relaxed);
+    }
+
+    pub(crate) fn disk_is_full(&self) -> bool {
+        self.disk_full.load(Ordering::Relaxed)
     }
 
     pub(crate) fn consumers_are_away(&self) -> bool {

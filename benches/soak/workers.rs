@@ -17,7 +17,7 @@ const LULL: Duration = Duration::from_millis(200);
 const RECEIPT_PATIENCE: Duration = Duration::from_secs(60);
 /// Messages that a producer sends at once; the last one asks for a receipt.
 const BATCH: u16 = 25;
-/// A producer stops while so many of its lane wait: the script ends with a drained broker.
+/// A producer stops while so many of its lane wait, so that it is not the backlog that fills the disk.
 const WAITING_MAX: u64 = 30_000;
 
 /// What a producer sends.
@@ -86,7 +86,7 @@ fn produce_until_lost(stage: &Stage, work: &Work<'_>, number: u8, chance: &mut C
     let pace = Duration::from_secs(1) * u32::from(BATCH) / work.rate;
     while stage.producers_go_on() {
         let began = Instant::now();
-        if !work.has_too_many_waiting() {
+        if stage.disk_is_full() || !work.has_too_many_waiting() {
             let sizes: Vec<_> = (0..BATCH).map(|_| work.sizes.draw(chance)).collect();
             let headers = work.headers();
             let outlet = Outlet { destination: work.destination, headers: &headers, ledgers: &work.ledgers };

@@ -5,10 +5,8 @@ use std::{fmt, sync::Arc};
 
 use compact_str::CompactString;
 
+use super::Receipt;
 use crate::types::{ConsumerNo, DeliveryTag, Destination, Message, Text};
-
-/// A client's name for a confirmation, given back as it came.
-pub type Receipt = CompactString;
 
 /// A client's name for a transaction, unique within its session.
 pub type TransactionName = CompactString;

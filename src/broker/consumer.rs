@@ -8,6 +8,9 @@ use std::collections::VecDeque;
 use super::{AckMode, AckTarget, QueueKey, entry::Entry};
 use crate::types::{ConsumerNo, DeliveryTag, SessionId};
 
+/// Room for deliveries that is kept while there are none.
+const ROOM_KEPT_MAX: usize = 16;
+
 /// One delivery that is not settled.
 #[derive(Debug)]
 pub(super) struct InFlight {
@@ -99,6 +102,7 @@ impl Consumer {
             let (tag, entry) = self.deliveries.pop_front()?;
             if let Some(entry) = entry {
                 self.unsettled -= 1;
+                self.give_room_back();
                 return Some(InFlight { tag, entry });
             }
         }
@@ -139,6 +143,14 @@ impl Consumer {
         }
         if self.deliveries.len() > 2 * self.unsettled + 16 {
             self.deliveries.retain(|(_, entry)| entry.is_some());
+        }
+        self.give_room_back();
+    }
+
+    /// Idle consumers are many.
+    fn give_room_back(&mut self) {
+        if self.unsettled == 0 {
+            self.deliveries.shrink_to(ROOM_KEPT_MAX);
         }
     }
 

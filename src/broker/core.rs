@@ -121,6 +121,7 @@ pub struct Core {
     pub(super) memory: Memory,
     pub(super) schedule: Schedule,
     pub(super) last_read: ReadNumber,
+    pub(super) last_spooler: DurableId,
     pub(super) last_transaction: u64,
     last_destination: DestinationId,
     last_durable: DurableId,
@@ -176,6 +177,7 @@ impl Core {
             memory,
             schedule: Schedule::unknown(),
             last_read: ReadNumber::default(),
+            last_spooler: DurableId::default(),
             last_transaction: 0,
             last_destination: catalog.last_destination,
             last_durable: catalog.last_durable,
@@ -335,8 +337,9 @@ impl Core {
     }
 
     /// Removes a subscription's queue and all that lies in it.
-    pub(super) fn remove_subscription(&mut self, key: QueueKey) {
+    pub(super) fn remove_subscription(&mut self, key: QueueKey, effects: &mut Effects) {
         let Some(mut queue) = self.queues.remove(key) else { return };
+        effects.spool.extend(queue.spooler.map(|id| Op::DeleteDurable { id }));
         if let Some(holder) = queue.holder {
             self.holders.remove(&holder);
         }

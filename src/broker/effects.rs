@@ -14,6 +14,8 @@ pub struct Effects {
     pub changes: Vec<Change>,
     /// For sessions, in order.
     pub outgoing: Vec<(SessionId, Outgoing)>,
+    /// For the spool, in order (R32).
+    pub spool: Vec<Op>,
     /// What is to be read beside the writer.
     pub reads: Vec<Read>,
     /// Whether a new term is wanted, because the counter of this one ends (R17).

@@ -11,8 +11,19 @@ pub(super) enum Storage {
     Never,
     /// It has it, or will.
     Stored,
+    /// It never hears of it, but the spool has it, or will (R32).
+    Spooled,
     /// It refused it while the message was out: a late ack is accepted and writes nothing, and it never returns (R13).
     Withdrawn,
+}
+
+/// Up to when what was changed can be read again.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Kept {
+    /// What was changed before this is durable.
+    pub stored_before: Timestamp,
+    /// What was spooled before this can be read.
+    pub spooled_before: Timestamp,
 }
 
 /// A message in a queue.
@@ -53,9 +64,9 @@ impl Entry {
     }
 
     /// A message that comes back into memory; `part` is its holder's.
-    pub(super) fn read(stored: &Stored, part: &Held, redelivered: bool) -> Self {
+    pub(super) fn read(storage: Storage, stored: &Stored, part: &Held, redelivered: bool) -> Self {
         Self {
-            storage: Storage::Stored,
+            storage,
             redelivered: redelivered || part.deliveries > 0,
             deliveries: part.deliveries,
             failures: part.failures,
@@ -69,9 +80,14 @@ impl Entry {
         self.message.size()
     }
 
-    /// Whether the store has it as it is here, so that it may leave memory (R25).
-    pub(super) fn may_leave(&self, durable_before: Timestamp) -> bool {
-        self.storage == Storage::Stored && !self.hidden && self.changed < durable_before
+    /// Whether it can be read again as it is here, so that it may leave memory (R25).
+    pub(super) fn may_leave(&self, kept: Kept) -> bool {
+        let is_kept = match self.storage {
+            Storage::Stored => self.changed < kept.stored_before,
+            Storage::Spooled => self.changed < kept.spooled_before,
+            Storage::Never | Storage::Withdrawn => false,
+        };
+        is_kept && !self.hidden
     }
 
     /// The holder's part as the store keeps it.

@@ -11,8 +11,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{ReadNumber, entry::Entry, run::Run};
-use crate::types::{Priority, Sequence, Timestamp};
+use super::{
+    ReadNumber,
+    entry::{Entry, Kept, Storage},
+    run::Run,
+};
+use crate::types::{Priority, Sequence};
 
 /// One priority's messages.
 #[derive(Debug)]
@@ -40,6 +44,14 @@ struct Gap {
     reading: Option<ReadNumber>,
     /// Whether it begins before something that was handed out, and `skip` does not say so yet.
     moved_back: bool,
+    lies_in: Places,
+}
+
+/// Where messages that are not in memory may lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Places {
+    pub(super) store: bool,
+    pub(super) spool: bool,
 }
 
 /// What a lane or queue hands out next.
@@ -58,6 +70,7 @@ pub(super) struct Stretch {
     pub(super) upto: Sequence,
     /// Whether something in it was handed out, so that the store may still have what was settled (R26).
     pub(super) handed_out: bool,
+    pub(super) lies_in: Places,
 }
 
 impl Lane {
@@ -75,7 +88,8 @@ impl Lane {
 
     /// A lane of which the store may have anything up to `upto`.
     pub(super) fn stored(priority: Priority, upto: Sequence) -> Self {
-        Self { gap: Some(Gap { upto, ..Gap::empty_before(Sequence::ZERO) }), ..Self::new(priority) }
+        let lies_in = Places { store: true, spool: false };
+        Self { gap: Some(Gap { upto, lies_in, ..Gap::empty_before(Sequence::ZERO) }), ..Self::new(priority) }
     }
 
     /// Takes a new message in at the end.
@@ -153,7 +167,12 @@ impl Lane {
     /// What should be read now: something, if there is a gap, nobody reads it, and the head runs low.
     pub(super) fn wanted(&self) -> Option<Stretch> {
         let gap = self.gap.as_ref().filter(|gap| gap.reading.is_none() && self.head.len() <= self.page / 2)?;
-        Some(Stretch { after: gap.after, upto: gap.upto, handed_out: gap.after < self.handed_out })
+        Some(Stretch {
+            after: gap.after,
+            upto: gap.upto,
+            handed_out: gap.after < self.handed_out,
+            lies_in: gap.lies_in,
+        })
     }
 
     /// A read of what was wanted begins.
@@ -192,28 +211,21 @@ impl Lane {
     }
 
     /// Lets up to `most` messages leave memory, all but `keep` bytes at the head; how many it were.
-    pub(super) fn shrink(
-        &mut self,
-        keep: usize,
-        most: usize,
-        durable_before: Timestamp,
-        left: &mut impl FnMut(Entry),
-    ) -> usize {
-        self.open_gap(keep, durable_before);
+    pub(super) fn shrink(&mut self, keep: usize, most: usize, kept: Kept, left: &mut impl FnMut(Entry)) -> usize {
+        self.open_gap(keep, kept);
         let Some(gap) = &mut self.gap else { return 0 };
         let mut count = 0;
-        while count < most && self.tail.front().is_some_and(|entry| entry.may_leave(durable_before)) {
+        while count < most && self.tail.front().is_some_and(|entry| entry.may_leave(kept)) {
             let Some(entry) = self.tail.pop_front() else { break };
             gap.upto = entry.sequence;
+            gap.lies_in.add(&entry);
             count += 1;
             left(entry);
         }
-        while count < most
-            && self.head.bytes() > keep
-            && self.head.back().is_some_and(|entry| entry.may_leave(durable_before))
-        {
+        while count < most && self.head.bytes() > keep && self.head.back().is_some_and(|entry| entry.may_leave(kept)) {
             let Some(entry) = self.head.pop_back() else { break };
             gap.begin_before(entry.sequence, self.handed_out);
+            gap.lies_in.add(&entry);
             count += 1;
             left(entry);
         }
@@ -222,8 +234,8 @@ impl Lane {
 
     /// Lets what returned leave memory too: the gap begins before it from now on, and what is in flight behind that is
     /// to be skipped, see [`Self::has_moved_back`] (R27).
-    pub(super) fn rewind(&mut self, durable_before: Timestamp, left: &mut impl FnMut(Entry)) -> usize {
-        let may_leave = self.head.is_empty() && self.returned.values().all(|entry| entry.may_leave(durable_before));
+    pub(super) fn rewind(&mut self, kept: Kept, left: &mut impl FnMut(Entry)) -> usize {
+        let may_leave = self.head.is_empty() && self.returned.values().all(|entry| entry.may_leave(kept));
         let (Some((first, _)), Some((last, _)), true) =
             (self.returned.first_key_value(), self.returned.last_key_value(), may_leave)
         else {
@@ -237,6 +249,7 @@ impl Lane {
         let count = returned.len();
         for (sequence, entry) in returned {
             gap.skip.remove(&sequence);
+            gap.lies_in.add(&entry);
             left(entry);
         }
         count
@@ -274,8 +287,8 @@ impl Lane {
     }
 
     /// Makes a gap behind the first `keep` bytes, if what would leave may leave.
-    fn open_gap(&mut self, keep: usize, durable_before: Timestamp) {
-        let leaves = |entry: &Entry| entry.may_leave(durable_before);
+    fn open_gap(&mut self, keep: usize, kept: Kept) {
+        let leaves = |entry: &Entry| entry.may_leave(kept);
         if self.gap.is_none() && self.head.first_behind(keep).is_some_and(leaves) {
             self.tail = self.head.split_behind(keep);
             self.gap = self.tail.first().map(Gap::empty_before);
@@ -305,10 +318,26 @@ impl Lane {
     }
 }
 
+impl Places {
+    fn add(&mut self, entry: &Entry) {
+        match entry.storage {
+            Storage::Spooled => self.spool = true,
+            _ => self.store = true,
+        }
+    }
+}
+
 impl Gap {
     fn empty_before(sequence: Sequence) -> Self {
         let before = sequence.before();
-        Self { after: before, upto: before, skip: BTreeSet::new(), reading: None, moved_back: false }
+        Self {
+            after: before,
+            upto: before,
+            skip: BTreeSet::new(),
+            reading: None,
+            moved_back: false,
+            lies_in: Places::default(),
+        }
     }
 
     /// A message in front of the gap leaves memory. What is being read now would leave it out.
@@ -324,8 +353,11 @@ impl Gap {
 mod tests {
     use super::super::entry::tests::{at, entry, stored};
     use super::*;
+    use crate::types::Timestamp;
 
-    const DURABLE: Timestamp = Timestamp(1);
+    const CHANGED: Timestamp = Timestamp(1);
+    const DURABLE: Kept = Kept { stored_before: CHANGED, spooled_before: CHANGED };
+    const STORE: Places = Places { store: true, spool: false };
 
     fn lane(count: u64) -> Lane {
         let mut lane = Lane::new(Priority::default());
@@ -374,7 +406,7 @@ mod tests {
         lane.push(entry(11));
         assert_eq!(popped(&mut lane), [1, 2]);
         assert!(matches!(lane.pop(), Popped::Cold));
-        assert_eq!(lane.wanted(), Some(Stretch { after: at(2), upto: at(10), handed_out: false }));
+        assert_eq!(lane.wanted(), Some(Stretch { after: at(2), upto: at(10), handed_out: false, lies_in: STORE }));
         read(&mut lane, 3..=6);
         assert_eq!(popped(&mut lane), [3, 4, 5, 6]);
         read(&mut lane, 7..=10);
@@ -385,7 +417,7 @@ mod tests {
     #[test]
     fn r25_what_the_store_does_not_have_stays_and_so_does_all_behind_it() {
         let mut lane = lane(4);
-        lane.push(Entry { changed: DURABLE, ..stored(5) });
+        lane.push(Entry { changed: CHANGED, ..stored(5) });
         lane.push(stored(6));
         assert_eq!(shrink(&mut lane, 0), [1, 2, 3, 4]);
         assert_eq!(lane.wanted().unwrap().upto, at(4), "no read passes what is not durable");

@@ -6,7 +6,12 @@
 
 use std::collections::VecDeque;
 
-use super::{ConsumerKey, Core, Effects, QueueKey, entry::Entry, lane::Lane, reading::Schedule};
+use super::{
+    ConsumerKey, Core, Effects, QueueKey,
+    entry::{Entry, Kept, Storage},
+    lane::Lane,
+    reading::Schedule,
+};
 use crate::types::{Priority, Sequence, Timestamp};
 
 /// So many messages leave memory in one turn; others follow in the next.
@@ -28,8 +33,8 @@ pub(super) struct Memory {
     limit: usize,
     /// Unit: bytes.
     in_use: usize,
-    /// What was changed before this is durable.
-    durable_before: Timestamp,
+    /// What can be read again.
+    kept: Kept,
     /// Queues that may have something in memory, the one in front is looked at next.
     line: VecDeque<QueueKey>,
     /// Consumers with credit that wait for memory.
@@ -38,8 +43,7 @@ pub(super) struct Memory {
 
 impl Memory {
     pub(super) fn new(limit: usize) -> Self {
-        let durable_before = Timestamp(0);
-        Self { limit, in_use: 0, durable_before, line: VecDeque::new(), starved: Vec::new() }
+        Self { limit, in_use: 0, kept: Kept::default(), line: VecDeque::new(), starved: Vec::new() }
     }
 
     /// Whether nothing more is taken in that could wait.
@@ -64,7 +68,7 @@ impl Memory {
         self.in_use = self.in_use.saturating_add(bytes);
     }
 
-    fn is_over_half(&self) -> bool {
+    pub(super) fn is_over_half(&self) -> bool {
         self.in_use > self.limit / 2
     }
 
@@ -84,12 +88,11 @@ impl Memory {
 }
 
 impl Core {
-    /// Keeps within the budget, of which `in_use` bytes are in use now. Everything that was changed before
-    /// `durable_before` is durable, and may leave memory (R25).
-    pub fn keep_within(&mut self, now: Timestamp, in_use: usize, durable_before: Timestamp, effects: &mut Effects) {
+    /// Keeps within the budget, of which `in_use` bytes are in use now. What is `kept` may leave memory (R25).
+    pub fn keep_within(&mut self, now: Timestamp, in_use: usize, kept: Kept, effects: &mut Effects) {
         self.memory.in_use = in_use;
-        self.memory.durable_before = durable_before;
-        self.schedule.forget_settled(durable_before);
+        self.memory.kept = kept;
+        self.schedule.forget_settled(kept.stored_before);
         if self.memory.is_over_half() {
             self.let_leave();
         }
@@ -134,20 +137,19 @@ impl Core {
     fn shrink(&mut self, key: QueueKey, most: usize) -> usize {
         let Some(queue) = self.queues.get_mut(key) else { return 0 };
         let (keep, short) = (self.memory.kept(!queue.ready.is_empty()), self.memory.is_short());
-        let durable_before = self.memory.durable_before;
+        let kept = self.memory.kept;
         let mut leaving =
             Leaving { key, memory: &mut self.memory, deadlines: &mut self.deadlines, schedule: &mut self.schedule };
         let mut count = 0;
         for lane in queue.lanes_mut() {
-            count += lane
-                .shrink(keep, most.saturating_sub(count), durable_before, &mut |entry| leaving.leaves(&entry, None));
+            count += lane.shrink(keep, most.saturating_sub(count), kept, &mut |entry| leaving.leaves(&entry, None));
             if short && keep == 0 {
-                count += lane.rewind(durable_before, &mut |entry| leaving.leaves(&entry, None));
+                count += lane.rewind(kept, &mut |entry| leaving.leaves(&entry, None));
             }
         }
         if short {
             let most = most.saturating_sub(count);
-            count += queue.shrink_delayed(most, durable_before, &mut |due, entry| leaving.leaves(&entry, Some(due)));
+            count += queue.shrink_delayed(most, kept, &mut |due, entry| leaving.leaves(&entry, Some(due)));
         }
         if queue.lanes_mut().iter_mut().fold(false, |any, lane| lane.has_moved_back() || any) {
             self.skip_what_is_out(key);
@@ -179,8 +181,9 @@ impl Leaving<'_> {
     fn leaves(&mut self, entry: &Entry, due: Option<Timestamp>) {
         self.memory.in_use = self.memory.in_use.saturating_sub(entry.size());
         self.deadlines.unwatch_expiry(self.key, entry);
-        for at in due.into_iter().chain(entry.message.expires) {
-            self.schedule.expect(at, entry.sequence);
+        if entry.storage == Storage::Stored {
+            let comes_due = due.into_iter().chain(entry.message.expires);
+            comes_due.for_each(|at| self.schedule.expect(at, entry.sequence));
         }
     }
 }

@@ -13,14 +13,14 @@ use std::{
 
 use super::{
     ConsumerKey,
-    entry::Entry,
+    entry::{Entry, Kept, Storage},
     lane::{Lane, Popped},
     mark::DispatchMark,
     ready::ReadyConsumers,
 };
 use crate::{
     config::RedeliveryPolicy,
-    types::{Backlog, Destination, Holder, Priority, Sequence, Timestamp},
+    types::{Backlog, Destination, DurableId, Holder, Priority, Sequence, Timestamp},
 };
 
 /// What a queue serves.
@@ -34,6 +34,13 @@ pub(super) enum QueueRole {
     TopicSubscription(ConsumerKey),
 }
 
+/// Who keeps a message outside memory, under which name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keeper {
+    Store(Holder),
+    Spool(Holder),
+}
+
 /// Messages of one holder, and who may have them.
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -42,6 +49,8 @@ pub(super) struct Queue {
     pub(super) destination: Destination,
     /// Under which name the store keeps its messages; `None`: it never does.
     pub(super) holder: Option<Holder>,
+    /// Under which name the spool keeps what the store does not, once it had to (R32).
+    pub(super) spooler: Option<DurableId>,
     pub(super) redelivery: Option<Arc<RedeliveryPolicy>>,
     /// Those that something lay in, the highest priority first.
     lanes: Vec<Lane>,
@@ -72,6 +81,7 @@ impl Queue {
             role,
             destination,
             holder,
+            spooler: None,
             redelivery: None,
             lanes: Vec::new(),
             delayed: BTreeMap::new(),
@@ -192,14 +202,11 @@ impl Queue {
     }
 
     /// Lets up to `most` of what comes back latest leave memory (R27); with the time when it does.
-    pub(super) fn shrink_delayed(
-        &mut self,
-        most: usize,
-        durable_before: Timestamp,
-        left: &mut impl FnMut(Timestamp, Entry),
-    ) -> usize {
+    pub(super) fn shrink_delayed(&mut self, most: usize, kept: Kept, left: &mut impl FnMut(Timestamp, Entry)) -> usize {
+        // The store finds what is due, the spool does not.
+        let leaves = |entry: &Entry| entry.storage == Storage::Stored && entry.may_leave(kept);
         let mut count = 0;
-        while count < most && self.delayed.last_key_value().is_some_and(|(_, entry)| entry.may_leave(durable_before)) {
+        while count < most && self.delayed.last_key_value().is_some_and(|(_, entry)| leaves(entry)) {
             let Some(((due, sequence), entry)) = self.delayed.pop_last() else { break };
             self.due.remove(&sequence);
             self.cold_delayed.insert(sequence);
@@ -207,6 +214,23 @@ impl Queue {
             left(due, entry);
         }
         count
+    }
+
+    /// Who keeps a message of this queue outside memory, and whether that is the spool.
+    pub(super) fn keeper(&self, storage: Storage) -> Option<Keeper> {
+        match storage {
+            Storage::Stored => self.holder.map(Keeper::Store),
+            Storage::Spooled => self.spooler.map(|id| Keeper::Spool(Holder::Durable(id))),
+            Storage::Never | Storage::Withdrawn => None,
+        }
+    }
+
+    /// A message that lies here in memory and nowhere else, to be spooled. One that is to be a dead letter at its time
+    /// stays: the spool does not tell what comes due.
+    pub(super) fn unspooled_mut(&mut self, priority: Priority, sequence: Sequence) -> Option<&mut Entry> {
+        let has_a_time = |entry: &Entry| entry.message.persistent && entry.message.expires.is_some();
+        let entry = self.lane(priority)?.get_mut(sequence)?;
+        (entry.storage == Storage::Never && !entry.hidden && !has_a_time(entry)).then_some(entry)
     }
 
     /// Takes everything out that lies here in memory.

@@ -7,11 +7,11 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::{
-    Core, Effects, QueueKey,
+    Change, Core, Effects, QueueKey,
     entry::{Entry, Storage},
 };
 use crate::types::{
-    Backlog, DueMessage, DuePage, DueReason, Held, Holder, Page, PageRange, Priority, Sequence, Stored, Timestamp,
+    Backlog, DueMessage, DuePage, DueReason, Held, Holder, Op, Page, PageRange, Priority, Sequence, Stored, Timestamp,
     Window,
 };
 
@@ -29,8 +29,12 @@ pub enum Read {
     Page {
         /// Its number.
         number: ReadNumber,
-        /// Whose messages.
-        holder: Holder,
+        /// In which queue they are to lie.
+        queue: QueueKey,
+        /// Whose messages they are in the store; `None`: none lie there.
+        stored: Option<Holder>,
+        /// Whose messages they are in the spool; `None`: none lie there.
+        spooled: Option<Holder>,
         /// Of this priority.
         priority: Priority,
         /// Which ones; all of it is durable.
@@ -122,17 +126,23 @@ impl Schedule {
 }
 
 impl Core {
-    /// What a holder held before the first command of the term; from now on limits apply to it (R28).
-    pub fn count(&mut self, holder: Holder, backlog: &Backlog) {
-        let queue = self.holders.get(&holder).and_then(|key| self.queues.get_mut(*key));
-        queue.into_iter().for_each(|queue| queue.count(backlog));
+    /// What a holder held before the first command of the term; from now on limits apply to it (R28). A subscription
+    /// that does not exist any more and holds something all the same is deleted once more: nobody else ever would.
+    pub fn count(&mut self, holder: Holder, backlog: &Backlog, effects: &mut Effects) {
+        match (self.holders.get(&holder).and_then(|key| self.queues.get_mut(*key)), holder) {
+            (Some(queue), _) => queue.count(backlog),
+            (None, Holder::Durable(id)) => {
+                effects.changes.push(Change::One { origin: None, op: Op::DeleteDurable { id } });
+            }
+            (None, Holder::Queue(_)) => {}
+        }
     }
 
     /// Asks for the next page of a queue whose head runs low.
     pub(super) fn want_page(&mut self, key: QueueKey, effects: &mut Effects) {
         let bytes = self.memory.read_window();
         let Some(queue) = self.queues.get_mut(key) else { return };
-        let Some(holder) = queue.holder else { return };
+        let (stored, spooled) = (queue.holder, queue.spooler.map(Holder::Durable));
         // What a higher priority serves comes first.
         let Some(lane) = queue.lanes_mut().iter_mut().find(|lane| lane.serves()) else { return };
         let Some(stretch) = lane.wanted() else { return };
@@ -140,7 +150,9 @@ impl Core {
         lane.begin_read(self.last_read);
         effects.reads.push(Read::Page {
             number: self.last_read,
-            holder,
+            queue: key,
+            stored: stored.filter(|_| stretch.lies_in.store),
+            spooled: spooled.filter(|_| stretch.lies_in.spool),
             priority: lane.priority,
             range: PageRange { after: stretch.after, upto: stretch.upto },
             window: Window { messages: READ_MESSAGES_MAX, bytes },
@@ -157,20 +169,27 @@ impl Core {
         pending: &HashMap<Sequence, Pending>,
         effects: &mut Effects,
     ) {
-        let Read::Page { number, holder, priority, range, .. } = read else { return };
-        let Some(key) = self.holders.get(holder).copied() else { return };
+        let Read::Page { number, queue: key, stored: in_store, spooled: in_spool, priority, range, .. } = read else {
+            return;
+        };
+        let key = *key;
         let Some(queue) = self.queues.get_mut(key) else { return };
         if !queue.lane(*priority).is_some_and(|lane| lane.end_read(*number)) {
             return;
         }
         for stored in &page.messages {
-            let part = stored.holders.iter().find(|part| part.holder == *holder);
-            let part = match (pending.get(&stored.sequence), part) {
-                (Some(Pending::Settled), _) | (_, None) => continue,
-                (Some(Pending::Returned(later)), Some(_)) => *later,
-                (None, Some(part)) => *part,
+            let storage = |part: &&Held| match Some(part.holder) {
+                holder if holder == *in_store => Some(Storage::Stored),
+                holder if holder == *in_spool => Some(Storage::Spooled),
+                _ => None,
             };
-            self.take_in(now, key, stored, &part);
+            let part = stored.holders.iter().find_map(|part| Some((part, storage(&part)?)));
+            let (part, storage) = match (pending.get(&stored.sequence), part) {
+                (Some(Pending::Settled), _) | (_, None) => continue,
+                (Some(Pending::Returned(later)), Some((_, storage))) => (*later, storage),
+                (None, Some((part, storage))) => (*part, storage),
+            };
+            self.take_in(now, key, storage, stored, &part);
         }
         let last = page.messages.last().map(|stored| stored.sequence).filter(|_| !page.complete);
         let lane = self.queues.get_mut(key).and_then(|queue| queue.lane(*priority));
@@ -180,13 +199,14 @@ impl Core {
     }
 
     /// Lays a message that was read into its queue, unless it is there already, or somewhere else.
-    fn take_in(&mut self, now: Timestamp, key: QueueKey, stored: &Stored, part: &Held) {
+    fn take_in(&mut self, now: Timestamp, key: QueueKey, storage: Storage, stored: &Stored, part: &Held) {
         let Some(queue) = self.queues.get_mut(key) else { return };
         let (priority, sequence) = (stored.message.priority, stored.sequence);
         if queue.delays(sequence) || !queue.lane(priority).is_some_and(|lane| lane.is_cold(sequence)) {
             return;
         }
-        let entry = Entry::read(stored, part, queue.mark.was_passed(sequence));
+        let redelivered = storage == Storage::Stored && queue.mark.was_passed(sequence);
+        let entry = Entry::read(storage, stored, part, redelivered);
         self.memory.add(entry.size());
         self.deadlines.watch_expiry(key, &entry);
         if let Some(due) = part.due.filter(|due| *due > now) {
@@ -231,7 +251,7 @@ impl Core {
         let Some(queue) = self.queues.get_mut(key) else { return };
         let part = due.stored.holders.iter().find(|part| part.holder == holder);
         let Some(part) = part.filter(|_| queue.take_cold_delayed(due.stored.sequence)) else { return };
-        let entry = Entry::read(&due.stored, part, true);
+        let entry = Entry::read(Storage::Stored, &due.stored, part, true);
         self.memory.add(entry.size());
         self.deadlines.watch_expiry(key, &entry);
         queue.put_back(entry);
@@ -252,7 +272,7 @@ impl Core {
             let Some(key) = self.holders.get(&part.holder).copied() else { continue };
             let Some(queue) = self.queues.get_mut(key) else { continue };
             if queue.take_cold(due.stored.message.priority, due.stored.sequence) {
-                let entry = Entry::read(&due.stored, part, false);
+                let entry = Entry::read(Storage::Stored, &due.stored, part, false);
                 self.expire(now, key, entry, effects);
             }
         }

@@ -8,7 +8,8 @@ use super::{
     Change, Core, Effects, QueueKey, Verdict,
     entry::{Entry, Storage},
     policy,
-    queue::{Queue, QueueRole},
+    queue::{Keeper, Queue, QueueRole},
+    spooling::unspool,
     transaction::Acknowledged,
 };
 use crate::types::{
@@ -76,11 +77,13 @@ impl Core {
         effects: &mut Effects,
     ) {
         let Some(queue) = self.queues.get_mut(key) else { return };
-        if entry.storage == Storage::Stored
-            && let Some(holder) = queue.holder
-        {
-            let held = entry.held(holder, due);
-            effects.changes.push(Change::Return { origin, sequence: entry.sequence, held });
+        let sequence = entry.sequence;
+        match queue.keeper(entry.storage) {
+            Some(Keeper::Store(holder)) => {
+                effects.changes.push(Change::Return { origin, sequence, held: entry.held(holder, due) });
+            }
+            Some(Keeper::Spool(holder)) => effects.spool.push(Op::Return { sequence, held: entry.held(holder, due) }),
+            None => {}
         }
         self.lay_back(now, key, entry, due);
     }
@@ -139,19 +142,26 @@ impl Core {
     }
 
     /// An answer within a transaction takes effect.
-    pub(super) fn complete_answer(&mut self, now: Timestamp, acknowledged: Acknowledged) {
+    pub(super) fn complete_answer(&mut self, now: Timestamp, acknowledged: Acknowledged, effects: &mut Effects) {
         let Some(queue) = self.queues.get_mut(acknowledged.queue) else { return };
         let mut entry = acknowledged.in_flight.entry;
         if acknowledged.verdict == Verdict::Accepted {
             queue.over_bound_since = None;
             self.schedule.settled(now, queue.holder, &entry);
+            unspool(queue, &entry, effects);
             return queue.forget(&entry);
         }
         entry.failures = entry.failures.saturating_add(1);
         match fate(queue, &entry, now) {
-            Fate::Redelivered(due) => self.lay_back(now, acknowledged.queue, entry, due),
+            Fate::Redelivered(due) => {
+                if let Some(Keeper::Spool(holder)) = queue.keeper(entry.storage) {
+                    effects.spool.push(Op::Return { sequence: entry.sequence, held: entry.held(holder, due) });
+                }
+                self.lay_back(now, acknowledged.queue, entry, due);
+            }
             Fate::Dead => {
                 self.schedule.settled(now, queue.holder, &entry);
+                unspool(queue, &entry, effects);
                 queue.forget(&entry);
             }
         }
@@ -165,6 +175,7 @@ impl Core {
         if kept {
             return self.dead_letter(now, key, entry, "expired", None, effects);
         }
+        unspool(queue, &entry, effects);
         queue.forget(&entry);
     }
 
@@ -187,6 +198,7 @@ impl Core {
         let holder = queue.holder.filter(|_| entry.storage == Storage::Stored);
         let dead = dead_message(&entry.message, &queue.destination, cause);
         self.schedule.settled(now, holder, &entry);
+        unspool(queue, &entry, effects);
         let Some(route) = self.route(&destination, &dead) else {
             // The counter's end: the message stays where it was until the term has been raised.
             effects.term_wanted = true;
@@ -207,6 +219,9 @@ impl Core {
         queue.messages += 1;
         queue.bytes += entry.message.size();
         entry.redelivered |= entry.deliveries > 0;
+        if entry.storage == Storage::Spooled {
+            entry.storage = Storage::Never;
+        }
         self.deadlines.watch_expiry(key, &entry);
         queue.put_back(entry);
     }

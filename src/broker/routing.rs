@@ -71,6 +71,7 @@ impl Core {
         }
         self.enqueue(now, &route, &send.message, false);
         self.dispatch_route(now, &route, effects);
+        self.spool(now, route.targets.as_slice(), send.message.priority, route.sequence, effects);
         Ok(())
     }
 

@@ -95,7 +95,7 @@ impl Core {
         self.give_back(now, acks, effects);
         self.dispatch_all(now, queues, effects);
         for destination in session.temporaries {
-            self.remove_temporary(&destination);
+            self.remove_temporary(&destination, effects);
         }
     }
 
@@ -119,11 +119,11 @@ impl Core {
         Ok(())
     }
 
-    fn remove_temporary(&mut self, destination: &Destination) {
+    fn remove_temporary(&mut self, destination: &Destination, effects: &mut Effects) {
         match self.places.remove(destination).map(|place| place.role) {
-            Some(PlaceRole::Queue(key)) => self.remove_subscription(key),
+            Some(PlaceRole::Queue(key)) => self.remove_subscription(key, effects),
             Some(PlaceRole::Topic(subscriptions)) => {
-                subscriptions.iter().for_each(|key| self.remove_subscription(*key));
+                subscriptions.iter().for_each(|key| self.remove_subscription(*key, effects));
             }
             None => {}
         }
@@ -280,7 +280,7 @@ impl Core {
 
     fn delete_durable(&mut self, now: Timestamp, origin: SessionId, identity: &(Text, Text), effects: &mut Effects) {
         let Some(durable) = self.durables.remove(identity) else { return };
-        self.remove_subscription(durable.queue); // first, so that what its consumer holds ends with it
+        self.remove_subscription(durable.queue, effects); // first, so that what its consumer holds ends with it
         if let Some(consumer) = durable.consumer {
             self.remove_consumer(now, consumer, effects);
         }
@@ -300,7 +300,7 @@ impl Core {
         match queue.role {
             QueueRole::Queue => {}
             QueueRole::TopicSubscription(_) => {
-                self.remove_subscription(consumer.queue);
+                self.remove_subscription(consumer.queue, effects);
                 return None;
             }
             QueueRole::DurableSubscription => {

@@ -6,7 +6,9 @@ use super::{
     Ack, AckMode, AckTarget, Change, Command, ConsumerKey, Core, Effects, Hold, NotDone, QueueKey, Refusal, Send,
     TransactionId, TransactionName, Verdict,
     consumer::InFlight,
-    entry::{Entry, Storage},
+    entry::Entry,
+    queue::Keeper,
+    spooling::unspool,
     transaction::{Acknowledged, Committing, Transaction},
 };
 use crate::types::{ConsumerNo, DeliveryTag, Op, SessionId, Timestamp};
@@ -93,8 +95,12 @@ impl Core {
         queue.forget(entry);
         self.schedule.settled(now, queue.holder, entry);
         queue.over_bound_since = None;
-        if let (Storage::Stored, Some(holder)) = (entry.storage, queue.holder) {
-            effects.changes.push(Change::Settle { by, asked, sequence: entry.sequence, holder });
+        match queue.keeper(entry.storage) {
+            Some(Keeper::Store(holder)) => {
+                effects.changes.push(Change::Settle { by, asked, sequence: entry.sequence, holder });
+            }
+            Some(Keeper::Spool(_)) => unspool(queue, entry, effects),
+            None => {}
         }
     }
 
@@ -233,18 +239,23 @@ impl Core {
     pub fn committed(&mut self, now: Timestamp, id: TransactionId, effects: &mut Effects) {
         let Some(committing) = self.committing.remove(&id) else { return };
         let mut queues: Vec<QueueKey> = Vec::new();
-        for (key, priority, sequence) in committing.hidden {
-            let Some(queue) = self.queues.get_mut(key) else { continue };
-            if let Some(entry) = queue.reveal(priority, sequence) {
-                self.deadlines.watch_expiry(key, entry); // it may have come due while nobody could see it
-                queues.push(key);
+        for (key, priority, sequence) in &committing.hidden {
+            let Some(queue) = self.queues.get_mut(*key) else { continue };
+            if let Some(entry) = queue.reveal(*priority, *sequence) {
+                self.deadlines.watch_expiry(*key, entry); // it may have come due while nobody could see it
+                queues.push(*key);
             }
         }
         for acknowledged in committing.acks {
             queues.push(acknowledged.queue);
-            self.complete_answer(now, acknowledged);
+            self.complete_answer(now, acknowledged, effects);
         }
         self.dispatch_all(now, queues, effects);
+        for sent in committing.hidden.chunk_by(|(.., one), (.., other)| one == other) {
+            let Some((_, priority, sequence)) = sent.first().copied() else { continue };
+            let targets: SmallVec<[QueueKey; 4]> = sent.iter().map(|(key, ..)| *key).collect();
+            self.spool(now, &targets, priority, sequence, effects);
+        }
     }
 
     /// The store refused a transaction: it is as if it had been aborted (R5).

@@ -1,6 +1,6 @@
 //! The engine: the one task that owns a core and drives it. See ARCHITECTURE.md, "A turn of the engine".
 //!
-//! `task.rs` is the task, with `held.rs` for what has to wait; `batch.rs`, `writer.rs` and `receipts.rs` are values without I/O that it drives; `handle.rs`
+//! `task.rs` is the task, with `held.rs` for what has to wait; `batch.rs`, `writer.rs`, `spool.rs` and `receipts.rs` are values without I/O that it drives; `handle.rs`
 //! and `outbox.rs` are what sessions hold; `committer.rs` carries what is to be written to the adapter, `reader.rs` what is
 //! to be read.
 
@@ -11,11 +11,12 @@ mod held;
 mod outbox;
 mod reader;
 mod receipts;
+mod spool;
 mod start;
 mod task;
 mod writer;
 
 pub use handle::{EngineGone, EngineHandle, SESSION_BUDGET_BYTES_MAX, SessionLink, Written};
 pub use outbox::Outbox;
-pub use start::{Running, start};
+pub use start::{Running, Stores, start};
 pub use task::EngineError;

@@ -13,6 +13,9 @@ use crate::broker::Outgoing;
 /// A session that leaves this much untaken has its requests wait: answers need room too.
 const OUTBOX_WAITING_MAX: usize = 16_384;
 
+/// Room that is kept of a list of outgoings while there are none: idle sessions are many.
+const ROOM_KEPT_MAX: usize = 32;
+
 /// One session's outgoing queue. The engine appends, the session takes.
 #[derive(Debug, Default)]
 pub struct Outbox {
@@ -30,6 +33,7 @@ impl Outbox {
             std::mem::swap(&mut *waiting, outgoing);
         } else {
             waiting.append(outgoing);
+            outgoing.shrink_to(ROOM_KEPT_MAX);
         }
         drop(waiting);
         if was_empty {
@@ -40,6 +44,7 @@ impl Outbox {
     /// Waits until something is there, then takes all of it; `into` is empty and lends its room. Cancel safe.
     pub async fn take(&self, into: &mut Vec<Outgoing>) {
         debug_assert!(into.is_empty(), "what was taken before is done");
+        into.shrink_to(ROOM_KEPT_MAX);
         loop {
             {
                 let mut waiting = self.lock();

@@ -3,7 +3,12 @@
 //! Always true: a bounded number of reads is under way. A read that fails or hangs is tried again, after a while and
 //! behind the others; meanwhile the messages that it was to bring wait, and nothing else does.
 
-use std::{collections::HashMap, error::Error, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    error::Error,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -14,7 +19,7 @@ use tokio::{
 use crate::{
     broker::{Pending, Read},
     persistence::{MessageReader, StoreError},
-    types::{Backlog, DuePage, Holder, Page, Sequence},
+    types::{Backlog, DuePage, Holder, Page, PageRange, Priority, Sequence, Window},
 };
 
 /// So many reads are under way at once.
@@ -46,49 +51,64 @@ pub(super) enum ReadAnswer {
     Backlog(Holder, Backlog),
 }
 
+/// Where messages are read.
+#[derive(Clone, Debug)]
+pub(super) struct Readers<R, S> {
+    pub(super) store: R,
+    pub(super) spool: S,
+}
+
 /// Counts what `holders` hold, and serves reads until the engine ends.
-pub(super) async fn run<R: MessageReader>(
-    reader: R,
+pub(super) async fn run<R: MessageReader, S: MessageReader>(
+    readers: Readers<R, S>,
     holders: Vec<Holder>,
     mut requests: mpsc::Receiver<ReadRequest>,
     answers: mpsc::Sender<ReadAnswer>,
 ) {
     let turns = Arc::new(Semaphore::new(READS_AT_ONCE_MAX));
     let mut reads = JoinSet::new();
-    reads.spawn(count(reader.clone(), holders, answers.clone()));
+    reads.spawn(count(readers.store.clone(), holders, answers.clone()));
     while let Some(request) = requests.recv().await {
         while reads.try_join_next().is_some() {}
-        reads.spawn(serve(reader.clone(), request, Arc::clone(&turns), answers.clone()));
+        reads.spawn(serve(readers.clone(), request, Arc::clone(&turns), answers.clone()));
     }
 }
 
-async fn count<R: MessageReader>(reader: R, holders: Vec<Holder>, answers: mpsc::Sender<ReadAnswer>) {
-    for holder in holders {
-        let backlog = again_until_done("count what is stored", || reader.backlog(holder)).await;
+/// Those whom the catalog knows, and whoever else holds something.
+async fn count<R: MessageReader>(reader: R, known: Vec<Holder>, answers: mpsc::Sender<ReadAnswer>) {
+    let holding: BTreeSet<Holder> =
+        again_until_done("find who holds something", || reader.holders()).await.into_iter().collect();
+    for holder in holding.iter().copied().chain(known.into_iter().filter(|holder| !holding.contains(holder))) {
+        let backlog = match holding.contains(&holder) {
+            true => again_until_done("count what is stored", || reader.backlog(holder)).await,
+            false => Backlog::default(),
+        };
         if answers.send(ReadAnswer::Backlog(holder, backlog)).await.is_err() {
             return;
         }
     }
 }
 
-async fn serve<R: MessageReader>(
-    reader: R,
+async fn serve<R: MessageReader, S: MessageReader>(
+    readers: Readers<R, S>,
     request: ReadRequest,
     turns: Arc<Semaphore>,
     answers: mpsc::Sender<ReadAnswer>,
 ) {
     let answer = match request.read {
-        Read::Page { holder, priority, range, window, .. } => {
+        Read::Page { stored, spooled, priority, range, window, .. } => {
             let page = again_until_done("read messages", || async {
                 let _turn = turns.acquire().await;
-                reader.page(holder, priority, range, window).await
+                let stored = page(&readers.store, stored, priority, range, window).await?;
+                let spooled = page(&readers.spool, spooled, priority, range, window).await?;
+                Ok(merge(stored, spooled))
             });
             ReadAnswer::Page(request, page.await)
         }
         Read::Due { before, after, window, .. } => {
             let page = again_until_done("read what comes due", || async {
                 let _turn = turns.acquire().await;
-                reader.due(before, after, window).await
+                readers.store.due(before, after, window).await
             });
             ReadAnswer::Due(request.read, page.await)
         }
@@ -96,6 +116,33 @@ async fn serve<R: MessageReader>(
     if answers.send(answer).await.is_err() {
         tracing::debug!("the engine ended before a read");
     }
+}
+
+async fn page<R: MessageReader>(
+    reader: &R,
+    holder: Option<Holder>,
+    priority: Priority,
+    range: PageRange,
+    window: Window,
+) -> Result<Page, StoreError> {
+    match holder {
+        Some(holder) => reader.page(holder, priority, range, window).await,
+        None => Ok(Page { messages: Vec::new(), complete: true }),
+    }
+}
+
+/// One page of two, as far as both go.
+fn merge(stored: Page, spooled: Page) -> Page {
+    let end = |page: &Page| page.messages.last().filter(|_| !page.complete).map(|last| last.sequence);
+    let upto = end(&stored).into_iter().chain(end(&spooled)).min();
+    let complete = upto.is_none();
+    let mut messages = stored.messages;
+    if !spooled.messages.is_empty() {
+        messages.extend(spooled.messages);
+        messages.sort_by_key(|stored| stored.sequence);
+    }
+    messages.retain(|stored| upto.is_none_or(|upto| stored.sequence <= upto));
+    Page { messages, complete }
 }
 
 /// Tries until it succeeds; the engine's end ends the trying.
@@ -109,5 +156,35 @@ async fn again_until_done<T, F: Future<Output = Result<T, StoreError>>>(what: &s
             Err(_) => tracing::warn!("the store takes more than {} s to {what}", READ_PATIENCE.as_secs()),
         }
         sleep(READ_RETRY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::types::{DestinationId, Message, MessageDraft, Stored, Term};
+
+    fn page(counters: &[u64], complete: bool) -> Page {
+        let stored = |counter: &u64| Stored {
+            sequence: Sequence::new(Term(1), *counter),
+            destination: DestinationId(1),
+            holders: smallvec::smallvec![],
+            message: Arc::new(Message::new(MessageDraft::default())),
+        };
+        Page { messages: counters.iter().map(stored).collect(), complete }
+    }
+
+    #[test]
+    fn r32_what_store_and_spool_hold_is_merged_as_far_as_both_were_read() {
+        for (stored, spooled, expected) in [
+            (page(&[1, 4], true), page(&[2, 3], true), page(&[1, 2, 3, 4], true)),
+            (page(&[1, 4], false), page(&[2, 6], true), page(&[1, 2, 4], false)),
+            (page(&[5, 6], true), page(&[2, 3], false), page(&[2, 3], false)),
+            (page(&[], true), page(&[2], false), page(&[2], false)),
+        ] {
+            assert_eq!(merge(stored, spooled), expected);
+        }
     }
 }

@@ -13,6 +13,9 @@ use crate::{
     types::SessionId,
 };
 
+/// Room for frames that is kept while none wait: idle sessions are many.
+const ROOM_KEPT_MAX: usize = 16;
+
 /// One frame's place in its session's ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StepRef {
@@ -98,6 +101,9 @@ impl Ledger {
         let over = self.steps.iter().take_while(|step| step.pending == 0).count();
         answers.extend(self.steps.drain(..over).map(|step| step.answer));
         self.first += over as u64;
+        if self.steps.is_empty() {
+            self.steps.shrink_to(ROOM_KEPT_MAX);
+        }
     }
 
     /// Takes the first ERROR out of its place, because it has waited long enough; the others still wait.

@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     committer,
     handle::{EngineHandle, INBOX_MAX},
-    reader::{self, READS_WAITING_MAX},
+    reader::{self, READS_WAITING_MAX, Readers},
+    spool::Spool,
     task::{Engine, EngineError},
     writer::Writer,
 };
@@ -31,12 +32,20 @@ pub struct Running<E, S> {
     pub store: S,
 }
 
+/// Where a term keeps messages.
+pub struct Stores<A, S> {
+    /// What has to outlive it.
+    pub store: A,
+    /// What the store does not keep, while memory is scarce (R32); empty at the start.
+    pub spool: S,
+}
+
 /// Makes the engine of a term. The adapter has recovered `catalog` and raised `tenure`. No message is read before
 /// somebody wants it, so a start takes as long for ten million as for none.
 ///
 /// `meter` counts what messages take in memory; `stop` asks the engine to write what is left and end.
-pub fn start<A: PersistenceAdapter>(
-    adapter: A,
+pub fn start<A: PersistenceAdapter, S: PersistenceAdapter>(
+    Stores { store: adapter, spool }: Stores<A, S>,
     options: CoreOptions,
     catalog: &Catalog,
     tenure: Tenure,
@@ -44,11 +53,13 @@ pub fn start<A: PersistenceAdapter>(
     meter: Meter,
     stop: CancellationToken,
 ) -> Running<
-    impl Future<Output = Result<(), EngineError>> + Send + use<A>,
-    impl Future<Output = Result<(), StoreError>> + Send + use<A>,
+    impl Future<Output = Result<(), EngineError>> + Send + use<A, S>,
+    impl Future<Output = Result<(), StoreError>> + Send + use<A, S>,
 > {
     let (requests, requested) = mpsc::channel(1);
     let (replies, replied) = mpsc::channel(1);
+    let (spool_requests, spool_requested) = mpsc::channel(1);
+    let (spool_answers, spool_replied) = mpsc::channel(1);
     let (read_requests, reads_requested) = mpsc::channel(READS_WAITING_MAX);
     let (read_answers, reads_answered) = mpsc::channel(READS_WAITING_MAX);
     let (inbox, inbound) = mpsc::channel(INBOX_MAX);
@@ -57,9 +68,13 @@ pub fn start<A: PersistenceAdapter>(
         writer: Writer::new(tenure),
         clock,
         meter,
+        full_told: None,
         inbox: inbound,
         requests,
         replies: replied,
+        spool: Spool::default(),
+        spool_requests,
+        spool_replies: spool_replied,
         read_requests,
         read_answers: reads_answered,
         reads: VecDeque::new(),
@@ -71,11 +86,13 @@ pub fn start<A: PersistenceAdapter>(
         touched: Vec::new(),
         answers: Vec::new(),
     };
-    let reads = reader::run(adapter.reader(), holders(catalog), reads_requested, read_answers);
+    let readers = Readers { store: adapter.reader(), spool: spool.reader() };
+    let reads = reader::run(readers, holders(catalog), reads_requested, read_answers);
     let writes = committer::run(adapter, requested, replies);
+    let spools = committer::run(spool, spool_requested, spool_answers);
     let store = async {
-        let (written, ()) = tokio::join!(writes, reads);
-        written
+        let (written, spooled, ()) = tokio::join!(writes, spools, reads);
+        written.and(spooled)
     };
     Running { handle: EngineHandle::new(inbox), engine: engine.run(), store }
 }

@@ -22,11 +22,12 @@ use super::{
     outbox::Outbox,
     reader::{ReadAnswer, ReadRequest},
     receipts::{Answer, Ledger, StepRef},
+    spool::Spool,
     writer::{HELD_MAX, Resolved, StoreReply, StoreRequest, Writer},
 };
 use crate::{
     broker::{
-        Change, CloseReason, Command, Core, Effects, Hold, NotDone, Outgoing, Read, Receipt, Refusal, Request,
+        Change, CloseReason, Command, Core, Effects, Hold, Kept, NotDone, Outgoing, Read, Receipt, Refusal, Request,
         TransactionId,
     },
     types::{Clock, Meter, Op, SessionId, Timestamp},
@@ -48,6 +49,9 @@ const ERROR_HELD_MAX: Duration = Duration::from_secs(5);
 /// A stop waits so long for room in a full store.
 const STOP_FULL_PATIENCE: Duration = Duration::from_secs(2);
 
+/// That memory is full is told at most so often: it may come and go.
+const FULL_TOLD_EVERY: Duration = Duration::from_secs(60);
+
 /// So many frames of one session may wait for the store; its next ones wait until some of them are answered.
 const LEDGER_STEPS_MAX: usize = 65_536;
 
@@ -66,9 +70,14 @@ pub(super) struct Engine {
     pub(super) clock: Clock,
     /// Counts what messages take in memory (R31).
     pub(super) meter: Meter,
+    /// When the log was told last that memory is full.
+    pub(super) full_told: Option<Timestamp>,
     pub(super) inbox: mpsc::Receiver<Inbound>,
     pub(super) requests: mpsc::Sender<StoreRequest>,
     pub(super) replies: mpsc::Receiver<StoreReply>,
+    pub(super) spool: Spool,
+    pub(super) spool_requests: mpsc::Sender<StoreRequest>,
+    pub(super) spool_replies: mpsc::Receiver<StoreReply>,
     pub(super) read_requests: mpsc::Sender<ReadRequest>,
     pub(super) read_answers: mpsc::Receiver<ReadAnswer>,
     /// What the reader has no room for yet; one for each priority of a queue at most.
@@ -143,6 +152,10 @@ impl Engine {
                     Some(answered) => reply = Some(answered),
                     None => return Err(EngineError::TermOver("the store's task has ended".into())),
                 },
+                spooled = self.spool_replies.recv() => match spooled {
+                    Some(spooled) => self.spool.answered(self.clock.now(), &spooled),
+                    None => return Err(EngineError::TermOver("the spool's task has ended".into())),
+                },
                 () = stop.cancelled(), if stopping.is_none() => {
                     stopping = Some(self.clock.now());
                     // Everything that came before the stop, but not what sessions send meanwhile.
@@ -196,6 +209,7 @@ impl Engine {
         if self.ask_the_store(now) {
             self.retry_held(now); // there is room in the open batch, which is to fill while the store works
         }
+        self.ask_the_spool(now);
         self.ask_the_reader();
         self.flush_outboxes();
         Ok(())
@@ -208,7 +222,9 @@ impl Engine {
         });
         let error = self.errors.first().map(|(at, _)| *at);
         let memory = self.core.waits_for_memory().then(|| self.clock.now().after(MEMORY_LOOK));
-        [self.core.next_deadline(), self.writer.next_deadline(), error, memory].into_iter().flatten().chain(held).min()
+        let (core, writer, spool) =
+            (self.core.next_deadline(), self.writer.next_deadline(), self.spool.next_deadline());
+        [core, writer, spool, error, memory].into_iter().flatten().chain(held).min()
     }
 
     fn read_answered(&mut self, now: Timestamp, answer: ReadAnswer) {
@@ -221,25 +237,50 @@ impl Engine {
                 page.messages.iter().for_each(|due| due.stored.message.charge(&self.meter));
                 self.core.due_read(now, &read, &page, &mut self.effects);
             }
-            ReadAnswer::Backlog(holder, backlog) => self.core.count(holder, &backlog),
+            ReadAnswer::Backlog(holder, backlog) => self.core.count(holder, &backlog, &mut self.effects),
         }
         self.take_effects(now);
     }
 
     /// R25, R31: what is durable may leave memory.
     fn keep_within_memory(&mut self, now: Timestamp) {
-        let durable_before = self.writer.oldest_change().map_or(now, |oldest| oldest.min(now));
-        self.core.keep_within(now, self.meter.in_use(), durable_before, &mut self.effects);
+        let before = |oldest: Option<Timestamp>| oldest.map_or(now, |oldest| oldest.min(now));
+        let kept = Kept {
+            stored_before: before(self.writer.oldest_change()),
+            spooled_before: before(self.spool.oldest_change()),
+        };
+        self.core.keep_within(now, self.meter.in_use(), kept, &mut self.effects);
         self.take_effects(now);
+        self.tell_that_memory_is_full(now);
+    }
+
+    fn tell_that_memory_is_full(&mut self, now: Timestamp) {
+        if self.meter.is_full() && self.full_told.is_none_or(|told| now >= told.after(FULL_TOLD_EVERY)) {
+            self.full_told = Some(now);
+            tracing::info!(
+                in_use = self.meter.in_use(),
+                limit = self.meter.limit(),
+                "memory is full: SENDs wait, and connections that hold nothing are not read; raise \
+                 limits.memory_bytes_max if this lasts"
+            );
+        }
+    }
+
+    fn ask_the_spool(&mut self, now: Timestamp) {
+        if let Some(request) = self.spool.next_request(now) {
+            let sent = self.spool_requests.try_send(request);
+            debug_assert!(sent.is_ok(), "one request is under way at most, and the channel holds one");
+        }
     }
 
     fn ask_the_reader(&mut self) {
         while let Some(read) = self.reads.pop_front() {
             let Ok(permit) = self.read_requests.try_reserve() else { return self.reads.push_front(read) };
-            let pending = match &read {
-                Read::Page { holder, handed_out: true, .. } => self.writer.pending(*holder),
-                _ => HashMap::new(),
-            };
+            let mut pending = HashMap::new();
+            if let Read::Page { stored, spooled, handed_out: true, .. } = &read {
+                pending.extend(stored.iter().flat_map(|holder| self.writer.pending(*holder)));
+                pending.extend(spooled.iter().flat_map(|holder| self.spool.pending(*holder)));
+            }
             permit.send(ReadRequest { read, pending });
         }
     }
@@ -358,6 +399,7 @@ impl Engine {
         }
         self.effects.changes = changes;
         self.reads.extend(self.effects.reads.drain(..));
+        self.spool.take(now, &mut self.effects.spool);
         if std::mem::take(&mut self.effects.term_wanted) {
             self.writer.want_term();
         }

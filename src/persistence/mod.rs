@@ -6,10 +6,12 @@
 
 pub mod journal;
 mod memory;
+mod spool;
 
 use std::{error::Error, future::Future, io, path::PathBuf, sync::Arc};
 
 pub use memory::{MemoryAdapter, MemoryReader, MemoryStore};
+pub use spool::{SpoolAdapter, SpoolReader};
 
 pub use crate::types::{Backlog, DueMessage, DuePage, DueReason, Page, PageRange, Window};
 use crate::types::{Batch, Catalog, Holder, Priority, Sequence, Tenure, Timestamp};

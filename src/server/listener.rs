@@ -138,8 +138,11 @@ impl Listener {
             tracing::debug!(connector = &*self.name, %address, %error, "cannot set TCP_NODELAY");
         }
         let peer = Peer { address, connector: self.name.clone(), certificate: None };
-        let (tls, service, stop) = (self.tls.clone(), self.service.clone(), self.sessions.stop_token());
-        self.sessions.spawn("session", serve(stream, tls, peer, service, stop, place));
+        let accepted = Accepted { peer, service: self.service.clone(), stop: self.sessions.stop_token(), place };
+        match self.tls.clone() {
+            None => self.sessions.spawn("session", accepted.serve(stream)), // a task as small as can be
+            Some(acceptor) => self.sessions.spawn("session", accepted.serve_tls(stream, acceptor)),
+        }
     }
 
     /// Says why, best effort, and closes.
@@ -167,38 +170,37 @@ impl Listener {
     }
 }
 
-/// From the accepted socket to the end of its session. `place` is given back at the end, however it comes.
-async fn serve(
-    stream: TcpStream,
-    tls: Option<tls::Acceptor>,
-    mut peer: Peer,
+/// A connection that has a place, from the accepted socket to the end of its session.
+struct Accepted {
+    peer: Peer,
     service: Arc<Service>,
     stop: CancellationToken,
+    /// Given back at the end, however it comes.
     place: OwnedSemaphorePermit,
-) {
-    match tls {
-        None => service.serve(stream, peer, stop).await,
-        Some(acceptor) => {
-            let handshake = tokio::select! {
-                () = stop.cancelled() => return,
-                handshake = timeout(service.connect_timeout(), acceptor.accept(stream)) => handshake,
-            };
-            match handshake {
-                Ok(Ok((stream, certificate))) => {
-                    peer.certificate = certificate;
-                    service.serve(stream, peer, stop).await;
-                }
-                Ok(Err(error)) => {
-                    tracing::info!(connector = &*peer.connector, address = %peer.address, %error, "no TLS connection");
-                }
-                Err(_) => {
-                    let address = peer.address;
-                    tracing::info!(connector = &*peer.connector, %address, "the TLS handshake took too long");
-                }
-            }
-        }
+}
+
+impl Accepted {
+    async fn serve(self, stream: TcpStream) {
+        self.service.serve(stream, self.peer, self.stop).await;
+        drop(self.place);
     }
-    drop(place);
+
+    async fn serve_tls(mut self, stream: TcpStream, acceptor: tls::Acceptor) {
+        let handshake = tokio::select! {
+            () = self.stop.cancelled() => return,
+            handshake = timeout(self.service.connect_timeout(), acceptor.accept(stream)) => handshake,
+        };
+        let (connector, address) = (&*self.peer.connector, self.peer.address);
+        match handshake {
+            Ok(Ok((stream, certificate))) => {
+                self.peer.certificate = certificate;
+                self.service.serve(stream, self.peer, self.stop).await;
+            }
+            Ok(Err(error)) => tracing::info!(connector, %address, %error, "no TLS connection"),
+            Err(_) => tracing::info!(connector, %address, "the TLS handshake took too long"),
+        }
+        drop(self.place);
+    }
 }
 
 /// An ERROR that every version of STOMP can read, and an end of the connection that does not overtake it.

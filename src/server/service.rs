@@ -45,6 +45,7 @@ impl Service {
             term_started: clock.now(),
             clock,
             meter,
+            buffers: Arc::default(),
             authenticator: Arc::new(Authenticator::new(users)?),
         };
         Ok(Self { engine, frame_bytes_max: options.stomp.frame_bytes_max, options: Arc::new(options) })

@@ -44,7 +44,7 @@ const HEART_BEAT_SLACK: Duration = Duration::from_secs(1);
 const FAREWELL_PATIENCE: Duration = Duration::from_secs(2);
 /// What is read and thrown away meanwhile. Unit: bytes.
 const LINGER_BYTES_MAX: usize = 1 << 20;
-/// How long a frame of which a part is there waits for memory; as long as a SEND waits for room in a queue (R8).
+/// How long a frame of which a part is there waits for memory in all; as long as a SEND waits for room in a queue (R8).
 const MEMORY_PATIENCE: Duration = Duration::from_secs(10);
 /// Stands for "never" where a timer needs a time.
 const FAR: Duration = Duration::from_secs(86_400 * 365);
@@ -81,8 +81,8 @@ where
     let (reads, writes) = tokio::io::split(stream);
     let decoder = Decoder::new(Sender::Client, options.decode_limits(&info));
     let mut connection = Connection {
-        reads: Reads::new(reads, decoder, &options.meter),
-        writes: Writes::new(writes, options.limits.slow_consumer_timeout, &options.meter),
+        reads: Reads::new(reads, decoder, &options),
+        writes: Writes::new(writes, &options),
         info,
         options,
         stop,
@@ -191,7 +191,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
 
     async fn reject(&mut self, rejection: Rejection) -> End {
         if let Some(refusal) = &rejection.refusal {
-            put_error(self.writes.output.buffer(), Version::V1_0, refusal, rejection.receipt.as_deref());
+            put_error(self.writes.output().buffer(), Version::V1_0, refusal, rejection.receipt.as_deref());
             if let Err(end) = self.writes.flush().await {
                 debug!(peer = %self.info.peer, reason = %end, "the peer did not take its ERROR");
             }
@@ -212,6 +212,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
             link: &link,
             reads: &mut self.reads,
             delivered: &delivered,
+            patience: MEMORY_PATIENCE,
             silence: silence_limit(hello.heart_beat, self.options.stomp.heart_beat_grace),
             options: &self.options,
         };
@@ -270,7 +271,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
         }
         let linger = async {
             self.writes.half.shutdown().await?;
-            let mut rest = [0; 4 << 10];
+            let mut rest = [0; 1 << 10]; // small, because every connection's task has room for it
             let mut taken = 0;
             while taken < LINGER_BYTES_MAX {
                 match self.reads.half.read(&mut rest).await? {
@@ -343,6 +344,8 @@ struct Reader<'a, S, L> {
     delivered: &'a Notify,
     /// `None`: the client promised nothing.
     silence: Option<Duration>,
+    /// How long the frame that is half read may still wait for memory.
+    patience: Duration,
     options: &'a SessionOptions,
 }
 
@@ -350,14 +353,15 @@ impl<S: AsyncRead + Unpin, L: Link> Reader<'_, S, L> {
     async fn run(mut self, connect: Connect) -> Reading {
         let bytes = 0;
         let mut requests = vec![Request { command: Command::Connect(connect), receipt: None, bytes }];
+        let mut expected = 0;
         let mut heard = Instant::now();
         let mut alarm = pin!(sleep_until(heard + self.silence.unwrap_or(FAR)));
         loop {
             let flow = self.translate(&mut requests);
             if !requests.is_empty() {
-                let room = requests.len();
-                let batch = std::mem::replace(&mut requests, Vec::with_capacity(room));
-                if self.link.submit(batch).await.is_err() {
+                expected = requests.len(); // as many as the last time
+                self.patience = MEMORY_PATIENCE;
+                if self.link.submit(std::mem::take(&mut requests)).await.is_err() {
                     return Reading::Over(End::STOPPING);
                 }
                 heard = Instant::now(); // after the wait: while we did not listen, the client was not silent
@@ -390,18 +394,20 @@ impl<S: AsyncRead + Unpin, L: Link> Reader<'_, S, L> {
                 }
             }
             heard = Instant::now();
+            requests.reserve(expected);
         }
     }
 
     /// Waits until memory is not full, or what comes next may be what makes room: an ACK, a COMMIT, an ABORT (R31). Who
     /// is in the middle of a large frame sends none of these before its end, and does not wait for ever.
     async fn await_memory(&mut self) -> Result<(), Reading> {
+        self.reads.return_buffer();
         let meter = &self.options.meter;
         if self.reads.is_within_large_frame() {
-            return match timeout(MEMORY_PATIENCE, meter.room()).await {
-                Ok(()) => Ok(()),
-                Err(_) => Err(self.refuse_frame().await),
-            };
+            let since = Instant::now();
+            let has_room = timeout(self.patience, meter.room()).await.is_ok();
+            self.patience = self.patience.saturating_sub(since.elapsed());
+            return if has_room { Ok(()) } else { Err(self.refuse_frame().await) };
         }
         while !self.link.holds_messages().await.map_err(|EngineGone| Reading::Over(End::STOPPING))? {
             tokio::select! {
@@ -488,7 +494,7 @@ impl<S: AsyncWrite + Unpin, L: Link> Writer<'_, S, L> {
         let mut waiting = waiting.drain(..);
         while waiting.len() > 0 {
             let mut written = Written::default();
-            let close = self.renderer.render_chunk(&mut waiting, &mut self.writes.output, &mut written);
+            let close = self.renderer.render_chunk(&mut waiting, self.writes.output(), &mut written);
             self.writes.flush().await?;
             if written.bytes > 0 {
                 self.delivered.notify_one();
@@ -509,7 +515,7 @@ impl<S: AsyncWrite + Unpin, L: Link> Writer<'_, S, L> {
     }
 
     async fn beat(&mut self) -> Result<(), End> {
-        self.writes.output.buffer().push(b'\n');
+        self.writes.output().buffer().push(b'\n');
         self.writes.flush().await
     }
 }

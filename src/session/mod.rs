@@ -7,6 +7,7 @@
 //! On failure: a connection ends alone, with one line in the log that says why.
 
 mod authentication;
+mod buffers;
 mod connection;
 mod end;
 mod link;
@@ -16,6 +17,7 @@ mod socket;
 mod stomp;
 
 pub use authentication::{Authenticator, UserError};
+pub use buffers::Buffers;
 pub use connection::serve;
 pub use end::End;
 pub use options::{ConnectionInfo, SessionOptions};

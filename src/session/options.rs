@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use super::Authenticator;
+use super::{Authenticator, Buffers};
 use crate::{
     codec::stomp::DecodeLimits,
     config::{Limits, StompOptions},
@@ -24,6 +24,8 @@ pub struct SessionOptions {
     pub clock: Clock,
     /// The term's memory.
     pub meter: Meter,
+    /// What connections at work lend each other.
+    pub buffers: Arc<Buffers>,
     /// Who may connect.
     pub authenticator: Arc<Authenticator>,
 }
@@ -92,6 +94,7 @@ pub(super) mod tests {
             term_started: Timestamp(1_700_000_000_000),
             clock: Clock::start(),
             meter: Meter::unlimited(),
+            buffers: Arc::default(),
             authenticator: Arc::new(Authenticator::new([]).unwrap()),
         }
     }

@@ -1,4 +1,4 @@
-//! What was rendered and not yet written: one buffer that is used again, and large bodies beside it.
+//! What was rendered and not yet written: a buffer that is lent, and large bodies beside it.
 //!
 //! Always true: reading it as a [`Buf`] gives the bytes in the order in which they were put; a large body is never
 //! copied.
@@ -7,8 +7,8 @@ use std::{collections::VecDeque, io::IoSlice};
 
 use bytes::{Buf, Bytes};
 
-/// Room that is kept from chunk to chunk. Unit: bytes.
-const KEPT_BYTES_MAX: usize = 128 << 10;
+/// Room for bodies that is kept from chunk to chunk.
+const BODIES_KEPT_MAX: usize = 8;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -43,14 +43,25 @@ impl Output {
         self.buffer.capacity()
     }
 
-    /// All was written: begins anew.
-    pub(super) fn clear(&mut self) {
+    /// Whether it has a buffer; else it makes one when it needs it.
+    pub(super) fn has_buffer(&self) -> bool {
+        self.buffer.capacity() > 0
+    }
+
+    /// Renders into `buffer`, which is empty, as this is.
+    pub(super) fn use_buffer(&mut self, buffer: Vec<u8>) {
+        debug_assert!(self.len() == 0 && buffer.is_empty(), "nothing is lost");
+        self.buffer = buffer;
+    }
+
+    /// All was written: gives the buffer back.
+    pub(super) fn finish(&mut self) -> Vec<u8> {
         debug_assert!(!self.has_remaining(), "all was written");
-        self.buffer.clear();
-        self.buffer.shrink_to(KEPT_BYTES_MAX);
         self.written = 0;
         self.bodies.clear();
+        self.bodies.shrink_to(BODIES_KEPT_MAX);
         self.bodies_bytes = 0;
+        std::mem::take(&mut self.buffer)
     }
 
     /// The part of the buffer before the next body.
@@ -138,7 +149,7 @@ mod tests {
                 output.advance(count);
             }
             assert_eq!(taken, expected);
-            output.clear();
+            output.finish();
             assert_eq!((output.len(), output.remaining()), (0, 0));
         }
     }

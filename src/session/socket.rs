@@ -1,9 +1,17 @@
-//! The two halves of a connection's socket, each with the buffer between it and the session.
+//! The two halves of a connection's socket, each with the bytes between it and the session.
 //!
-//! Always true: what a buffer holds beyond [`FREE_BYTES`] counts in the term's memory (R31).
+//! Always true: a connection whose socket has nothing to give and nothing to take holds no large buffer, and what one
+//! holds beyond [`FREE_BYTES`] counts in the term's memory (R31).
 //! On failure: an [`End`] says what became of the peer.
 
-use std::{io, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Buf as _;
 use tokio::{
@@ -11,14 +19,14 @@ use tokio::{
     time::timeout,
 };
 
-use super::{End, output::Output};
+use super::{Buffers, End, SessionOptions, output::Output};
 use crate::{
     broker::CloseReason,
     codec::stomp::{DecodeError, Decoder, Frame},
     types::{Charge, Meter},
 };
 
-/// What each buffer may take without being counted: every connection needs that much, and `limits.memory_bytes_max` is
+/// What may lie in a buffer without being counted: every connection needs that much, and `limits.memory_bytes_max` is
 /// checked to leave room for it. Unit: bytes.
 const FREE_BYTES: usize = 8 << 10;
 
@@ -27,12 +35,13 @@ const FREE_BYTES: usize = 8 << 10;
 pub(super) struct Reads<S> {
     pub(super) half: ReadHalf<S>,
     pub(super) decoder: Decoder,
+    buffers: Arc<Buffers>,
     charge: BufferCharge,
 }
 
 impl<S: AsyncRead> Reads<S> {
-    pub(super) fn new(half: ReadHalf<S>, decoder: Decoder, meter: &Meter) -> Self {
-        Self { half, decoder, charge: BufferCharge::new(meter) }
+    pub(super) fn new(half: ReadHalf<S>, decoder: Decoder, options: &SessionOptions) -> Self {
+        Self { half, decoder, buffers: options.buffers.clone(), charge: BufferCharge::new(&options.meter) }
     }
 
     /// The next frame that is all there.
@@ -42,7 +51,25 @@ impl<S: AsyncRead> Reads<S> {
 
     /// Reads once. 0: the peer sends nothing more. Cancel safe.
     pub(super) async fn read(&mut self) -> io::Result<usize> {
-        self.half.read_buf(&mut self.decoder.room()).await
+        poll_fn(|context| self.poll_read(context)).await
+    }
+
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if !self.decoder.has_buffer() {
+            self.decoder.use_buffer(self.buffers.take_for_reading());
+        }
+        let read = pin!(self.half.read_buf(&mut self.decoder.room())).poll(context);
+        if read.is_pending() {
+            self.return_buffer();
+        }
+        read
+    }
+
+    /// Others may have the buffer until bytes come.
+    pub(super) fn return_buffer(&mut self) {
+        if let Some(buffer) = self.decoder.return_buffer() {
+            self.buffers.keep_for_reading(buffer);
+        }
     }
 
     /// Counts what the buffer takes, once all frames were taken out of it.
@@ -66,15 +93,30 @@ impl<S: AsyncRead> Reads<S> {
 #[derive(Debug)]
 pub(super) struct Writes<S> {
     pub(super) half: WriteHalf<S>,
-    pub(super) output: Output,
+    output: Output,
+    buffers: Arc<Buffers>,
     charge: BufferCharge,
     /// How long the peer may take nothing.
     patience: Duration,
 }
 
 impl<S: AsyncWrite> Writes<S> {
-    pub(super) fn new(half: WriteHalf<S>, patience: Duration, meter: &Meter) -> Self {
-        Self { half, output: Output::default(), charge: BufferCharge::new(meter), patience }
+    pub(super) fn new(half: WriteHalf<S>, options: &SessionOptions) -> Self {
+        Self {
+            half,
+            output: Output::default(),
+            buffers: options.buffers.clone(),
+            charge: BufferCharge::new(&options.meter),
+            patience: options.limits.slow_consumer_timeout,
+        }
+    }
+
+    /// Where frames are rendered.
+    pub(super) fn output(&mut self) -> &mut Output {
+        if !self.output.has_buffer() {
+            self.output.use_buffer(self.buffers.take_for_writing());
+        }
+        &mut self.output
     }
 
     /// Puts everything into the kernel.
@@ -88,8 +130,8 @@ impl<S: AsyncWrite> Writes<S> {
                 Err(_) => return Err(self.slow()),
             }
         }
-        self.output.clear();
-        self.charge.follow(self.output.held_bytes());
+        self.buffers.keep_for_writing(self.output.finish());
+        self.charge.follow(0);
         // TLS keeps records back until it is told.
         match timeout(self.patience, self.half.flush()).await {
             Ok(flushed) => flushed.map_err(|error| lost(&error)),

@@ -57,7 +57,8 @@ pub struct MessageDraft {
 #[derive(Debug)]
 pub struct Message {
     draft: MessageDraft,
-    rendering: OnceLock<Rendering>,
+    /// Few messages have one.
+    rendering: OnceLock<Box<Rendering>>,
     charge: OnceLock<Charge>,
 }
 
@@ -114,7 +115,7 @@ impl Message {
         let rendering = self.rendering.get_or_init(|| {
             let bytes = render();
             let charge = self.charge.get().map(|charge| charge.meter().charge(bytes.len()));
-            Rendering { dialect, bytes, _charge: charge }
+            Box::new(Rendering { dialect, bytes, _charge: charge })
         });
         (rendering.dialect == dialect).then_some(&rendering.bytes)
     }

@@ -16,6 +16,7 @@ mod full;
 mod full_disk;
 mod harness;
 mod layering;
+mod memory;
 mod own_messages;
 mod persistence;
 mod polite_stop;

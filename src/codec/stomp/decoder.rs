@@ -1,7 +1,8 @@
 //! The incremental decoder: bytes in, frames out, however the bytes are cut.
 //!
 //! Owns the bytes that were read and not yet given out. The caller reads into [`Decoder::room`] and then asks for
-//! [`Decoder::next_frame`] until there is none.
+//! [`Decoder::next_frame`] until there is none. Between reads the large buffer may be somebody else's
+//! ([`Decoder::return_buffer`], [`Decoder::use_buffer`]).
 //! Always true: no byte is looked at twice for the same purpose, so a frame that trickles in costs no more than one
 //! that comes whole; a limit is checked before memory is taken for what it bounds; a frame that lies whole in the
 //! buffer is given out as a view of it; a larger body is read straight into an allocation of exactly its size.
@@ -14,13 +15,13 @@ use super::{
     Body, DecodeError, DecodeLimits, Frame, Headers, Verb, Version, error::quoted, escaping::unescape, frame::Span,
 };
 
-/// How much is read at once, at first. An idle connection costs no more than this.
-const READ_BYTES_MIN: usize = 4 << 10;
-/// How much is read at once from a peer that keeps filling its room: one call into the kernel per 64 KiB.
-const READ_BYTES_MAX: usize = 64 << 10;
+/// How much is read at once.
+const READ_BYTES: usize = 64 << 10;
 /// A counted body above this that is not all there yet is read into its own allocation. Below it waits in the buffer,
 /// and may be moved to the buffer's front with what else is there.
 const SEPARATE_BODY_MIN: usize = 4 << 10;
+/// So much of a frame is moved out of the buffer, so that the buffer is free while the rest is awaited.
+const MOVED_BYTES_MAX: usize = SEPARATE_BODY_MIN;
 /// Room for headers that is kept from frame to frame.
 const SPANS_KEPT_MAX: usize = 64;
 
@@ -46,9 +47,8 @@ pub struct Decoder {
     state: State,
     verb: Option<Verb>,
     spans: Vec<Span>,
-    read_bytes: usize,
-    /// What the length of `input` will be if all the room that was given out last is used.
-    full_at: Option<usize>,
+    /// Whether `input` lies in a buffer of full size.
+    has_buffer: bool,
 }
 
 /// How far the frame at the front of `input` has come. All numbers count from the front of `input`.
@@ -95,8 +95,7 @@ impl Decoder {
             state: State::Idle,
             verb: None,
             spans: Vec::new(),
-            read_bytes: READ_BYTES_MIN,
-            full_at: None,
+            has_buffer: false,
         }
     }
 
@@ -115,12 +114,12 @@ impl Decoder {
                 return body.limit(missing);
             }
         }
-        if self.input.is_empty() && self.input.capacity() > 4 * self.read_bytes {
-            self.input = BytesMut::new(); // a long text grew it, or the peer became quiet
+        if self.input.is_empty() && self.input.capacity() > 2 * READ_BYTES {
+            self.input = BytesMut::new(); // a long text grew it
         }
-        self.input.reserve(self.read_bytes);
-        self.full_at = Some(self.input.len() + self.read_bytes);
-        (&mut self.input).limit(self.read_bytes)
+        self.input.reserve(READ_BYTES);
+        self.has_buffer = true;
+        (&mut self.input).limit(READ_BYTES)
     }
 
     /// The next frame that is all there; `None`: read more.
@@ -129,7 +128,6 @@ impl Decoder {
     /// The bytes are no frame that this peer may send. Nothing follows: tell the peer and end the connection.
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, DecodeError> {
         self.release();
-        self.fit_room();
         match self.advance() {
             Ok(Some(complete)) => self.hand_out(complete).map(Some),
             Ok(None) => Ok(None),
@@ -143,10 +141,36 @@ impl Decoder {
         self.input.len() - self.taken + self.body_bytes()
     }
 
-    /// The memory that this takes, with the room for more. Unit: bytes.
+    /// Whether there is a buffer to read into; else the next [`Self::room`] makes one.
+    #[must_use]
+    pub fn has_buffer(&self) -> bool {
+        self.has_buffer
+    }
+
+    /// Reads into `buffer` from now on, which is empty.
+    pub fn use_buffer(&mut self, mut buffer: BytesMut) {
+        buffer.extend_from_slice(&self.input);
+        self.input = buffer;
+        self.has_buffer = true;
+    }
+
+    /// Gives the buffer away until more bytes come, unless it holds much of a frame.
+    pub fn return_buffer(&mut self) -> Option<BytesMut> {
+        self.release();
+        if !self.has_buffer || self.input.len() > MOVED_BYTES_MAX {
+            return None;
+        }
+        self.has_buffer = false;
+        let rest = BytesMut::from(self.input.as_ref());
+        Some(std::mem::replace(&mut self.input, rest))
+    }
+
+    /// The memory that it takes, without a buffer that it can return. Unit: bytes.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        self.input.capacity() + self.body_bytes()
+        let unfinished = self.input.len() - self.taken;
+        let input = if unfinished > MOVED_BYTES_MAX { self.input.capacity() } else { unfinished };
+        input + self.body_bytes()
     }
 
     /// Of a body with room of its own; the kernel gives pages only as bytes arrive.
@@ -160,6 +184,7 @@ impl Decoder {
         self.taken = 0;
         self.spans.clear();
         self.input = BytesMut::new();
+        self.has_buffer = false;
     }
 
     /// The receipt that the frame which failed asks for, if its headers were read that far.
@@ -185,17 +210,6 @@ impl Decoder {
         self.verb = None;
         self.spans.clear();
         self.spans.shrink_to(SPANS_KEPT_MAX);
-    }
-
-    /// Gives a peer that filled its room more of it, and one that left most of it empty less.
-    fn fit_room(&mut self) {
-        let Some(full_at) = self.full_at.take() else { return };
-        let unused = full_at.saturating_sub(self.input.len());
-        if unused == 0 {
-            self.read_bytes = (2 * self.read_bytes).min(READ_BYTES_MAX);
-        } else if unused > self.read_bytes - self.read_bytes / 8 {
-            self.read_bytes = (self.read_bytes / 2).max(READ_BYTES_MIN);
-        }
     }
 
     fn advance(&mut self) -> Result<Option<Complete>, DecodeError> {

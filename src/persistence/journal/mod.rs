@@ -8,8 +8,9 @@
 //! Memory holds sets of sequences, the disk says where each message lies. `writer.rs` is the thread, `recovery.rs` the
 //! start, `read.rs` what reads beside it. The bytes are those of `segment.rs`, `record.rs` and `skim.rs`, and of a sealed
 //! segment's index: `index.rs`, `summary.rs`, `table.rs`, `rebuild.rs`. `live.rs` is what is live and in which segment,
-//! by `holdings.rs`, `places.rs` and `sequences.rs`; `copying.rs` is what keeps old segments from staying; `probe.rs` is what a file
-//! system has to know, `spare.rs` the next segment and the reserve, `background.rs` what nobody waits for, `disk.rs` the door to the file system, `inspect.rs` for humans.
+//! by `holdings.rs`, `places.rs` and `sequences.rs`; `copying.rs` is what keeps old segments from staying; `spare.rs` the
+//! next segment and the reserve, `background.rs` what nobody waits for, `disk.rs` the door to the file system, `probe.rs`
+//! what that has to know, `inspect.rs` for humans.
 
 mod background;
 mod copying;
@@ -46,7 +47,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-pub use disk::{Disk, DiskFile, Open, RealDisk};
+pub use disk::{Disk, DiskFile, Open, RealDisk, UnsyncedDisk};
 pub use inspect::{Health, JournalReport, SegmentReport, inspect, verify};
 pub use read::JournalReader;
 pub use segment::SegmentNumber;

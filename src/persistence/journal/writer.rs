@@ -248,7 +248,7 @@ impl Writer {
                 self.copied_bytes += copied;
             }
             Err(Failure::Full) if !slice.copies.is_empty() && !batch.ops.is_empty() => {
-                self.encode(batch, tenure); // copies had no room; what is given may have
+                self.encode(batch, tenure); // what makes room must not be in the way of what is to be kept
                 self.write_batch(batch, &[], tenure, purpose).map_err(Failure::for_commit)?;
                 self.copying.wrote(None, own, 0);
             }
@@ -513,8 +513,8 @@ impl Writer {
         }
     }
 
-    /// The oldest segment leaves if nothing lies in it any more: as reserve, as spare, or for good. Durably, before anything
-    /// else leaves (R34). Whether one left.
+    /// The oldest segment leaves if nothing lies in it any more: as reserve, as spare, or for good. Durably, before
+    /// anything else leaves (R34). Whether one left.
     fn let_oldest_leave(&mut self) -> bool {
         let oldest = self.live.with(|live| {
             let (oldest, left) = live.oldest()?;
@@ -526,8 +526,7 @@ impl Writer {
         let Some((header, capacity)) = oldest.filter(|(header, _)| !is_in_use(*header)) else { return false };
         let path = self.dir.join(header.segment.file_name());
         let index = self.dir.join(index::file_name(header.segment));
-        let is_usual = capacity == self.options.segment_bytes;
-        let slot = self.spares.vacancy().filter(|_| is_usual);
+        let slot = self.spares.vacancy().filter(|_| capacity == self.options.segment_bytes);
         let left = index::remove_if_there(self.disk.as_ref(), &index).and_then(|()| match slot {
             Some(slot) => self.disk.rename(&path, &self.dir.join(slot.file_name())),
             None => self.disk.remove(&path),
@@ -541,8 +540,7 @@ impl Writer {
             self.poison("sync the directory of", error);
             return false;
         }
-        let file = self.live.with(Live::remove_oldest);
-        match (slot, file) {
+        match (slot, self.live.with(Live::remove_oldest)) {
             (Some(slot), Some(file)) => self.spares.keep(file, slot),
             _ => self.spares.there_is_room(),
         }

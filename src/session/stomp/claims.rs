@@ -29,7 +29,7 @@ pub(super) enum Claim {
 
 impl Claim {
     /// The receipt to ask for instead of the client's, if it wants one at all.
-    pub(super) fn around(self, receipt: Option<&Receipt>) -> Receipt {
+    pub(super) fn around(self, receipt: Option<&str>) -> CompactString {
         let mut own = match self {
             Self::Subscription(consumer) => format_compact!("{MARK}{}", consumer.0),
             Self::Temporary => format_compact!("{MARK}{TEMPORARY}"),
@@ -45,7 +45,7 @@ impl Claim {
     pub(super) fn unwrap(receipt: Receipt) -> (Option<Self>, Option<Receipt>) {
         let Some(own) = receipt.strip_prefix(MARK) else { return (None, Some(receipt)) };
         let (about, clients) = match own.split_once(MARK) {
-            Some((about, clients)) => (about, Some(CompactString::from(clients))),
+            Some((about, clients)) => (about, Some(Receipt::from(clients))),
             None => (own, None),
         };
         let claim = match about {
@@ -64,8 +64,8 @@ mod tests {
     fn what_is_wrapped_comes_out_again() {
         for claim in [Claim::Subscription(ConsumerNo(1)), Claim::Subscription(ConsumerNo(u32::MAX)), Claim::Temporary] {
             for receipt in [None, Some(""), Some("r-1"), Some("temporary"), Some("7")] {
-                let receipt = receipt.map(Receipt::from);
-                assert_eq!(Claim::unwrap(claim.around(receipt.as_ref())), (Some(claim), receipt));
+                let wrapped = claim.around(receipt).into();
+                assert_eq!(Claim::unwrap(wrapped), (Some(claim), receipt.map(Receipt::from)));
             }
         }
         for receipt in ["", "r-1", "temporary", "7"] {

@@ -45,7 +45,7 @@ impl Names {
         let destination = self.parse(text)?;
         if self.own.owns(&destination) {
             let command = Command::CreateTemporary(destination.clone());
-            let receipt = self.lenient.then(|| Claim::Temporary.around(None));
+            let receipt = self.lenient.then(|| Claim::Temporary.around(None).into());
             requests.push(Request { command, receipt, bytes: REQUEST_OVERHEAD_BYTES });
         }
         if self.known.len() >= KNOWN_MAX {

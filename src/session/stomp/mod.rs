@@ -57,7 +57,7 @@ pub(super) struct Translator {
     ids: MessageIds,
     /// A message's properties on their way into its own allocation.
     properties: BytesMut,
-    /// Its id and other texts on the same way.
+    /// Its texts on the same way.
     texts: Vec<u8>,
 }
 
@@ -98,7 +98,7 @@ impl Translator {
 
     /// Appends what `frame` asks for to `requests`.
     pub(super) fn translate(&mut self, now: Timestamp, frame: Frame<'_>, requests: &mut Vec<Request>) -> Flow {
-        let receipt = frame.headers.find("receipt").map(Receipt::from);
+        let receipt = frame.headers.find("receipt").map(|text| Receipt::charged(text, &self.options.meter));
         let bytes = frame.bytes + REQUEST_OVERHEAD_BYTES;
         let verb = frame.verb;
         match self.command(now, frame, requests) {
@@ -110,7 +110,8 @@ impl Translator {
             Ok(command) => {
                 let receipt = match &command {
                     Command::Subscribe(subscribe) if self.options.stomp.lenient => {
-                        Some(Claim::Subscription(subscribe.consumer).around(receipt.as_ref()))
+                        let own = Claim::Subscription(subscribe.consumer).around(receipt.as_deref());
+                        Some(Receipt::charged(&own, &self.options.meter))
                     }
                     _ => receipt,
                 };

@@ -1,7 +1,7 @@
 //! SEND: a frame becomes a message that owns exactly its bytes.
 //!
-//! The hot path: one pass over the headers, one allocation for id, texts, properties and body together (a large body
-//! that was read into its own allocation stays there).
+//! The hot path: one pass over the headers, one allocation for texts, properties and body together (a large body that
+//! was read into its own allocation stays there).
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
@@ -17,23 +17,47 @@ use crate::{
     },
 };
 
+/// So many message-ids share an allocation. An id beside its body would make it a shared one, which costs another; and
+/// of a message that outlives those around it little more than its own id stays.
+const IDS_AT_ONCE: u64 = 16;
+
 /// Message-ids of one session: its name and a number.
 #[derive(Debug)]
 pub(super) struct MessageIds {
     prefix: Vec<u8>,
     next: u64,
+    /// From `next` on, back to back.
+    made: Bytes,
 }
 
 impl MessageIds {
     /// For the session of this name.
     pub(super) fn new(session: &str) -> Self {
-        Self { prefix: format!("{session}-").into_bytes(), next: 1 }
+        Self { prefix: format!("{session}-").into_bytes(), next: 1, made: Bytes::new() }
     }
 
-    fn put_next(&mut self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.prefix);
-        put_decimal(out, self.next);
+    fn next(&mut self) -> Text {
+        if self.made.is_empty() {
+            self.made = self.make();
+        }
+        let id = self.made.split_to(self.length(self.next));
         self.next += 1;
+        Text::from_utf8(id).expect("a session's name is text, and so is a number")
+    }
+
+    fn make(&self) -> Bytes {
+        let end = self.next + IDS_AT_ONCE;
+        let mut ids = Vec::with_capacity((self.next..end).map(|number| self.length(number)).sum());
+        for number in self.next..end {
+            ids.extend_from_slice(&self.prefix);
+            put_decimal(&mut ids, number);
+        }
+        Bytes::from(ids)
+    }
+
+    fn length(&self, number: u64) -> usize {
+        let digits = number.checked_ilog10().unwrap_or_default() + 1;
+        self.prefix.len() + digits as usize
     }
 }
 
@@ -76,7 +100,7 @@ impl Translator {
         let transaction = transaction::of(frame.headers);
         let owned = self.own_bytes(&fields, frame.body);
         let message = Message::new(MessageDraft {
-            id: owned.id,
+            id: self.ids.next(),
             persistent,
             priority: priority.map_or_else(Priority::default, clamped),
             timestamp: timestamp.map_or(now, Timestamp),
@@ -131,13 +155,11 @@ impl Translator {
         }
     }
 
-    /// Moves what the message keeps into its own allocation: id, texts, properties, body. The properties are in
-    /// `properties` already.
+    /// Moves what the message keeps into its own allocation: texts, properties, body. The properties are in `properties`
+    /// already.
     fn own_bytes(&mut self, fields: &Fields<'_>, body: Body<'_>) -> Owned {
         let texts = &mut self.texts;
         texts.clear();
-        self.ids.put_next(texts);
-        let id = 0..texts.len();
         let mut put = |text: &str| {
             let start = texts.len();
             texts.extend_from_slice(text.as_bytes());
@@ -154,21 +176,20 @@ impl Translator {
         all.extend_from_slice(texts);
         all.extend_from_slice(&self.properties);
         all.extend_from_slice(read);
-        let all = Bytes::from(all);
+        let mut all = Bytes::from(all);
+        let body = all.split_off(properties.end); // without a cost if nothing stands before it
         let text = |range: Range<usize>| Text::from_utf8(all.slice(range)).unwrap_or_default();
         Owned {
-            id: text(id),
             correlation_id: correlation_id.map(text),
             message_type: message_type.map(text),
-            properties: Properties::from_bytes(all.slice(properties.clone())),
-            body: whole.unwrap_or_else(|| all.slice(properties.end..)),
+            properties: Properties::from_bytes(all.slice(properties)),
+            body: whole.unwrap_or(body),
         }
     }
 }
 
 /// The parts of a message that point into its own allocation.
 struct Owned {
-    id: Text,
     correlation_id: Option<Text>,
     message_type: Option<Text>,
     properties: Properties,

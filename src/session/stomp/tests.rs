@@ -188,10 +188,19 @@ fn a_message_owns_exactly_its_bytes() {
     let mut client = Client::new(Version::V1_2);
     let send = client.sent("SEND\ndestination:/queue/a\ncolour:red\n\nhello^");
     let message = &send.message;
-    let start = message.id.as_bytes().as_ptr() as usize;
+    let start = message.properties.as_bytes().as_ptr() as usize;
     let end = message.body.as_ptr() as usize + message.body.len();
-    let parts = message.id.as_bytes().len() + message.properties.as_bytes().len() + message.body.len();
-    assert_eq!(end - start, parts, "id, properties and body lie together, and nothing else does");
+    let parts = message.properties.as_bytes().len() + message.body.len();
+    assert_eq!(end - start, parts, "properties and body lie together, and nothing else does");
+}
+
+#[test]
+fn message_ids_go_on_whatever_was_made_ahead() {
+    let mut client = Client::new(Version::V1_2);
+    for number in 1..=1_100 {
+        let id = client.sent("SEND\ndestination:/queue/a\n\n^").message.id.to_string();
+        assert_eq!(id, format!("ID-test-broker-1700000000000-7-{number}"));
+    }
 }
 
 #[test]

@@ -9,12 +9,12 @@ use std::{
 use batonmq::{
     broker::{
         Ack, AckMode, AckTarget, Change, CloseReason, Command, Connect, Core, CoreOptions, Delivery, Effects, Hold,
-        NotDone, Outgoing, Read, Refusal, Send, Subscribe, TransactionId, Unsubscribe, Verdict,
+        Kept, NotDone, Outgoing, Read, Refusal, Send, Subscribe, TransactionId, Unsubscribe, Verdict,
     },
     config::{Limits, RedeliveryPolicy},
     types::{
-        ConsumerNo, DeliveryTag, Destination, Holder, Message, MessageDraft, Op, Priority, Sequence, SessionId, Stored,
-        Term, Text, Timestamp,
+        Backlog, ConsumerNo, DeliveryTag, Destination, Holder, Message, MessageDraft, Op, Priority, Sequence,
+        SessionId, Stored, Term, Text, Timestamp,
     },
 };
 
@@ -67,6 +67,7 @@ pub(super) struct Table {
     pub(super) now: Timestamp,
     /// What would be durable if everything were made durable at once.
     pub(super) store: Store,
+    pub(super) spool: Store,
     options: CoreOptions,
     term: Term,
     sessions: u64,
@@ -79,6 +80,8 @@ pub(super) struct Table {
     closed: Vec<(SessionId, CloseReason)>,
     reads: Vec<Read>,
     reads_held: bool,
+    /// What the store held at the last start.
+    backlogs: BTreeMap<Holder, Backlog>,
 }
 
 /// What the core waits for.
@@ -98,6 +101,7 @@ impl Table {
             core: store.recover(options.clone(), Term(1)),
             now: Timestamp(1_000_000),
             store,
+            spool: Store::default(),
             options,
             term: Term(1),
             sessions: 0,
@@ -108,13 +112,29 @@ impl Table {
             closed: Vec::new(),
             reads: Vec::new(),
             reads_held: false,
+            backlogs: BTreeMap::new(),
         }
     }
 
     /// Killed and started again with all that was written.
     pub(super) fn restart(&mut self) {
+        self.restart_uncounted();
+        self.count();
+    }
+
+    /// What the store held at the start is counted.
+    pub(super) fn count(&mut self) {
+        for holder in self.store.holders() {
+            self.core.count(holder, &self.backlogs.get(&holder).copied().unwrap_or_default(), &mut self.effects);
+        }
+        self.sort_effects();
+    }
+
+    /// As [`Self::restart`], and nobody knows yet how much the store holds.
+    pub(super) fn restart_uncounted(&mut self) {
         self.term = Term(self.term.0 + 1);
-        self.core = self.store.recover(self.options.clone(), self.term);
+        self.backlogs = self.store.holders().into_iter().map(|holder| (holder, self.store.backlog(holder))).collect();
+        self.core = Core::recover(self.options.clone(), self.term, &self.store.catalog);
         self.pending.clear();
         self.delivered.clear();
         self.reads.clear();
@@ -133,6 +153,11 @@ impl Table {
         let connect = Connect { user: user.map(Text::from), client_id: client_id.map(Text::from), lenient: false };
         refused(self.apply(session, Command::Connect(connect)))?;
         Ok(session)
+    }
+
+    /// As [`Self::send`], and does without if the queue is full.
+    pub(super) fn send_if_there_is_room(&mut self, session: SessionId, queue: &str, id: &str) {
+        drop(self.send_to(session, &Destination::queue(queue), draft(id)));
     }
 
     /// Sends a persistent message to a queue.
@@ -269,8 +294,14 @@ impl Table {
 
     /// Memory is looked at: so many bytes are in use. Everything before now is durable.
     pub(super) fn use_memory(&mut self, bytes: usize) {
+        self.use_memory_before(bytes, self.now.after(Duration::from_millis(1)));
+    }
+
+    /// Memory is looked at, and only what was changed before this is durable.
+    pub(super) fn use_memory_before(&mut self, bytes: usize, stored_before: Timestamp) {
         self.now = self.now.after(Duration::from_millis(1));
-        self.core.keep_within(self.now, bytes, self.now, &mut self.effects);
+        let kept = Kept { stored_before, spooled_before: self.now };
+        self.core.keep_within(self.now, bytes, kept, &mut self.effects);
         self.sort_effects();
     }
 
@@ -343,14 +374,21 @@ impl Table {
         self.store.messages.values().map(|stored| stored.message.id.to_string()).collect()
     }
 
+    /// Message-ids of what the spool holds, oldest first.
+    pub(super) fn spooled(&self) -> Vec<String> {
+        self.spool.messages.values().map(|stored| stored.message.id.to_string()).collect()
+    }
+
     fn sort_effects(&mut self) {
         self.take_effects();
         while !self.reads_held
             && let Some(read) = self.reads.pop()
         {
             match &read {
-                Read::Page { holder, priority, range, window, .. } => {
-                    let page = self.store.page(*holder, *priority, *range, *window);
+                Read::Page { stored, spooled, priority, range, window, .. } => {
+                    let stored = stored.map(|holder| self.store.page(holder, *priority, *range, *window));
+                    let spooled = spooled.map(|holder| self.spool.page(holder, *priority, *range, *window));
+                    let page = stored.xor(spooled).expect("no scenario mixes what is stored and what is spooled");
                     self.core.page_read(self.now, &read, &page, &HashMap::new(), &mut self.effects);
                 }
                 Read::Due { before, after, window, .. } => {
@@ -365,6 +403,7 @@ impl Table {
     fn take_effects(&mut self) {
         self.core.check();
         self.reads.append(&mut self.effects.reads);
+        self.effects.spool.drain(..).for_each(|op| self.spool.apply_op(&op));
         for change in self.effects.changes.drain(..) {
             match &change {
                 Change::Mark { holder, upto, .. } => self.pending.push(Pending::Mark(*holder, *upto)),

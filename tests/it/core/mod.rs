@@ -6,6 +6,7 @@ mod dispatch;
 mod fixture;
 mod marks;
 mod model;
+mod paging;
 mod random;
 mod rejections;
 mod sessions;

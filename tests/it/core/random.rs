@@ -8,8 +8,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use batonmq::{
     broker::{
-        Ack, AckMode, AckTarget, Change, Command, Connect, Core, CoreOptions, Effects, NotDone, Outgoing, Pending,
-        Read, Send, Subscribe, TransactionId, Unsubscribe, Verdict,
+        Ack, AckMode, AckTarget, Change, Command, Connect, Core, CoreOptions, Effects, Kept, NotDone, Outgoing,
+        Pending, Read, Send, Subscribe, TransactionId, Unsubscribe, Verdict,
     },
     config::RedeliveryPolicy,
     types::{
@@ -141,6 +141,8 @@ struct World {
     core: Core,
     model: Model,
     store: Store,
+    /// Written at once.
+    spool: Store,
     shadow: Shadow,
     /// Destinations and durable subscriptions as the core has made them, durable or not.
     catalog: Catalog,
@@ -190,6 +192,7 @@ impl World {
             options,
             model: Model { now: Timestamp(1_000_000), policies, commands: 1, ..Model::default() },
             store,
+            spool: Store::default(),
             shadow: Shadow::default(),
             catalog: Catalog::default(),
             open: Batch::default(),
@@ -261,6 +264,7 @@ impl World {
         self.core.advance(self.model.now, &mut effects);
         self.answer_reads(&mut effects);
         self.core.check();
+        effects.spool.drain(..).for_each(|op| self.spool.apply_op(&op));
         self.model.advance(&effects.changes);
         for change in &effects.changes {
             operations(change).iter().for_each(|op| self.catalog.apply(op));
@@ -285,12 +289,13 @@ impl World {
     /// What comes due is read at once, and so are pages unless they are held back.
     fn answer_reads(&mut self, effects: &mut Effects) {
         while !effects.reads.is_empty() {
+            effects.spool.drain(..).for_each(|op| self.spool.apply_op(&op));
             for read in std::mem::take(&mut effects.reads) {
                 match &read {
-                    Read::Page { holder, handed_out, .. } => {
-                        let pending =
-                            if *handed_out { self.pending(*holder, &effects.changes) } else { HashMap::new() };
-                        let held = self.held_pages > 0 && self.dice.one_in(self.held_pages);
+                    Read::Page { stored, handed_out, .. } => {
+                        let holder = stored.filter(|_| *handed_out);
+                        let pending = holder.map(|holder| self.pending(holder, &effects.changes)).unwrap_or_default();
+                        let held = stored.is_some() && self.held_pages > 0 && self.dice.one_in(self.held_pages);
                         if held {
                             self.reads.push((read, pending));
                         } else {
@@ -321,9 +326,20 @@ impl World {
     }
 
     fn page(&mut self, read: &Read) -> Page {
-        let Read::Page { holder, priority, range, .. } = read else { panic!("{read:?} is no page") };
+        let Read::Page { stored, spooled, priority, range, .. } = read else { panic!("{read:?} is no page") };
         let window = Window { messages: 1 + self.dice.below(4), bytes: usize::MAX };
-        self.store.page(*holder, *priority, *range, window)
+        let page = |store: &Store, holder: Option<Holder>| {
+            let all = Page { messages: Vec::new(), complete: true };
+            holder.map_or(all, |holder| store.page(holder, *priority, *range, window))
+        };
+        let (one, mut other) = (page(&self.store, *stored), page(&self.spool, *spooled));
+        let end = |page: &Page| page.messages.last().filter(|_| !page.complete).map(|last| last.sequence);
+        let upto = end(&one).into_iter().chain(end(&other)).min();
+        other.complete &= one.complete;
+        other.messages.extend(one.messages);
+        other.messages.sort_by_key(|stored| stored.sequence);
+        other.messages.retain(|stored| upto.is_none_or(|upto| stored.sequence <= upto));
+        other
     }
 
     /// A page that was held back is read, and later handed over.
@@ -347,7 +363,8 @@ impl World {
         let oldest = batches.filter_map(|batch| batch.since).chain([self.model.now]).min().unwrap();
         let in_use = self.options.limits.memory_bytes_max / 100 * [60, 80, 99][self.dice.below(3)];
         let mut effects = Effects::default();
-        self.core.keep_within(self.model.now, in_use, oldest, &mut effects);
+        let spooled_before = if self.dice.one_in(3) { oldest } else { self.model.now };
+        self.core.keep_within(self.model.now, in_use, Kept { stored_before: oldest, spooled_before }, &mut effects);
         self.follow(effects);
     }
 
@@ -390,7 +407,7 @@ impl World {
         let marked =
             changes.filter_map(|change| if let Change::Mark { holder, .. } = change { Some(*holder) } else { None });
         let reads = self.reads.iter().map(|(read, _)| read).chain(self.pages.iter().map(|(read, ..)| read));
-        let read = reads.filter_map(|read| if let Read::Page { holder, .. } = read { Some(*holder) } else { None });
+        let read = reads.filter_map(|read| if let Read::Page { stored, .. } = read { *stored } else { None });
         let holders = marked.chain(self.untold.iter().map(|(holder, _)| *holder)).chain(read);
         let live = |holder: &Holder| match holder {
             Holder::Queue(id) => self.catalog.destinations.contains_key(id),
@@ -868,6 +885,7 @@ impl World {
         (self.open, self.sealed) = (Batch::default(), None);
         self.reads.clear();
         self.pages.clear();
+        self.spool = Store::default();
         self.transactions.clear(); // their numbers are unique in a term
         self.term += 1;
         self.catalog = self.store.catalog.clone();

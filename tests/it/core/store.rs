@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use batonmq::{
-    broker::{Change, Core, CoreOptions},
+    broker::{Change, Core, CoreOptions, Effects},
     types::{
         Backlog, Catalog, DestinationKind, DueMessage, DuePage, DueReason, Held, Holder, Op, Page, PageRange, Priority,
         Sequence, Stored, Term, Timestamp, Window,
@@ -26,7 +26,7 @@ impl Store {
         }
     }
 
-    fn apply_op(&mut self, op: &Op) {
+    pub(super) fn apply_op(&mut self, op: &Op) {
         self.catalog.apply(op);
         match op {
             Op::Insert(stored) => {
@@ -58,7 +58,7 @@ impl Store {
     pub(super) fn recover(&self, options: CoreOptions, term: Term) -> Core {
         let mut core = Core::recover(options, term, &self.catalog);
         for holder in self.holders() {
-            core.count(holder, &self.backlog(holder));
+            core.count(holder, &self.backlog(holder), &mut Effects::default());
         }
         core.check();
         core

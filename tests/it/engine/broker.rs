@@ -8,8 +8,8 @@ use batonmq::{
         Send, Subscribe, Verdict,
     },
     config::Limits,
-    engine::{self, EngineError, EngineHandle, SessionLink, Written},
-    persistence::{PersistenceAdapter, StoreError},
+    engine::{self, EngineError, EngineHandle, SessionLink, Stores, Written},
+    persistence::{MemoryAdapter, PersistenceAdapter, StoreError},
     types::{Clock, ConsumerNo, Destination, Message, MessageDraft, Meter},
 };
 use smallvec::smallvec;
@@ -29,6 +29,11 @@ pub(super) struct Broker {
     store: JoinSet<Result<(), StoreError>>,
 }
 
+/// A store, and a spool that holds nothing.
+pub(super) fn stores<A>(store: A) -> Stores<A, MemoryAdapter> {
+    Stores { store, spool: MemoryAdapter::new() }
+}
+
 impl Broker {
     pub(super) async fn start(store: &Store) -> Self {
         Self::start_with(store, options()).await
@@ -42,7 +47,7 @@ impl Broker {
         adapter.raise(tenure).await.unwrap();
         let stop = CancellationToken::new();
         let running =
-            engine::start(adapter, options, &catalog, tenure, Clock::start(), Meter::unlimited(), stop.clone());
+            engine::start(stores(adapter), options, &catalog, tenure, Clock::start(), Meter::unlimited(), stop.clone());
         let (mut engine, mut store) = (JoinSet::new(), JoinSet::new());
         engine.spawn(running.engine);
         store.spawn(running.store);
@@ -161,7 +166,7 @@ impl Client {
 
     pub(super) async fn gets_error(&mut self) -> (Refusal, Option<String>) {
         match self.next().await {
-            Outgoing::Error { refusal, receipt } => (refusal, receipt.map(Into::into)),
+            Outgoing::Error { refusal, receipt } => (refusal, receipt.map(|receipt| receipt.to_string())),
             other => panic!("{other:?} instead of an ERROR"),
         }
     }

@@ -1,13 +1,43 @@
 //! How sessions and terms end.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use batonmq::broker::{CloseReason, Command, Outgoing, Refusal};
+use batonmq::{
+    broker::{CloseReason, Command, Outgoing, Refusal},
+    persistence::PersistenceAdapter,
+    types::{
+        Batch, BatchNumber, Destination, DestinationId, DurableId, Held, Holder, Message, MessageDraft, Op, Sequence,
+        Stored,
+    },
+};
+use smallvec::smallvec;
 
 use super::{
     broker::{Broker, ack, asking, plain, send},
     store::{Reply, Store},
 };
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_holds_any_more_is_settled_at_the_start_of_a_term() {
+    let store = Store::default();
+    let mut adapter = store.clone();
+    let catalog = adapter.recover().await.unwrap();
+    let tenure = catalog.tenure.next_above(catalog.tenure);
+    adapter.raise(tenure).await.unwrap();
+    let topic = DestinationId(1);
+    let stored = Stored {
+        sequence: Sequence::new(tenure.term, 1),
+        destination: topic,
+        holders: smallvec![Held::fresh(Holder::Durable(DurableId(9)))],
+        message: Arc::new(Message::new(MessageDraft { id: "m".into(), persistent: true, ..MessageDraft::default() })),
+    };
+    let ops = vec![Op::CreateDestination { id: topic, destination: Destination::topic("t") }, Op::Insert(stored)];
+    adapter.try_commit(&Arc::new(Batch { number: BatchNumber(1), ops })).await.unwrap();
+    assert_eq!(store.ids(), ["m"]);
+    let broker = Broker::start(&store).await;
+    store.keeps(&[]).await;
+    broker.crash().await;
+}
 
 #[tokio::test(start_paused = true)]
 async fn a_polite_stop_writes_all_that_is_left() {

@@ -18,7 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    broker::{Broker, ack, asking, begin, commit, nack, options, plain, quiet, send, send_draft, send_in},
+    broker::{Broker, ack, asking, begin, commit, nack, options, plain, quiet, send, send_draft, send_in, stores},
     store::Store,
 };
 
@@ -287,7 +287,7 @@ async fn a_session_waits_for_an_engine_that_does_not_come_round() {
     let tenure = catalog.tenure.next_above(catalog.tenure);
     adapter.raise(tenure).await.unwrap();
     let stop = CancellationToken::new();
-    let started = engine::start(adapter, options(), &catalog, tenure, Clock::start(), Meter::unlimited(), stop);
+    let started = engine::start(stores(adapter), options(), &catalog, tenure, Clock::start(), Meter::unlimited(), stop);
     let engine::Running { handle, engine, store } = started;
     let mut opened = Vec::new();
     let waiting = loop {
@@ -323,6 +323,7 @@ async fn a_refused_client_that_goes_on_sending_is_cut_off() {
         term_started: Clock::start().now(),
         clock: Clock::start(),
         meter: Meter::unlimited(),
+        buffers: Arc::default(),
         authenticator: Arc::new(Authenticator::new([]).unwrap()),
     };
     let info = ConnectionInfo {

@@ -201,11 +201,11 @@ impl Run {
                 }
                 Outgoing::Receipt(receipt) => {
                     let (expected, means) = peer.awaited.remove(0);
-                    assert_eq!(receipt, expected, "R4: receipts in frame order");
+                    assert_eq!(&*receipt, expected, "R4: receipts in frame order");
                     self.learn(means);
                 }
                 Outgoing::Error { receipt: Some(receipt), .. } => {
-                    let at = peer.awaited.iter().position(|(awaited, _)| *awaited == receipt);
+                    let at = peer.awaited.iter().position(|(awaited, _)| **awaited == *receipt);
                     peer.awaited.remove(at.expect("what is refused was asked for"));
                 }
                 Outgoing::Error { .. } | Outgoing::Connected => {}

@@ -161,7 +161,7 @@ async fn unfinished_files_are_removed_and_a_whole_spare_is_kept() {
         broker.commit(vec![insert(seq(counter), 10_000)]).await;
     }
     drop(broker);
-    assert_eq!(files.names(), [index(1).as_str(), &name(1), &name(2), "reserve"], "the spare was used");
+    assert_eq!(files.names(), [&index(1), &name(1), &name(2), "reserve"], "the spare was used");
     files.assert_holds(1..=9).await;
 }
 
@@ -337,7 +337,7 @@ async fn an_index_without_a_sealed_segment_is_removed() {
         fs::copy(files.path(&index(1)), files.path(&index(number))).unwrap();
     }
     files.assert_holds(1..=8).await;
-    assert_eq!(files.names(), [index(1).as_str(), &name(1), &name(2), "reserve"]);
+    assert_eq!(files.names(), [&index(1), &name(1), &name(2), "reserve"]);
 }
 
 #[tokio::test]

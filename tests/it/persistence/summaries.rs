@@ -77,7 +77,6 @@ impl DiskFile for CountedFile {
     fn allocate(&self, bytes: u64) -> io::Result<()> {
         self.file.allocate(bytes)
     }
-
     fn sync(&self) -> io::Result<()> {
         self.file.sync()
     }
