@@ -97,7 +97,7 @@ impl Copying {
         if batch.ops.is_empty() || self.settled > self.settled_max {
             self.estimate(live);
         }
-        if !live.with(|live| live.capacity() > 2 * live.bytes() + segment_bytes && live.segment_count() > 1) {
+        if !live.with(|live| is_worth_while(live, segment_bytes)) {
             return Slice::default();
         }
         self.list(live);
@@ -208,6 +208,12 @@ impl Changes {
         let part = self.parts.get(&(sequence, held.holder)).copied().unwrap_or(Some(held));
         part.filter(|_| !self.deleted.contains(&held.holder))
     }
+}
+
+/// Whether more than half of what is on disk beside one segment is garbage, and there is something to be copied.
+fn is_worth_while(live: &Live, segment_bytes: u64) -> bool {
+    let is_left = live.oldest().is_some_and(|(_, left)| !left.is_empty());
+    is_left && live.segment_count() > 1 && live.capacity() > 2 * live.bytes() + segment_bytes
 }
 
 /// The next places whose messages are live, in the order in which they lie; and where the list goes on behind them.

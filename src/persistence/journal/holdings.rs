@@ -95,22 +95,25 @@ impl Holdings {
         self.set_part(sequence, held);
     }
 
-    /// What an index says of a whole segment.
-    pub(super) fn hold_all(&mut self, holder: Holder, other: &Line) {
+    /// What an index says of a whole segment; `hold_live` is due for all of it.
+    pub(super) fn hold_all(&mut self, holder: Holder, other: Line) {
         let line = self.line(holder, other.destination);
         line.messages += other.messages;
         line.bytes += other.bytes;
-        for (set, other) in line.by_priority.iter_mut().zip(&other.by_priority) {
-            set.add_all(other);
+        for (set, other) in line.by_priority.iter_mut().zip(other.by_priority) {
+            set.take_all(other);
         }
-        other.by_priority.iter().for_each(|set| self.live.add_all(set));
+    }
+
+    /// These are live: somebody holds each of them.
+    pub(super) fn hold_live(&mut self, sequences: &Sequences) {
+        self.live.add_all(sequences);
     }
 
     /// Everything was taken in that indexes say; from now on it changes a message at a time.
     pub(super) fn loosen(&mut self) {
         self.live.loosen();
-        let sets = self.lines.values_mut().flat_map(|line| &mut line.by_priority);
-        sets.filter(|set| !set.is_empty()).for_each(Sequences::loosen);
+        self.lines.values_mut().flat_map(|line| &mut line.by_priority).for_each(Sequences::loosen);
     }
 
     fn line(&mut self, holder: Holder, destination: DestinationId) -> &mut Line {

@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -190,7 +190,7 @@ impl Unwritten {
         written
     }
 
-    fn write_unfinished(&self, disk: &dyn Disk, path: &PathBuf, stop: &AtomicBool) -> io::Result<IndexFile> {
+    fn write_unfinished(&self, disk: &dyn Disk, path: &Path, stop: &AtomicBool) -> io::Result<IndexFile> {
         let file = disk.open(path, Open::Create)?;
         let summary = self.summary.encode();
         let lanes = self.places.by_lane();

@@ -115,8 +115,9 @@ impl Live {
         summary: Summary,
     ) {
         self.seal();
-        for (holder, line) in &summary.inserted {
-            self.holdings.hold_all(*holder, line);
+        self.holdings.hold_live(&summary.held());
+        for (holder, line) in summary.inserted {
+            self.holdings.hold_all(holder, line);
         }
         for (holder, sequences) in &summary.settled {
             self.holdings.settle_all(*holder, sequences);

@@ -67,6 +67,11 @@ impl Sequences {
         self.0 |= &other.0;
     }
 
+    /// The same for a set that is not needed any more.
+    pub(super) fn take_all(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
     pub(super) fn remove_all(&mut self, other: &Self) {
         self.0 -= &other.0;
     }
@@ -78,6 +83,10 @@ impl Sequences {
 
     /// Makes it ready to be changed often: runs that are cut again and again would grow beyond what they save.
     pub(super) fn loosen(&mut self) {
+        const RUN_MIN: u64 = 1 << 16; // what `add_encoded` makes a run of
+        if self.len() < RUN_MIN {
+            return;
+        }
         let bitmaps = std::mem::take(&mut self.0);
         let without_runs = bitmaps.bitmaps().map(|(key, bitmap)| {
             let mut bitmap = bitmap.clone();
@@ -103,16 +112,27 @@ impl Sequences {
     pub(super) fn add_encoded(&mut self, bytes: &mut impl Buf) -> Option<()> {
         let runs = decode_varint(bytes).ok()?;
         let mut end = 0_u64;
+        let mut single = Vec::new();
         for _ in 0..runs {
             let first = end.checked_add(decode_varint(bytes).ok()?)?;
             end = first.checked_add(decode_varint(bytes).ok()?)?;
             if first == end {
-                self.0.insert(first);
+                single.push(first);
             } else {
+                self.add_sorted(&mut single);
                 self.0.insert_range(first..=end);
             }
         }
+        self.add_sorted(&mut single);
         Some(())
+    }
+
+    /// What comes behind all that is there is added much faster; nearly always it does.
+    fn add_sorted(&mut self, sequences: &mut Vec<u64>) {
+        if self.0.append(sequences.iter().copied()).is_err() {
+            self.0.extend(sequences.iter().copied());
+        }
+        sequences.clear();
     }
 
     fn runs(&self) -> Vec<RangeInclusive<u64>> {

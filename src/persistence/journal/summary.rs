@@ -3,7 +3,10 @@
 //! A start takes in the summaries in the order of their segments: what is held is then what was inserted less what was
 //! settled. Only settles, returns and deletions that changed something are in a summary.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use bytes::{Buf, BufMut};
 use prost::encoding::{decode_varint, encode_varint};
@@ -116,6 +119,16 @@ impl Summary {
         self.inserted.remove(&holder);
         self.settled.remove(&holder);
         self.returned.retain(|(other, _), _| *other != holder);
+    }
+
+    /// Which messages somebody was to hold who is not deleted.
+    pub(super) fn held(&self) -> Cow<'_, Sequences> {
+        if self.deleted.is_empty() {
+            return Cow::Borrowed(&self.placed);
+        }
+        let mut held = Sequences::default();
+        self.inserted.values().flat_map(|line| &line.by_priority).for_each(|set| held.add_all(set));
+        Cow::Owned(held)
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {

@@ -15,6 +15,8 @@ use batonmq::{
     types::{Holder, Op, Priority, Sequence, Term},
 };
 
+use tokio::sync::oneshot::error::TryRecvError;
+
 use super::{Broker, EVERYTHING, LARGE, ORDERS, insert, sequences, settle, stored};
 
 const SEGMENT_BYTES: u64 = 256 << 10;
@@ -176,7 +178,7 @@ async fn r26_pages_are_right_while_segments_leave() {
     let (done, over) = tokio::sync::oneshot::channel::<()>();
     let reading = tokio::spawn(async move {
         let (mut over, mut pages) = (over, 0_u64);
-        while over.try_recv().is_err() {
+        while over.try_recv() == Err(TryRecvError::Empty) {
             let page = reader.page(Holder::Queue(ORDERS), Priority::default(), EVERYTHING, LARGE).await.unwrap();
             assert_eq!(sequences(&page.messages[..50]), (1..=50).map(seq).collect::<Vec<_>>());
             for message in page.messages {
