@@ -1,9 +1,15 @@
 //! How a command ends: an exit code for each reason that a script would tell apart, and one sentence for a human.
 
-use std::{error::Error, io, process::ExitCode};
+use std::{error::Error, io, path::Path, process::ExitCode};
 
 use super::journal::JournalCommandError;
-use crate::{config::ConfigError, election::LockError, node::NodeError, persistence::StoreError, server::ServerError};
+use crate::{
+    config::ConfigError,
+    election::LockError,
+    node::NodeError,
+    persistence::{StoreError, journal::RepairError},
+    server::ServerError,
+};
 
 /// The exit codes, for `--help`.
 pub const EXIT_CODES: &str = "\
@@ -16,7 +22,7 @@ Exit codes:
   5  the journal is damaged
   6  the journal was written by a newer version
   7  no permission for a file, a directory or a port
-  8  another broker holds the data directory (only with --no-wait)";
+  8  a broker holds the data directory (at a start only with --no-wait)";
 
 /// Why a command ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +65,15 @@ impl Failure {
         Self { exit, sentence: sentence.replace('\n', " ") }
     }
 
+    /// Of a journal that no broker starts on.
+    fn of_damage(error: &(dyn Error + 'static), data: &Path) -> Self {
+        let fix = format!(
+            "restore the data directory from a copy, or save what is good in it with: batonmq journal repair {}",
+            data.display()
+        );
+        Self::new(Exit::Damaged, error, &fix)
+    }
+
     /// Says it on standard error.
     #[must_use]
     pub fn tell(&self) -> ExitCode {
@@ -87,6 +102,9 @@ impl From<ConfigError> for Failure {
 
 impl From<NodeError> for Failure {
     fn from(error: NodeError) -> Self {
+        if let NodeError::Store(StoreError::Damaged { path, .. }) = &error {
+            return Self::of_damage(&error, data_of(path));
+        }
         let (exit, fix) = match &error {
             NodeError::Data { source, .. } => of_io(source),
             NodeError::Lock(error) => of_lock(error),
@@ -112,13 +130,22 @@ impl From<ServerError> for Failure {
 impl From<JournalCommandError> for Failure {
     fn from(error: JournalCommandError) -> Self {
         let (exit, fix) = match &error {
+            JournalCommandError::Damaged { data, .. } => return Self::of_damage(&error, data),
             JournalCommandError::InUse { .. } => (Exit::Locked, ""),
+            JournalCommandError::NotOwner { .. } => (Exit::Permission, "repair it as the user that runs the broker"),
+            JournalCommandError::Repair(RepairError::NoRoom { .. }) => (Exit::Other, "make room, and repair it again"),
+            JournalCommandError::Repair(_) => (Exit::Other, ""),
             JournalCommandError::Lock(error) => of_lock(error),
             JournalCommandError::Store(error) => of_store(error),
             JournalCommandError::Output(_) => (Exit::Other, ""),
         };
         Self::new(exit, &error, fix)
     }
+}
+
+/// The data directory of a file of its journal.
+fn data_of(path: &Path) -> &Path {
+    path.ancestors().nth(2).unwrap_or(path)
 }
 
 const PERMISSION: &str = "give the user that runs the broker access to it";
@@ -140,10 +167,7 @@ fn of_lock(error: &LockError) -> (Exit, &'static str) {
 
 fn of_store(error: &StoreError) -> (Exit, &'static str) {
     match error {
-        StoreError::Damaged { .. } => (
-            Exit::Damaged,
-            "put the file back as it was, restore the data directory from a copy, or move it away to start empty",
-        ),
+        StoreError::Damaged { .. } => (Exit::Damaged, "restore the data directory from a copy"),
         StoreError::NewerFormat { .. } => (Exit::Newer, "start the newer version of batonmq again"),
         StoreError::Unfit { .. } => (Exit::Other, "keep data on a local file system, such as ext4 or XFS"),
         StoreError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {

@@ -23,6 +23,8 @@ Examples:
   batonmq check-config --config batonmq.toml     say what is wrong with a file, without starting anything
   batonmq passwd                                 ask for a password, print its hash for [[users]]
   batonmq journal inspect ./data                 show what a stopped broker's journal holds
+  batonmq journal verify ./data                  read all of it, say what is damaged
+  batonmq journal repair --dry-run ./data        say what could be saved of a damaged journal
 
 Every option of the file can be a variable: stomp.lenient is BATONMQ_STOMP__LENIENT.";
 
@@ -50,8 +52,10 @@ enum Command {
 enum JournalCommand {
     /// Show its segments, and how many messages each destination holds
     Inspect(JournalArguments),
-    /// Read every record, and say whether a broker would start on it
+    /// Read every record, and say all that is damaged
     Verify(JournalArguments),
+    /// Save what is good in a damaged journal; the damaged one is kept beside it
+    Repair(RepairArguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -59,6 +63,18 @@ struct JournalArguments {
     /// The broker's data directory, which holds the folder journal
     #[arg(default_value = "./data")]
     data: PathBuf,
+    /// Write one JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct RepairArguments {
+    #[command(flatten)]
+    journal: JournalArguments,
+    /// Only say what would be saved and what is lost
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// Parses the command line and does what it says.
@@ -77,9 +93,20 @@ fn run(command: Option<Command>) -> Result<(), Failure> {
         Some(Command::Start(arguments)) => start::run(arguments),
         Some(Command::CheckConfig(sources)) => check_config::run(sources),
         Some(Command::Passwd) => passwd::run(),
-        Some(Command::Journal(JournalCommand::Inspect(of))) => Ok(journal::inspect(&of.data, &mut io::stdout())?),
-        Some(Command::Journal(JournalCommand::Verify(of))) => Ok(journal::verify(&of.data, &mut io::stdout())?),
+        Some(Command::Journal(command)) => run_journal(command),
     }
+}
+
+fn run_journal(command: JournalCommand) -> Result<(), Failure> {
+    let out = &mut io::stdout();
+    match command {
+        JournalCommand::Inspect(of) => journal::inspect(&of.data, of.json, out)?,
+        JournalCommand::Verify(of) => journal::verify(&of.data, of.json, out)?,
+        JournalCommand::Repair(RepairArguments { journal: of, dry_run }) => {
+            journal::repair(&of.data, dry_run, of.json, out)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -46,14 +46,17 @@ impl FileLocker {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(data);
             made.map_err(|source| LockError::of_io("create", data, source))?;
         }
-        let opened =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&self.path);
-        let file = opened.map_err(|source| LockError::of_io("open", &self.path, source))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(source)) => Err(LockError::of_io("lock", &self.path, source)),
-        }
+        try_lock(&self.path)
+    }
+}
+
+fn try_lock(path: &Path) -> Result<Option<File>, LockError> {
+    let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+    let file = opened.map_err(|source| LockError::of_io("open", path, source))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(source)) => Err(LockError::of_io("lock", path, source)),
     }
 }
 
@@ -120,6 +123,21 @@ pub fn share_lock(data: &Path) -> Result<Option<SharedLock>, LockError> {
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(source)) => Err(LockError::of_io("lock", &path, source)),
     }
+}
+
+/// Keeps everybody else off a data directory for as long as it lives; see [`exclusive_lock`].
+#[derive(Debug)]
+pub struct ExclusiveLock {
+    _file: File,
+}
+
+/// Takes a data directory to change it while no broker runs; one that starts meanwhile waits as if for another broker.
+/// `None`: a broker is running here, or somebody reads.
+///
+/// # Errors
+/// [`LockError`] if the lock file can't be used; it is made if it is missing, the directory is not.
+pub fn exclusive_lock(data: &Path) -> Result<Option<ExclusiveLock>, LockError> {
+    Ok(try_lock(&data.join(LOCK))?.map(|file| ExclusiveLock { _file: file }))
 }
 
 /// For humans who find the file: only the lock itself counts.
@@ -204,6 +222,19 @@ mod tests {
         let readers = (share_lock(data.path()).unwrap(), share_lock(data.path()).unwrap());
         assert!(readers.0.is_some() && readers.1.is_some());
         assert!(locker.try_acquire().unwrap().is_none());
+    }
+
+    #[test]
+    fn who_changes_a_directory_has_it_alone() {
+        let data = tempfile::tempdir().unwrap();
+        let held = exclusive_lock(data.path()).unwrap().expect("free");
+        assert!(share_lock(data.path()).unwrap().is_none());
+        assert!(FileLocker::new(data.path()).try_acquire().unwrap().is_none());
+        drop(held);
+        let reader = share_lock(data.path()).unwrap();
+        assert!(exclusive_lock(data.path()).unwrap().is_none());
+        drop(reader);
+        exclusive_lock(&data.path().join("nowhere")).unwrap_err();
     }
 
     async fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {

@@ -4,7 +4,7 @@ mod file;
 
 use std::{future::Future, path::PathBuf, time::Duration};
 
-pub use file::{FileLocker, SharedLock, share_lock};
+pub use file::{ExclusiveLock, FileLocker, SharedLock, exclusive_lock, share_lock};
 
 /// Decides which broker of a group may become master.
 pub trait Locker: Send + 'static {

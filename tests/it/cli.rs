@@ -235,6 +235,95 @@ fn a_damaged_journal_is_code_5() {
     }
 }
 
+/// Takes messages until this one has come; all that was said.
+fn receive_until(address: &str, last: &str) -> String {
+    let mut client = TcpStream::connect(address).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client
+        .write_all(b"CONNECT\naccept-version:1.2\nhost:h\n\n\0SUBSCRIBE\nid:1\ndestination:/queue/kept\n\n\0")
+        .unwrap();
+    let mut said = String::new();
+    while !said.contains(last) {
+        let mut byte = [0];
+        client.read_exact(&mut byte).unwrap_or_else(|error| panic!("no {last}: {said}: {error}"));
+        said.push(char::from(byte[0]));
+    }
+    said
+}
+
+/// What a command said with `--json`; `docs/journal.md` names every name in it.
+fn json(output: &std::process::Output) -> serde_json::Value {
+    let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    assert_documented(&report);
+    report
+}
+
+fn assert_documented(report: &serde_json::Value) {
+    let document = include_str!("../../docs/journal.md");
+    for (name, value) in report.as_object().into_iter().flatten() {
+        assert!(document.contains(&format!("`{name}`")), "docs/journal.md lacks {name}");
+        assert_documented(value);
+        value.as_array().into_iter().flatten().for_each(assert_documented);
+    }
+}
+
+#[test]
+fn a_damaged_journal_is_repaired_and_served() {
+    let directory = TempDir::new().unwrap();
+    let (segment, mut bytes) = with_messages(&directory);
+    let untouched = json(&run(&directory, &["journal", "repair", "data", "--json"]));
+    assert_eq!(untouched["outcome"], "nothing to repair");
+    let at = bytes.windows(10).position(|window| window == b"first-body").unwrap();
+    bytes[at] ^= 1;
+    fs::write(&segment, &bytes).unwrap();
+
+    let refused = run(&directory, &["start", ANY_PORT[0], ANY_PORT[1]]);
+    assert_fails(&refused, 5, &["batonmq journal repair data"]);
+    let verified = run(&directory, &["journal", "verify", "data", "--json"]);
+    assert_fails(&verified, 5, &["damaged places in all: 1"]);
+    let report = json(&verified);
+    assert_eq!((&report["good"], &report["lost_records"], &report["messages"]), (&false.into(), &1.into(), &2.into()));
+    assert_eq!(report["damage"][0]["first_lost_record"], report["damage"][0]["last_lost_record"]);
+
+    let planned = run(&directory, &["journal", "repair", "--dry-run", "data"]);
+    assert!(text(&planned.stdout).contains("messages to be saved: 2"), "{planned:?}");
+    assert!(!directory.path().join("data/journal.damaged-1").exists());
+    let repaired = run(&directory, &["journal", "repair", "data"]);
+    assert_eq!(repaired.status.code(), Some(0), "{repaired:?}");
+    let said = text(&repaired.stdout);
+    for part in ["messages saved: 2", "data/journal.damaged-1", "records that are gone: 1"] {
+        assert!(said.contains(part), "{said}");
+    }
+    let kept = directory.path().join("data/journal.damaged-1").join(segment.file_name().unwrap());
+    assert_eq!(fs::read(kept).unwrap(), bytes, "the damaged journal is kept as it was");
+
+    assert_eq!(run(&directory, &["journal", "verify", "data"]).status.code(), Some(0));
+    let _running = Running::ready(&directory, &ANY_PORT);
+    let said = receive_until(&published(&directory.path().join("data")).unwrap(), "third-body");
+    let second = said.find("second-body").unwrap();
+    assert!(second < said.find("third-body").unwrap() && !said.contains("irst-body"), "{said}");
+}
+
+#[test]
+fn a_journal_in_use_is_code_8() {
+    let directory = TempDir::new().unwrap();
+    let _running = Running::ready(&directory, &ANY_PORT);
+    for command in ["inspect", "verify", "repair"] {
+        assert_fails(&run(&directory, &["journal", command, "data"]), 8, &["a broker is running on data"]);
+    }
+}
+
+#[test]
+fn a_journal_is_shown_to_scripts() {
+    let directory = TempDir::new().unwrap();
+    let (segment, _) = with_messages(&directory);
+    let report = json(&run(&directory, &["journal", "inspect", "data", "--json"]));
+    assert_eq!((&report["health"], &report["messages"]), (&"good".into(), &3.into()));
+    assert_eq!(report["segments"][0]["file"], segment.file_name().unwrap().to_str().unwrap());
+    let queues = report["destinations"].as_array().unwrap();
+    assert!(queues.iter().any(|queue| queue["destination"] == "queue://kept" && queue["messages"] == 3), "{report}");
+}
+
 #[test]
 fn a_journal_of_a_newer_version_is_code_6() {
     let directory = TempDir::new().unwrap();
@@ -246,4 +335,7 @@ fn a_journal_of_a_newer_version_is_code_6() {
     fs::write(&segment, bytes).unwrap();
     let output = run(&directory, &["start", ANY_PORT[0], ANY_PORT[1]]);
     assert_fails(&output, 6, &["format 2", "newer version"]);
+    for command in ["verify", "repair"] {
+        assert_fails(&run(&directory, &["journal", command, "data"]), 6, &["format 2", "newer version"]);
+    }
 }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{FallocateFlags, fallocate},
+    fs::{CWD, FallocateFlags, RenameFlags, fallocate, renameat_with, statvfs},
     io::retry_on_intr,
 };
 
@@ -44,6 +44,13 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// What the operating system says; the file has its old name then.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// Lets two files or directories change their names, in one step. Durable after `sync_dir`.
+    ///
+    /// # Errors
+    /// What the operating system says, `Unsupported` or `InvalidInput` where the file system can't; both have their old
+    /// names then.
+    fn exchange(&self, one: &Path, two: &Path) -> io::Result<()>;
+
     /// Removes a file. Durable after `sync_dir`.
     ///
     /// # Errors
@@ -55,6 +62,12 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// What the operating system says; it is unknown then what is durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// How much may still be written below a directory. Unit: bytes.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
 }
 
 /// How a file is opened.
@@ -131,6 +144,10 @@ impl Disk for RealDisk {
         std::fs::rename(from, to)
     }
 
+    fn exchange(&self, one: &Path, two: &Path) -> io::Result<()> {
+        Ok(renameat_with(CWD, one, CWD, two, RenameFlags::EXCHANGE)?)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)
     }
@@ -138,6 +155,11 @@ impl Disk for RealDisk {
     #[expect(clippy::disallowed_methods, reason = "this is the place that syncs")]
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
+    }
+
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        let space = statvfs(dir)?;
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
     }
 }
 
@@ -188,12 +210,20 @@ impl Disk for UnsyncedDisk {
         RealDisk.rename(from, to)
     }
 
+    fn exchange(&self, one: &Path, two: &Path) -> io::Result<()> {
+        RealDisk.exchange(one, two)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         RealDisk.remove(path)
     }
 
     fn sync_dir(&self, _: &Path) -> io::Result<()> {
         Ok(())
+    }
+
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        RealDisk.free_bytes(dir)
     }
 }
 

@@ -1,4 +1,7 @@
-//! What a journal holds, for humans and for scripts: reads everything, changes nothing.
+//! What a journal holds, for humans and for scripts: a look that changes nothing.
+//!
+//! It reads what a start reads (R36): the newest segment, and of each sealed one the summary in its index. So it is as fast
+//! as a start, and finds damage where a start does; `verify.rs` reads everything.
 //!
 //! The caller sees to it that no broker writes meanwhile (`election::share_lock`): a segment that leaves while it is
 //! read would look like damage. On failure: what was read before it stands in the report beside the error.
@@ -9,10 +12,11 @@ use super::{
     super::StoreError,
     DIRECTORY,
     disk::{Disk, Open},
-    recovery::{Depth, Scan, ScannedSegment},
+    live::Index,
+    recovery::{Scan, ScannedSegment},
     segment::SegmentNumber,
 };
-use crate::types::{Destination, Tenure};
+use crate::types::{Destination, Durable, DurableId, Holder, Tenure, Text};
 
 /// What lies in a journal.
 #[derive(Debug)]
@@ -29,6 +33,8 @@ pub struct JournalReport {
     pub last_record: u64,
     /// How many messages somebody still holds, by destination, in the order of names; destinations without any too.
     pub messages: Vec<(Destination, u64)>,
+    /// Every durable subscription, in the order of client-ids and names.
+    pub durables: Vec<DurableReport>,
     /// What all messages take that somebody still holds, estimated by the average of each segment. Unit: bytes.
     pub live_bytes: u64,
     /// How it stands.
@@ -41,6 +47,19 @@ impl JournalReport {
     pub fn live_messages(&self) -> u64 {
         self.messages.iter().map(|(_, count)| count).sum()
     }
+}
+
+/// One durable subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DurableReport {
+    /// Whose it is.
+    pub client_id: Text,
+    /// Its name.
+    pub name: Text,
+    /// Its topic; `None`: the journal does not name it.
+    pub topic: Option<Destination>,
+    /// How many messages it still holds.
+    pub messages: u64,
 }
 
 /// One segment of a journal.
@@ -58,6 +77,8 @@ pub struct SegmentReport {
     pub batches: u64,
     /// How many messages lie in it that somebody still holds.
     pub live_messages: u64,
+    /// Whether a start can use its index; `None`: it is the newest, which has none.
+    pub indexed: Option<bool>,
 }
 
 /// How a journal stands.
@@ -78,31 +99,18 @@ pub enum Health {
     Refused(StoreError),
 }
 
-/// Reads the whole journal below a data directory.
+/// Looks at the journal below a data directory.
 ///
 /// # Errors
 /// [`StoreError::Io`] if the directory can't be read. Damage is no error here: it stands in the report.
 pub fn inspect(disk: &Arc<dyn Disk>, data: &Path) -> Result<JournalReport, StoreError> {
     let dir = data.join(DIRECTORY);
-    let mut scan = Scan::new(disk, &dir, Open::Read, Depth::Everything);
+    let mut scan = Scan::new(disk, &dir, Open::Read);
     let refused = match scan.run() {
         Err(error @ StoreError::Io { .. }) => return Err(error),
         outcome => outcome.err(),
     };
     Ok(report(scan, refused))
-}
-
-/// Reads the whole journal below a data directory and says whether a broker would start on it without losing anything
-/// that it confirmed. A torn last write is no loss.
-///
-/// # Errors
-/// Those that a start would end with: [`StoreError::Damaged`], [`StoreError::NewerFormat`], [`StoreError::Io`].
-pub fn verify(disk: &Arc<dyn Disk>, data: &Path) -> Result<JournalReport, StoreError> {
-    let report = inspect(disk, data)?;
-    match report.health {
-        Health::Refused(error) => Err(error),
-        Health::Good | Health::Torn { .. } => Ok(report),
-    }
 }
 
 fn report(mut scan: Scan, refused: Option<StoreError>) -> JournalReport {
@@ -125,6 +133,7 @@ fn report(mut scan: Scan, refused: Option<StoreError>) -> JournalReport {
         tenure: scan.catalog.tenure,
         last_record: scan.last.unwrap_or_default(),
         messages,
+        durables: durable_reports(&scan),
         live_bytes: scan.live.bytes(),
         health,
     }
@@ -144,9 +153,31 @@ fn segment_reports(scan: &Scan) -> Vec<SegmentReport> {
             records: segment.records,
             batches: segment.batches,
             live_messages,
+            indexed: is_indexed(scan, segment.header.segment),
         }
     };
     let mut reports: Vec<SegmentReport> = scan.segments.iter().rev().map(report).collect();
     reports.reverse();
+    reports
+}
+
+fn is_indexed(scan: &Scan, number: SegmentNumber) -> Option<bool> {
+    match &scan.live.segment(number)?.index {
+        Index::OnDisk(_) => Some(true),
+        Index::InMemory { summary: Some(_), .. } => Some(false),
+        Index::InMemory { summary: None, .. } => None,
+    }
+}
+
+fn durable_reports(scan: &Scan) -> Vec<DurableReport> {
+    let backlogs = scan.live.holdings.backlogs();
+    let report = |(id, durable): (&DurableId, &Durable)| DurableReport {
+        client_id: durable.client_id.clone(),
+        name: durable.name.clone(),
+        topic: scan.catalog.destinations.get(&durable.topic).cloned(),
+        messages: backlogs.get(&Holder::Durable(*id)).map_or(0, |backlog| backlog.messages.iter().sum()),
+    };
+    let mut reports: Vec<DurableReport> = scan.catalog.durables.iter().map(report).collect();
+    reports.sort_by(|one, other| (&one.client_id, &one.name).cmp(&(&other.client_id, &other.name)));
     reports
 }

@@ -278,13 +278,6 @@ impl Live {
         Some(std::mem::replace(&mut segment.index, index))
     }
 
-    /// Where the messages of the newest segment lie is of no interest.
-    pub(super) fn forget_places(&mut self) {
-        if let Some((_, Segment { index: Index::InMemory { places, .. }, .. })) = self.segments.iter_mut().next_back() {
-            *places = Arc::default();
-        }
-    }
-
     /// Estimates what all live messages take, by the average of the messages of each segment.
     pub(super) fn estimate(&mut self) {
         let live = self.holdings.live();

@@ -10,13 +10,15 @@
 //! segment's index: `index.rs`, `summary.rs`, `table.rs`, `rebuild.rs`. `live.rs` is what is live and in which segment,
 //! by `holdings.rs`, `places.rs` and `sequences.rs`; `copying.rs` is what keeps old segments from staying; `spare.rs` the
 //! next segment and the reserve, `background.rs` what nobody waits for, `disk.rs` the door to the file system, `probe.rs`
-//! what that has to know, `inspect.rs` for humans.
+//! what that has to know. For humans: `inspect.rs` is a look at it, `walk.rs` reads all of it, damaged or not, for
+//! `verify.rs` (with `index_check.rs`) and `repair.rs`; `tally.rs` adds up what that finds.
 
 mod background;
 mod copying;
 mod disk;
 mod holdings;
 mod index;
+mod index_check;
 mod inspect;
 mod live;
 mod places;
@@ -25,12 +27,16 @@ mod read;
 mod rebuild;
 mod record;
 mod recovery;
+mod repair;
 mod segment;
 mod sequences;
 mod skim;
 mod spare;
 mod summary;
 mod table;
+mod tally;
+mod verify;
+mod walk;
 mod writer;
 
 use std::{
@@ -48,9 +54,13 @@ use std::{
 use tokio::sync::oneshot;
 
 pub use disk::{Disk, DiskFile, Open, RealDisk, UnsyncedDisk};
-pub use inspect::{Health, JournalReport, SegmentReport, inspect, verify};
+pub use index_check::{IndexReport, IndexState};
+pub use inspect::{DurableReport, Health, JournalReport, SegmentReport, inspect};
 pub use read::JournalReader;
+pub use repair::{RepairError, RepairOptions, RepairReport, repair};
 pub use segment::SegmentNumber;
+pub use verify::{VerifyReport, verify};
+pub use walk::{Damage, Lost, Progress, TornWrite, Watch, lost_records};
 
 use self::{recovery::failed, segment::BLOCK, writer::Writer};
 use super::{CommitError, PersistenceAdapter, StoreError, StoreLimits};

@@ -54,22 +54,12 @@ use super::{
 };
 use crate::types::{BatchNumber, Catalog, Op, Term};
 
-/// How much of a journal a scan reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Depth {
-    /// What a start needs.
-    Summaries,
-    /// Every record; what lies where is not kept.
-    Everything,
-}
-
 /// What reading the segments brought.
 #[derive(Debug)]
 pub(super) struct Scan {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     how: Open,
-    depth: Depth,
     pub(super) catalog: Catalog,
     pub(super) live: Live,
     /// The number of the last record.
@@ -110,12 +100,11 @@ pub(super) struct Torn {
 
 impl Scan {
     /// Reads what lies in `dir`; what was read before an error stays in the scan.
-    pub(super) fn new(disk: &Arc<dyn Disk>, dir: &Path, how: Open, depth: Depth) -> Self {
+    pub(super) fn new(disk: &Arc<dyn Disk>, dir: &Path, how: Open) -> Self {
         Self {
             disk: Arc::clone(disk),
             dir: dir.to_owned(),
             how,
-            depth,
             catalog: Catalog::default(),
             live: Live::default(),
             last: None,
@@ -187,7 +176,7 @@ impl Scan {
             last_ends: RECORDS_AT,
             next: RECORDS_AT,
         };
-        if !newest && self.depth == Depth::Summaries {
+        if !newest {
             match IndexFile::open(self.disk.as_ref(), &self.dir, header) {
                 Ok((index, summary)) => return self.take_in(segment, index, summary),
                 Err(why) => {
@@ -222,9 +211,6 @@ impl Scan {
         self.live.add_segment(header, Arc::clone(&segment.file), segment.capacity);
         self.segments.push(segment);
         let (end, why) = self.read_records(&bytes, header, &path)?;
-        if self.depth == Depth::Everything {
-            self.live.forget_places();
-        }
         let offset = end as u64;
         let damaged = |what| StoreError::Damaged { path: path.clone(), offset, what };
         if offset == RECORDS_AT {

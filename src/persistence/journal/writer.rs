@@ -23,7 +23,7 @@ use super::{
     places::Place,
     probe::probe,
     record::{Copy, Encoder, RecordHead, Slice},
-    recovery::{Depth, Scan, failed, make_durable},
+    recovery::{Scan, failed, make_durable},
     segment::{BLOCK, FRAME_HEAD, Header, RECORDS_AT, SegmentNumber, aligned, padded},
     spare::{Purpose, Slot, Spares, is_full},
 };
@@ -129,12 +129,25 @@ impl Writer {
     /// Recovers what lies in `dir` (R33).
     pub(super) fn recover(options: &JournalOptions, dir: &Path) -> Result<Self, StoreError> {
         let disk = &options.disk;
-        disk.create_dir(dir).map_err(failed("create", dir))?;
-        probe(disk.as_ref(), dir)?;
-        sync_parents(disk.as_ref(), dir)?;
-        let mut scan = Scan::new(disk, dir, Open::Write, Depth::Summaries);
+        make_dir(disk.as_ref(), dir)?;
+        let mut scan = Scan::new(disk, dir, Open::Write);
         scan.run()?;
         make_durable(&scan)?;
+        Self::after(options, dir, scan)
+    }
+
+    /// A new journal in a directory without one, which begins with what `catalog` says.
+    pub(super) fn create(options: &JournalOptions, dir: &Path, catalog: Catalog) -> Result<Self, StoreError> {
+        let disk = &options.disk;
+        make_dir(disk.as_ref(), dir)?;
+        let mut scan = Scan::new(disk, dir, Open::Write);
+        scan.catalog = catalog;
+        Self::after(options, dir, scan)
+    }
+
+    /// Goes on where a scan came to the end.
+    fn after(options: &JournalOptions, dir: &Path, mut scan: Scan) -> Result<Self, StoreError> {
+        let disk = &options.disk;
         let spares = Spares::recover(&scan, disk, dir, options.segment_bytes, options.fill_in_background)?;
         let active = scan.segments.pop().map(|newest| Active {
             header: newest.header,
@@ -634,6 +647,13 @@ impl Active {
     fn room(&self) -> u64 {
         (self.capacity - self.position).saturating_sub(FRAME_HEAD as u64) // the zeros behind it
     }
+}
+
+/// The directory, durably so, on a file system that a journal can live on.
+fn make_dir(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
+    disk.create_dir(dir).map_err(failed("create", dir))?;
+    probe(disk, dir)?;
+    sync_parents(disk, dir)
 }
 
 /// Makes the directory's own name durable, and those above it: what a first start made would be gone after a power loss,

@@ -4,10 +4,12 @@
 mod cases;
 mod crash;
 mod faulty_disk;
+mod files;
 mod full;
 mod life;
 mod lives;
 mod recovery;
+mod repair;
 mod script;
 mod seed;
 mod space;

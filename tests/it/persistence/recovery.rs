@@ -1,136 +1,20 @@
 //! The table of `recovery.rs`, a test for each row: what a journal's files mean at the start.
 
-use std::{
-    fs,
-    os::unix::fs::{FileExt, MetadataExt},
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{fs, os::unix::fs::MetadataExt, sync::Arc};
 
 use batonmq::{
     persistence::{
         MessageReader, PageRange, PersistenceAdapter, StoreError,
-        journal::{Health, JournalAdapter, JournalOptions, RealDisk, inspect, verify},
+        journal::{Health, JournalAdapter, RealDisk, inspect},
     },
-    types::{Catalog, Holder, Priority, Sequence, Term},
+    types::{Catalog, Holder, Priority, Term},
 };
 
-use super::{Broker, EVERYTHING, LARGE, ORDERS, insert, script::Script, sequences, settle};
-
-const SEGMENT_BYTES: u64 = 64 << 10;
-const RECORDS_AT: u64 = 4_096;
-
-/// A journal in real files that can be looked at and spoilt while nobody has it open.
-struct Files(tempfile::TempDir);
-
-impl Files {
-    fn empty() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    /// With `messages` of 10,000 bytes, a batch each, numbered from 1: six fit into a segment. Ended as by kill -9.
-    async fn with(messages: u64) -> Self {
-        let files = Self::empty();
-        let mut broker = files.start().await;
-        broker.commit(Script::first_batch()).await;
-        for counter in 1..=messages {
-            broker.commit(vec![insert(seq(counter), 10_000)]).await;
-        }
-        files
-    }
-
-    fn options() -> JournalOptions {
-        JournalOptions { segment_bytes: SEGMENT_BYTES, fill_in_background: false, ..JournalOptions::default() }
-    }
-
-    async fn start(&self) -> Broker<JournalAdapter> {
-        Broker::on(JournalAdapter::open(self.0.path(), Self::options()).unwrap()).await
-    }
-
-    async fn refusal(&self) -> StoreError {
-        let before = self.contents();
-        let error = JournalAdapter::open(self.0.path(), Self::options()).unwrap().recover().await.unwrap_err();
-        assert!(self.contents() == before, "nothing is changed");
-        let verified = verify(&(Arc::new(RealDisk) as Arc<_>), self.0.path()).unwrap_err();
-        assert_eq!(verified.to_string(), error.to_string(), "verify says what a start would say");
-        error
-    }
-
-    /// A start is refused because this byte of this segment is damaged.
-    async fn assert_damaged(&self, segment: u32, at: u64, expected: &str) {
-        match self.refusal().await {
-            StoreError::Damaged { path, offset, what } => {
-                assert_eq!((path, offset), (self.path(&name(segment)), at), "{what}");
-                assert!(what.contains(expected), "{what}");
-            }
-            error => panic!("{error}"),
-        }
-    }
-
-    async fn assert_holds(&self, expected: impl IntoIterator<Item = u64>) {
-        let expected: Vec<Sequence> = expected.into_iter().map(seq).collect();
-        assert_eq!(sequences(&self.start().await.messages(ORDERS).await), expected);
-        assert!(matches!(self.health(), Health::Good), "{:?}", self.health());
-    }
-
-    fn health(&self) -> Health {
-        inspect(&(Arc::new(RealDisk) as Arc<_>), self.0.path()).unwrap().health
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join("journal").join(name)
-    }
-
-    fn names(&self) -> Vec<String> {
-        let mut names: Vec<_> = fs::read_dir(self.path(".")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        names.sort();
-        names.into_iter().map(|name| name.into_string().unwrap()).collect()
-    }
-
-    fn contents(&self) -> Vec<(String, Vec<u8>)> {
-        self.names().into_iter().map(|name| (name.clone(), fs::read(self.path(&name)).unwrap())).collect()
-    }
-
-    fn read(&self, segment: u32) -> Vec<u8> {
-        fs::read(self.path(&name(segment))).unwrap()
-    }
-
-    fn write(&self, segment: u32, bytes: &[u8], at: u64) {
-        let file = fs::OpenOptions::new().write(true).open(self.path(&name(segment))).unwrap();
-        file.write_all_at(bytes, at).unwrap();
-    }
-
-    fn flip(&self, segment: u32, at: u64) {
-        let byte = self.read(segment)[at as usize] ^ 0x10;
-        self.write(segment, &[byte], at);
-    }
-
-    /// Where the records of a segment begin, and where the next would.
-    fn records(&self, segment: u32) -> Vec<u64> {
-        let bytes = self.read(segment);
-        let mut records = vec![RECORDS_AT];
-        loop {
-            let at = *records.last().unwrap() as usize;
-            let length = bytes.get(at..at + 4).map_or(0, |length| u32::from_le_bytes(length.try_into().unwrap()));
-            if length == 0 {
-                return records;
-            }
-            records.push((at as u64 + 8 + u64::from(length)).next_multiple_of(8));
-        }
-    }
-}
-
-fn name(segment: u32) -> String {
-    format!("{segment:010}.journal")
-}
-
-fn index(segment: u32) -> String {
-    format!("{segment:010}.index")
-}
-
-fn seq(counter: u64) -> Sequence {
-    Sequence::new(Term(1), counter)
-}
+use super::{
+    EVERYTHING, LARGE, ORDERS,
+    files::{Files, RECORDS_AT, SEGMENT_BYTES, index, name, seq},
+    insert, settle,
+};
 
 /// A frame around `record` whose checksum is right.
 fn frame(record: &[u8]) -> Vec<u8> {
@@ -389,7 +273,8 @@ async fn a_torn_last_write_is_cut_and_the_journal_goes_on() {
     files.write(1, &[0; 4_096], (last + 4_096) & !4_095); // a page of it never reached the disk
     let Health::Torn { offset, .. } = files.health() else { panic!("{:?}", files.health()) };
     assert_eq!(offset, last);
-    verify(&(Arc::new(RealDisk) as Arc<_>), files.0.path()).unwrap();
+    let verified = files.verified().unwrap();
+    assert!(verified.damage.is_empty() && verified.torn.is_some(), "{verified:?}");
     files.assert_holds(1..=3).await;
     let mut broker = files.start().await;
     broker.commit(vec![settle(seq(1)), insert(seq(9), 10)]).await;

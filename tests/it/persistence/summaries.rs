@@ -53,6 +53,12 @@ impl Disk for CountingDisk {
     fn remove(&self, path: &Path) -> io::Result<()> {
         RealDisk.remove(path)
     }
+    fn exchange(&self, one: &Path, two: &Path) -> io::Result<()> {
+        RealDisk.exchange(one, two)
+    }
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        RealDisk.free_bytes(dir)
+    }
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         RealDisk.sync_dir(dir)
     }

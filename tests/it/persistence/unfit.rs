@@ -43,8 +43,16 @@ impl Disk for Without {
         RealDisk.rename(from, to)
     }
 
+    fn exchange(&self, one: &Path, two: &Path) -> io::Result<()> {
+        RealDisk.exchange(one, two)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         RealDisk.remove(path)
+    }
+
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        RealDisk.free_bytes(dir)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
