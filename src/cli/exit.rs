@@ -169,6 +169,10 @@ fn of_store(error: &StoreError) -> (Exit, &'static str) {
     match error {
         StoreError::Damaged { .. } => (Exit::Damaged, "restore the data directory from a copy"),
         StoreError::NewerFormat { .. } => (Exit::Newer, "start the newer version of batonmq again"),
+        StoreError::Unfit { .. } => (Exit::Other, "keep data on a local file system, such as ext4 or XFS"),
+        StoreError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+            (Exit::Other, "make room on the disk; a new journal needs two store.segment_bytes")
+        }
         StoreError::Io { source, .. } => of_io(source),
         StoreError::Deposed => (Exit::Other, "start the broker again; it will wait for the one that is master now"),
         StoreError::Closed => (Exit::Other, "the log says why; start the broker again"),
@@ -221,6 +225,8 @@ mod tests {
         let denied = io(io::ErrorKind::PermissionDenied);
         assert_eq!(exit(LockError::Io { action: "open", path: path(), source: denied }.into()), Exit::Permission);
         assert_eq!(exit(NodeError::Locked(path())), Exit::Locked);
+        let source = io(io::ErrorKind::InvalidInput);
+        assert_eq!(store(StoreError::Unfit { call: "sync", path: path(), source }), Exit::Other);
         assert_eq!(exit(NodeError::StoppedAtOnce), Exit::Other);
     }
 }

@@ -109,6 +109,16 @@ pub enum StoreError {
         /// The newest format that this version reads.
         supported: u32,
     },
+    /// The file system lacks a call.
+    #[error("the file system cannot {call} {path}")]
+    Unfit {
+        /// What it can't do.
+        call: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The operating system refuses.
     #[error("cannot {action} {path}")]
     Io {

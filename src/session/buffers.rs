@@ -10,6 +10,9 @@ use bytes::BytesMut;
 /// Buffers of a kind that wait to be used again; sessions share one thread, so few are in use at a time.
 const KEPT_MAX: usize = 8;
 
+/// Room for what is rendered at once, and for the frame that goes beyond it. Unit: bytes.
+const WRITE_BYTES: usize = 80 << 10;
+
 /// A buffer that grew beyond this is not kept. Unit: bytes.
 const KEPT_BYTES_MAX: usize = 128 << 10;
 
@@ -33,9 +36,9 @@ impl Buffers {
         keep(&self.reads, !grew, buffer);
     }
 
-    /// An empty buffer to render into; it may have no room yet.
+    /// An empty buffer to render into.
     pub(super) fn take_for_writing(&self) -> Vec<u8> {
-        lock(&self.writes).pop().unwrap_or_default()
+        lock(&self.writes).pop().unwrap_or_else(|| Vec::with_capacity(WRITE_BYTES))
     }
 
     /// Takes a buffer back.

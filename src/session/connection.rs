@@ -13,7 +13,7 @@ use std::{io, pin::Pin, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::Notify,
-    time::{Instant, sleep_until, timeout, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -44,7 +44,7 @@ const HEART_BEAT_SLACK: Duration = Duration::from_secs(1);
 const FAREWELL_PATIENCE: Duration = Duration::from_secs(2);
 /// What is read and thrown away meanwhile. Unit: bytes.
 const LINGER_BYTES_MAX: usize = 1 << 20;
-/// How long a frame of which a part is there waits for memory in all; as long as a SEND waits for room in a queue (R8).
+/// How long nothing is read for want of memory; as long as a SEND waits for room in a queue (R8).
 const MEMORY_PATIENCE: Duration = Duration::from_secs(10);
 /// Stands for "never" where a timer needs a time.
 const FAR: Duration = Duration::from_secs(86_400 * 365);
@@ -398,8 +398,10 @@ impl<S: AsyncRead + Unpin, L: Link> Reader<'_, S, L> {
         }
     }
 
-    /// Waits until memory is not full, or what comes next may be what makes room: an ACK, a COMMIT, an ABORT (R31). Who
-    /// is in the middle of a large frame sends none of these before its end, and does not wait for ever.
+    /// Waits until memory is not full, or what comes next may be what makes room: an ACK, a COMMIT, an ABORT, the SUBSCRIBE
+    /// of somebody who sent nothing yet (R31). Who is in the middle of a large frame sends none of these before its end.
+    /// Nobody waits for ever: the rest of a large frame is refused in the end, and everybody else is read once more, so
+    /// that a SEND is held by the core and then refused (R8).
     async fn await_memory(&mut self) -> Result<(), Reading> {
         self.reads.return_buffer();
         let meter = &self.options.meter;
@@ -409,10 +411,15 @@ impl<S: AsyncRead + Unpin, L: Link> Reader<'_, S, L> {
             self.patience = self.patience.saturating_sub(since.elapsed());
             return if has_room { Ok(()) } else { Err(self.refuse_frame().await) };
         }
+        if !self.translator.has_sent() {
+            return Ok(());
+        }
+        let mut patience = pin!(sleep(MEMORY_PATIENCE));
         while !self.link.holds_messages().await.map_err(|EngineGone| Reading::Over(End::STOPPING))? {
             tokio::select! {
-                () = meter.room() => return Ok(()),
+                () = meter.room() => break,
                 () = self.delivered.notified() => {}
+                () = &mut patience => break,
             }
         }
         Ok(())

@@ -71,6 +71,24 @@ fn r31_frames_that_never_end_take_no_more_than_the_memory_there_is() {
 }
 
 #[test]
+fn r31_what_fills_memory_is_drained_by_who_comes_then() {
+    let settings = Settings::new().option("limits.memory_bytes_max", &format!("\"{LIMIT_MIB}MiB\""));
+    let broker = Broker::start_with(settings.option("store.backend", "\"memory\""));
+    let clients = vec![Raw::connect(broker.address())];
+    let many = encode("SEND", &[("destination", "/queue/work"), ("persistent", "true")], &[b'x'; 1 << 20]);
+    let errors = attack(clients, many.repeat(2 * LIMIT_MIB as usize));
+    broker.logged("memory is full");
+    let mut consumer = Raw::connect(broker.address());
+    consumer.subscribe("/queue/work", "client-individual", &[]);
+    for _ in 0..2 * LIMIT_MIB {
+        let message = consumer.expect("MESSAGE");
+        consumer.ack(&message);
+    }
+    assert!(errors.try_recv().is_err(), "the producer only had to wait");
+    consumer.disconnect();
+}
+
+#[test]
 fn r31_transactions_take_no_more_than_the_memory_there_is() {
     let broker = with_little_memory();
     let (consumer, message) = with_a_delivery(&broker);

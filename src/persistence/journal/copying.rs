@@ -79,8 +79,16 @@ impl Copying {
         Self { credit: segment_bytes, settled: 0, settled_max: 0, source: None, in_background }
     }
 
-    /// What is to be copied beside `batch`, of which so many bytes are to be written.
-    pub(super) fn slice(&mut self, live: &SharedLive, batch: &Batch, bytes: u64, segment_bytes: u64) -> Slice {
+    /// What is to be copied beside `batch`, of which so many bytes are to be written. With a `last_room`, nothing unless
+    /// all that is left of the oldest segment fits into it: half of a segment that is moved there makes no room.
+    pub(super) fn slice(
+        &mut self,
+        live: &SharedLive,
+        batch: &Batch,
+        bytes: u64,
+        segment_bytes: u64,
+        last_room: Option<u64>,
+    ) -> Slice {
         let slice_bytes = match batch.ops.is_empty() {
             true => SLICE_BYTES_MAX,
             false => (2 * bytes).clamp(SLICE_BYTES_MIN, SLICE_BYTES_MAX).min(self.credit),
@@ -95,6 +103,9 @@ impl Copying {
         self.list(live);
         let Some(Source { segment, file, list }) = &mut self.source else { return Slice::default() };
         let List::Ready { places, next } = list else { return Slice::default() };
+        if last_room.is_some_and(|room| live.with(|live| left_bytes(live, places, *next)) > room) {
+            return Slice::default();
+        }
         let changes = Changes::of(batch);
         let (taken, next) = live.with(|live| take(live, places, *next, slice_bytes, self.credit, batch.ops.is_empty()));
         let mut copies = Vec::with_capacity(taken.len());
@@ -230,6 +241,13 @@ fn take(
         taken.push(*place);
     }
     (taken, places.len())
+}
+
+/// What the live ones of these places take when they are copied. Unit: bytes.
+fn left_bytes(live: &Live, places: &[Place], begin: usize) -> u64 {
+    let left = live.oldest().map(|(_, left)| left);
+    let is_left = |place: &&Place| left.is_some_and(|left| left.contains(place.sequence));
+    places.iter().skip(begin).filter(is_left).map(|place| u64::from(place.length) + GROWS_BYTES).sum()
 }
 
 /// The copy that makes sense after the batch; none of what nobody holds any more.

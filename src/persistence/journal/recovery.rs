@@ -12,6 +12,8 @@
 //! | `spare` or `reserve` of a segment's size | kept; of another size, or a second name of a segment: the name is removed |
 //! | a header of a newer format | refused: [`StoreError::NewerFormat`] |
 //! | a header that is short, flipped, or of another segment | damage: a file gets its name after its header is durable |
+//! | a segment that does not follow the one before it | damage: files of two journals are mixed |
+//! | a segment that is shorter than it was made | damage: somebody cut it short |
 //! | a segment without its first record, the catalog | damage, for the same reason |
 //! | a number missing between two segments | damage: segments leave strictly oldest first (R34) |
 //! | a segment that ends below the next one's first record | damage: it was whole before the next one was made |
@@ -140,7 +142,7 @@ impl Scan {
         for (one, two) in numbers.iter().zip(numbers.iter().skip(1)) {
             if one.next() != *two {
                 let path = self.dir.join(one.next().file_name());
-                return Err(StoreError::Damaged { path, offset: 0, what: "the segment is missing" });
+                return Err(StoreError::Damaged { path, offset: 0, what: "the file is missing" });
             }
         }
         Ok(())
@@ -157,8 +159,11 @@ impl Scan {
         if header.segment != number {
             return Err(damaged(0, "the header is that of another segment"));
         }
-        if self.segments.last().is_some_and(|before| before.header.incarnation >= header.incarnation) {
-            return Err(damaged(0, "the segment is older than the one before it"));
+        if self.segments.last().is_some_and(|before| before.header.incarnation + 1 != header.incarnation) {
+            return Err(damaged(0, "it does not follow the segment before it: files of two journals are mixed here"));
+        }
+        if capacity < header.bytes {
+            return Err(damaged(capacity, "the file was cut short"));
         }
         let segment = ScannedSegment {
             header,

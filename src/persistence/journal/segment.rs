@@ -61,8 +61,10 @@ impl SegmentNumber {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) segment: SegmentNumber,
-    /// Every record repeats it; a file that is used again gets another one.
+    /// Every record repeats it; a file that is used again gets another one. It is one above that of the segment before.
     pub(super) incarnation: u64,
+    /// How long the file was made, so that one that somebody cut short is known. Unit: bytes.
+    pub(super) bytes: u64,
 }
 
 impl Header {
@@ -72,6 +74,7 @@ impl Header {
         bytes.extend_from_slice(&FORMAT.to_le_bytes());
         bytes.extend_from_slice(&self.segment.0.to_le_bytes());
         bytes.extend_from_slice(&self.incarnation.to_le_bytes());
+        bytes.extend_from_slice(&self.bytes.to_le_bytes());
         bytes.resize(CHECKSUM_AT, 0);
         bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
         bytes
@@ -95,8 +98,9 @@ impl Header {
             return Err(StoreError::NewerFormat { path: path.to_owned(), found, supported: FORMAT });
         }
         let segment = SegmentNumber(u32_at(header, 12).ok_or_else(too_short)?);
-        let incarnation = header.get(16..).and_then(|rest| rest.first_chunk()).ok_or_else(too_short)?;
-        Ok(Self { segment, incarnation: u64::from_le_bytes(*incarnation) })
+        let incarnation = u64_at(header, 16).ok_or_else(too_short)?;
+        let bytes = u64_at(header, 24).ok_or_else(too_short)?;
+        Ok(Self { segment, incarnation, bytes })
     }
 }
 
@@ -182,6 +186,10 @@ fn frame_checksum(length: u32, record: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&length.to_le_bytes()), record)
 }
 
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
@@ -190,7 +198,7 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 mod tests {
     use super::*;
 
-    const HEADER: Header = Header { segment: SegmentNumber(7), incarnation: 0x1234_5678_9abc_def0 };
+    const HEADER: Header = Header { segment: SegmentNumber(7), incarnation: 0x1234_5678_9abc_def0, bytes: 1 << 26 };
 
     fn frame(record: &[u8]) -> Vec<u8> {
         let mut frame = vec![0; FRAME_HEAD];

@@ -275,7 +275,7 @@ impl Run<'_, '_> {
         self.findings.segments.push(Walked { path, capacity, records: 0, next: RECORDS_AT });
         match incarnation {
             Some(incarnation) => {
-                let header = Header { segment: file.number, incarnation };
+                let header = Header { segment: file.number, incarnation, bytes: file.bytes };
                 self.read_records(file, header, newest, buffer)
             }
             None => {

@@ -21,6 +21,7 @@ use super::{
     index::{self, IndexFile},
     live::{Index, Live, Message, SharedLive},
     places::Place,
+    probe::probe,
     record::{Copy, Encoder, RecordHead, Slice},
     recovery::{Scan, failed, make_durable},
     segment::{BLOCK, FRAME_HEAD, Header, RECORDS_AT, SegmentNumber, aligned, padded},
@@ -80,9 +81,6 @@ struct Active {
     position: u64,
 }
 
-/// Where a record lies: where it begins and ends, and where the next one would begin.
-type Span = (u64, u64, u64);
-
 /// A file that is to become a segment, under the name that it has before.
 struct NewFile {
     file: Arc<dyn DiskFile>,
@@ -90,6 +88,9 @@ struct NewFile {
     /// `None`: it is made for one large record.
     slot: Option<Slot>,
 }
+
+/// Where a record lies: where it begins and ends, and where the next one would begin.
+type Span = (u64, u64, u64);
 
 /// Why something was not written.
 #[derive(Debug)]
@@ -128,7 +129,7 @@ impl Writer {
     /// Recovers what lies in `dir` (R33).
     pub(super) fn recover(options: &JournalOptions, dir: &Path) -> Result<Self, StoreError> {
         let disk = &options.disk;
-        create_dir(disk.as_ref(), dir)?;
+        make_dir(disk.as_ref(), dir)?;
         let mut scan = Scan::new(disk, dir, Open::Write);
         scan.run()?;
         make_durable(&scan)?;
@@ -138,7 +139,7 @@ impl Writer {
     /// A new journal in a directory without one, which begins with what `catalog` says.
     pub(super) fn create(options: &JournalOptions, dir: &Path, catalog: Catalog) -> Result<Self, StoreError> {
         let disk = &options.disk;
-        create_dir(disk.as_ref(), dir)?;
+        make_dir(disk.as_ref(), dir)?;
         let mut scan = Scan::new(disk, dir, Open::Write);
         scan.catalog = catalog;
         Self::after(options, dir, scan)
@@ -246,7 +247,9 @@ impl Writer {
         let own = self.encode(batch, tenure);
         let own =
             own.ok_or_else(|| CommitError::Refused { source: "the batch is larger than a record may be".into() })?;
-        let slice = self.copying.slice(&self.live, batch, own, self.options.segment_bytes);
+        // Without a reserve the better half of what is left is for settles.
+        let last_room = (!self.spares.has_reserve()).then(|| self.active.room() / 2);
+        let slice = self.copying.slice(&self.live, batch, own, self.options.segment_bytes, last_room);
         if batch.ops.is_empty() && slice.copies.is_empty() {
             self.copying.wrote(Some(&slice), 0, 0);
             return Ok(());
@@ -439,11 +442,13 @@ impl Writer {
     /// Goes on in a new segment with room for a frame of `needed` bytes. Header and catalog are durable before the file
     /// gets its name, and its name before anything else is written to it.
     fn rotate(&mut self, needed: u64, purpose: Purpose) -> Result<(), Failure> {
-        let header =
-            Header { segment: self.active.header.segment.next(), incarnation: self.active.header.incarnation + 1 };
-        let path = self.dir.join(header.segment.file_name());
-        let (bytes, end) = self.encode_first_block(header)?;
+        let before = self.active.header;
+        let mut header = Header { segment: before.segment.next(), incarnation: before.incarnation + 1, bytes: 0 };
+        let end = self.encode_catalog(header.incarnation)?;
         let capacity = padded(aligned(end) + needed).max(self.options.segment_bytes);
+        header.bytes = capacity;
+        let bytes = self.first_block(header, end);
+        let path = self.dir.join(header.segment.file_name());
         let NewFile { file, path: old_path, slot } = self.new_file(capacity, purpose).map_err(Failure::of_write)?;
         let named = file.write_at(&bytes, 0).map_err(Failure::of_write).and_then(|()| {
             file.sync().map_err(|error| self.poison("sync", error))?;
@@ -469,19 +474,22 @@ impl Writer {
         Ok(())
     }
 
-    /// How a segment begins: its header in a block of its own, then the catalog, then zeros. And where the catalog's
-    /// frame ends.
-    fn encode_first_block(&mut self, header: Header) -> Result<(Vec<u8>, u64), Failure> {
+    /// Encodes the first record of a segment. Where it ends.
+    fn encode_catalog(&mut self, incarnation: u64) -> Result<u64, Failure> {
         let head = self.head(self.catalog.tenure, BatchNumber::default());
-        self.encoder.begin(RecordHead { incarnation: header.incarnation, ..head });
+        self.encoder.begin(RecordHead { incarnation, ..head });
         self.encoder.push_catalog(&self.catalog);
         self.encoder.seal().ok_or_else(|| Failure::Undone(io::ErrorKind::FileTooLarge.into()))?;
-        let end = RECORDS_AT + self.encoder.bytes() as u64;
+        Ok(RECORDS_AT + self.encoder.bytes() as u64)
+    }
+
+    /// How a segment begins: its header in a block of its own, then the encoded record, which ends at `end`, then zeros.
+    fn first_block(&mut self, header: Header, end: u64) -> Vec<u8> {
         let mut bytes = header.encode();
         bytes.resize(usize::try_from(BLOCK).expect("a block fits in memory"), 0);
         let frame_bytes = usize::try_from(padded(end) - RECORDS_AT).expect("a record fits in memory");
         bytes.extend_from_slice(self.encoder.padded(frame_bytes));
-        Ok((bytes, end))
+        bytes
     }
 
     /// A file that is no segment yet; one of more than the usual size is not filled with zeros, it serves one record.
@@ -492,12 +500,17 @@ impl Writer {
         }
         let path = self.dir.join("large.new");
         let file = self.disk.open(&path, Open::Create)?;
-        match file.allocate(capacity) {
-            Err(error) if error.kind() != io::ErrorKind::Unsupported => {
-                self.put_back(NewFile { file, path, slot: None });
+        let made = match file.allocate(capacity) {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => file.write_at(&[0], capacity - 1),
+            allocated => allocated,
+        };
+        let new = NewFile { file, path, slot: None };
+        match made {
+            Ok(()) => Ok(new),
+            Err(error) => {
+                self.put_back(new);
                 Err(error)
             }
-            _ => Ok(NewFile { file, path, slot: None }),
         }
     }
 
@@ -573,6 +586,7 @@ impl Writer {
         self.indexing = None;
         match written {
             Ok(index) => drop(self.live.with(|live| live.set_index(header, Index::OnDisk(Arc::new(index))))),
+            Err(error) if is_full(&error) => self.index_failed = true, // a full disk was told of, and it can wait
             Err(error) => {
                 let segment = header.segment.file_name();
                 tracing::warn!(%error, segment, "cannot write the segment's index; it stays in memory for now");
@@ -625,7 +639,7 @@ impl Active {
                 Ok(())
             }
         }
-        let header = Header { segment: SegmentNumber(0), incarnation: options.first_incarnation() };
+        let header = Header { segment: SegmentNumber(0), incarnation: options.first_incarnation(), bytes: 0 };
         Self { header, path: dir.to_owned(), file: Arc::new(NoFile), capacity: 0, position: 0 }
     }
 
@@ -635,20 +649,23 @@ impl Active {
     }
 }
 
-/// The directory, and durably so: one that a first start made would be gone after a power loss, with all in it.
-fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
+/// The directory, durably so, on a file system that a journal can live on.
+fn make_dir(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
     disk.create_dir(dir).map_err(failed("create", dir))?;
+    probe(disk, dir)?;
+    sync_parents(disk, dir)
+}
+
+/// Makes the directory's own name durable, and those above it: what a first start made would be gone after a power loss,
+/// with all in it. A directory above that may not be opened was not made here.
+fn sync_parents(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
     for parent in dir.ancestors().skip(1) {
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-        let synced = disk.sync_dir(parent);
-        if Some(parent) == dir.parent() {
-            synced.map_err(failed("sync", parent))?;
-        } else if let Err(error) = synced {
-            let path = parent.display();
-            match error.kind() {
-                io::ErrorKind::PermissionDenied => tracing::debug!(%path, "cannot sync a directory above the journal"),
-                _ => tracing::warn!(%error, %path, "cannot sync a directory above the journal"),
+        match disk.sync_dir(parent) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && Some(parent) != dir.parent() => {
+                tracing::debug!(path = %parent.display(), "cannot sync a directory above the journal");
             }
+            synced => synced.map_err(failed("sync", parent))?,
         }
     }
     Ok(())

@@ -146,6 +146,12 @@ impl Scene {
         self.client.write_all(frames.replace('^', "\0").as_bytes()).await.unwrap();
     }
 
+    /// It is a producer from now on.
+    async fn sends(&mut self) {
+        self.say("SEND\ndestination:/queue/a\n\n1^").await;
+        assert!(matches!(self.requests().await[..], [Command::Send(_)]));
+    }
+
     async fn answer(&self, answers: impl IntoIterator<Item = Outgoing>) {
         self.answers.send(answers.into_iter().collect()).await.unwrap();
     }
@@ -471,8 +477,9 @@ async fn in_memory_of(limit: usize, charged: usize) -> (Scene, Meter, Charge) {
 #[tokio::test(start_paused = true)]
 async fn r31_while_memory_is_full_a_session_that_holds_nothing_is_not_read_and_not_judged() {
     let (mut scene, _meter, charge) = in_memory_of(1_000, 1_000).await;
-    scene.say("SEND\ndestination:/queue/a\n\n1^").await;
-    for _ in 0..40 {
+    scene.sends().await;
+    scene.say("SEND\ndestination:/queue/a\n\n2^").await;
+    for _ in 0..15 {
         assert_eq!(scene.hear().await, "\n", "heart-beats go on");
     }
     assert!(scene.told.try_recv().is_err(), "it is not read");
@@ -481,8 +488,28 @@ async fn r31_while_memory_is_full_a_session_that_holds_nothing_is_not_read_and_n
 }
 
 #[tokio::test(start_paused = true)]
+async fn r31_who_sent_nothing_may_subscribe_while_memory_is_full() {
+    let (mut scene, _meter, _charge) = in_memory_of(1_000, 1_000).await;
+    let begun = Instant::now();
+    scene.say("SUBSCRIBE\nid:1\ndestination:/queue/a\n\n^").await;
+    assert!(matches!(scene.requests().await[..], [Command::Subscribe(_)]));
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn r31_nobody_goes_unread_for_ever() {
+    let (mut scene, _meter, _charge) = in_memory_of(1_000, 1_000).await;
+    scene.sends().await;
+    let begun = Instant::now();
+    scene.say("SEND\ndestination:/queue/a\n\n2^").await;
+    assert!(matches!(scene.requests().await[..], [Command::Send(_)]));
+    assert_eq!(begun.elapsed(), MEMORY_PATIENCE);
+}
+
+#[tokio::test(start_paused = true)]
 async fn r31_while_memory_is_full_a_session_that_gets_a_delivery_is_read() {
     let (mut scene, _meter, _charge) = in_memory_of(1_000, 1_000).await;
+    scene.sends().await;
     scene.say("ACK\nid:1-1\n\n^").await;
     scene.script.asked.notified().await;
     assert!(scene.told.try_recv().is_err(), "it holds nothing");

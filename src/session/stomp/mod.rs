@@ -82,6 +82,11 @@ impl Translator {
         }
     }
 
+    /// Whether it was given a message.
+    pub(super) fn has_sent(&self) -> bool {
+        self.ids.has_begun()
+    }
+
     /// Forgets what the core has declined since the last time. Before the frames of each read: a client that has seen
     /// an ERROR may try again.
     pub(super) fn forget_declined(&mut self) {

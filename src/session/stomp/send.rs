@@ -36,6 +36,11 @@ impl MessageIds {
         Self { prefix: format!("{session}-").into_bytes(), next: 1, made: Bytes::new() }
     }
 
+    /// Whether one was given out.
+    pub(super) fn has_begun(&self) -> bool {
+        self.next > 1
+    }
+
     fn next(&mut self) -> Text {
         if self.made.is_empty() {
             self.made = self.make();

@@ -14,6 +14,7 @@ mod script;
 mod seed;
 mod space;
 mod summaries;
+mod unfit;
 
 use std::{collections::BTreeMap, future::Future, path::Path, sync::Arc};
 
