@@ -118,12 +118,12 @@ async fn a_missing_segment_costs_what_was_in_it() {
 async fn a_segment_that_was_cut_short_costs_its_end() {
     let files = Files::with(8).await;
     files.cut(1, files.records(1)[6] + 100);
-    assert_eq!(files.damage(), [(name(1), files.records(1)[6], Lost::Records(7..=9))]);
+    assert_eq!(files.damage(), [(name(1), files.records(1)[6] + 100, Lost::Records(7..=9))]);
     files.repaired();
     files.assert_repaired([1, 2, 3, 7, 8]).await;
 
     let files = Files::with(8).await;
-    files.cut(1, files.records(1)[6]); // where a record ends, so that only the next segment tells
+    files.cut(1, files.records(1)[6]); // where a record ends
     assert_eq!(files.damage(), [(name(1), files.records(1)[6], Lost::Records(7..=9))]);
     files.repaired();
     files.assert_repaired([1, 2, 3, 7, 8]).await;
@@ -157,7 +157,10 @@ async fn a_segment_of_another_journal_is_left_out() {
     let other = Files::with(20).await;
     fs::copy(other.path(&name(2)), files.path(&name(2))).unwrap();
     let found = files.verified().unwrap().damage;
-    assert_eq!((found.len(), found[0].what), (1, "the segment belongs to another journal"));
+    assert_eq!(
+        (found.len(), found[0].what),
+        (1, "it does not follow the segment before it: files of two journals are mixed here")
+    );
     assert_eq!(found[0].lost, Lost::Records(10..=16));
     files.repaired();
     files.assert_repaired((1..=6).chain(13..=20)).await;
