@@ -278,7 +278,7 @@ fn a_damaged_journal_is_repaired_and_served() {
     fs::write(&segment, &bytes).unwrap();
 
     let refused = run(&directory, &["start", ANY_PORT[0], ANY_PORT[1]]);
-    assert_fails(&refused, 5, &["batonmq journal repair data"]);
+    assert_fails(&refused, 5, &["batonmq journal repair ./data"]);
     let verified = run(&directory, &["journal", "verify", "data", "--json"]);
     assert_fails(&verified, 5, &["damaged places in all: 1"]);
     let report = json(&verified);

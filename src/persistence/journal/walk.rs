@@ -206,7 +206,8 @@ impl Walk {
         if header.segment != file.number {
             return Some("the header is that of another segment");
         }
-        (file.base() != self.base).then_some("the segment belongs to another journal")
+        (file.base() != self.base)
+            .then_some("it does not follow the segment before it: files of two journals are mixed here")
     }
 
     /// The incarnation of a segment of this journal.
@@ -228,6 +229,10 @@ impl SegmentFile {
             Err(error) => return Err(error),
         };
         Ok(Self { number, path, bytes, header })
+    }
+
+    fn is_cut(&self) -> bool {
+        self.header.is_ok_and(|header| self.bytes < header.bytes)
     }
 
     fn base(&self) -> Option<u64> {
@@ -267,12 +272,14 @@ impl Run<'_, '_> {
         }
         self.expect_neighbour(file);
         self.read_whole(file, buffer)?;
-        if let Err(what) = file.header {
-            self.damaged(&file.path, 0..RECORDS_AT.min(file.bytes), what);
+        match file.header {
+            Err(what) => self.damaged(&file.path, 0..RECORDS_AT.min(file.bytes), what),
+            Ok(_) if file.is_cut() => self.damaged(&file.path, file.bytes..file.bytes, "the file was cut short"),
+            Ok(_) => {}
         }
-        let incarnation = self.walk.incarnation_of(file.number).or_else(|| incarnation_within(buffer));
         let (path, capacity) = (file.path.clone(), file.bytes);
         self.findings.segments.push(Walked { path, capacity, records: 0, next: RECORDS_AT });
+        let incarnation = self.walk.incarnation_of(file.number).or_else(|| incarnation_within(buffer));
         match incarnation {
             Some(incarnation) => {
                 let header = Header { segment: file.number, incarnation, bytes: file.bytes };
@@ -291,7 +298,7 @@ impl Run<'_, '_> {
         let has_file = |number: &u32| self.walk.files.iter().any(|file| file.number.0 == *number); // a strange one
         for number in missing.filter(|number| !has_file(number)) {
             let path = self.walk.dir.join(SegmentNumber(number).file_name());
-            self.damaged(&path, 0..0, "the segment is missing");
+            self.damaged(&path, 0..0, "the file is missing");
         }
         self.before = Some(file.number);
     }
@@ -336,6 +343,7 @@ impl Run<'_, '_> {
     /// No record lies behind `at`.
     fn end(&mut self, file: &SegmentFile, newest: bool, at: u64, why: Option<&'static str>) {
         match why {
+            _ if file.is_cut() => {} // it was said already
             _ if at == RECORDS_AT => self.damaged(&file.path, at.min(file.bytes)..file.bytes, FIRST_MISSING),
             Some(what) if newest => {
                 self.findings.torn = Some(TornWrite { path: file.path.clone(), offset: at, what });
