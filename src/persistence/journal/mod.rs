@@ -9,10 +9,9 @@
 //! start, `read.rs` what reads beside it. The bytes are those of `segment.rs`, `record.rs` and `skim.rs`, and of a sealed
 //! segment's index: `index.rs`, `summary.rs`, `table.rs`, `rebuild.rs`. `live.rs` is what is live and in which segment,
 //! by `holdings.rs`, `places.rs` and `sequences.rs`; `copying.rs` is what keeps old segments from staying; `spare.rs` the
-//! next segment and the reserve, `background.rs` what nobody waits for, `probe.rs` what a
-//! file system has to know, `disk.rs` the door to it. For humans:
-//! `inspect.rs` is a look at it, `walk.rs` reads all of it, damaged or not, for `verify.rs` (with `index_check.rs`) and
-//! `repair.rs`; `tally.rs` adds up what that finds.
+//! next segment and the reserve, `background.rs` what nobody waits for, `disk.rs` the door to the file system, `probe.rs`
+//! what that has to know. For humans: `inspect.rs` is a look at it, `walk.rs` reads all of it, damaged or not, for
+//! `verify.rs` (with `index_check.rs`) and `repair.rs`; `tally.rs` adds up what that finds.
 
 mod background;
 mod copying;

@@ -239,10 +239,11 @@ impl List {
         }
         found.sort_unstable_by_key(|(_, place, _)| place.sequence);
         let mut bytes = 0_usize;
-        let fits = found.partition_point(|(_, place, _)| {
+        let fits = found.iter().take_while(|(_, place, _)| {
             bytes = bytes.saturating_add(place.length as usize);
             bytes <= self.bytes_max
         });
+        let fits = fits.count();
         let all = fits == found.len();
         found.truncate(fits.max(1));
         let mut messages = Vec::with_capacity(found.len());

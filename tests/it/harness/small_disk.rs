@@ -21,10 +21,11 @@ const SHARED_BYTES_MAX: u64 = 1 << 30;
 
 /// A file system. Gone with the value.
 pub(crate) struct SmallDisk {
-    place: Place,
     /// Its root, as a broker sees it.
     root: PathBuf,
+    /// Before the place: it is empty when the next test has it.
     _directory: TempDir,
+    place: Place,
 }
 
 enum Place {

@@ -1,6 +1,7 @@
 //! What is read at a start, and beside a journal that goes on: summaries, and what a page needs (R26, R36).
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     io,
     path::Path,
@@ -9,13 +10,11 @@ use std::{
 
 use batonmq::{
     persistence::{
-        MessageReader, PageRange, PersistenceAdapter,
+        MessageReader, PageRange, PersistenceAdapter, Window,
         journal::{Disk, DiskFile, JournalAdapter, JournalOptions, Open, RealDisk},
     },
     types::{Holder, Op, Priority, Sequence, Term},
 };
-
-use tokio::sync::oneshot::error::TryRecvError;
 
 use super::{Broker, EVERYTHING, LARGE, ORDERS, insert, sequences, settle, stored};
 
@@ -150,6 +149,21 @@ async fn r36_a_start_reads_one_summary_a_segment() {
     assert!(read <= 4 * SEGMENT_BYTES, "what was settled costs nothing: {read} bytes");
 }
 
+#[tokio::test]
+async fn r31_a_page_reads_no_more_than_its_window() {
+    let (data, disk) = (tempfile::tempdir().unwrap(), CountingDisk::default());
+    let mut broker = start(data.path(), &disk).await;
+    for first in (1..=1_000).step_by(20) {
+        broker.commit((first..first + 20).map(|counter| insert(seq(counter), 10_000)).collect()).await;
+    }
+    disk.take();
+    let (reader, window) = (broker.adapter.reader(), Window { bytes: 100_000, ..LARGE });
+    let page = reader.page(Holder::Queue(ORDERS), Priority::default(), EVERYTHING, window).await.unwrap();
+    assert!(!page.complete && !page.messages.is_empty());
+    let read = read_of(&disk, ".journal");
+    assert!(read.iter().sum::<u64>() < 110_000, "{read:?}");
+}
+
 /// R35: nothing is written but what the journal writes for itself.
 #[tokio::test]
 async fn r35_a_journal_of_almost_empty_segments_shrinks_without_traffic() {
@@ -175,16 +189,14 @@ async fn r35_a_journal_of_almost_empty_segments_shrinks_without_traffic() {
 }
 
 /// R26: segments leave and are used again under the eyes of a reader; what it reads is always right.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn r26_pages_are_right_while_segments_leave() {
     let (data, disk) = (tempfile::tempdir().unwrap(), CountingDisk::default());
     let mut broker = start(data.path(), &disk).await;
     broker.commit((1..=50).map(|counter| insert(seq(counter), 1_000)).collect()).await;
-    let reader = broker.adapter.reader();
-    let (done, over) = tokio::sync::oneshot::channel::<()>();
-    let reading = tokio::spawn(async move {
-        let (mut over, mut pages) = (over, 0_u64);
-        while over.try_recv() == Err(TryRecvError::Empty) {
+    let (reader, over, mut pages) = (broker.adapter.reader(), Cell::new(false), 0);
+    let reading = async {
+        while !over.get() {
             let page = reader.page(Holder::Queue(ORDERS), Priority::default(), EVERYTHING, LARGE).await.unwrap();
             assert_eq!(sequences(&page.messages[..50]), (1..=50).map(seq).collect::<Vec<_>>());
             for message in page.messages {
@@ -193,16 +205,18 @@ async fn r26_pages_are_right_while_segments_leave() {
             }
             pages += 1;
         }
-        pages
-    });
-    for round in 0..400 {
-        let first = 100 + 20 * round;
-        let mut ops: Vec<Op> = (first..first + 20).map(|counter| insert(seq(counter), 3_000)).collect();
-        ops.extend((first - 20..first).filter(|_| round > 0).map(|counter| settle(seq(counter))));
-        broker.commit(ops).await;
-    }
-    done.send(()).unwrap();
-    assert!(reading.await.unwrap() > 0);
+    };
+    let writing = async {
+        for round in 0..400 {
+            let first = 100 + 20 * round;
+            let mut ops: Vec<Op> = (first..first + 20).map(|counter| insert(seq(counter), 3_000)).collect();
+            ops.extend((first - 20..first).filter(|_| round > 0).map(|counter| settle(seq(counter))));
+            broker.commit(ops).await;
+        }
+        over.set(true);
+    };
+    tokio::join!(reading, writing); // the journal writes and reads on threads of its own
+    assert!(pages > 0);
     let usage = broker.adapter.usage();
     assert!(usage.copied_bytes > 0 && usage.segments < 5, "the old ones moved: {usage:?}");
 }
