@@ -273,7 +273,7 @@ fn a_damaged_journal_is_repaired_and_served() {
     let (segment, mut bytes) = with_messages(&directory);
     let untouched = json(&run(&directory, &["journal", "repair", "data", "--json"]));
     assert_eq!(untouched["outcome"], "nothing to repair");
-    let at = bytes.windows(10).position(|window| window == b"first-body").unwrap();
+    let at = bytes.windows(11).position(|window| window == b"second-body").unwrap();
     bytes[at] ^= 1;
     fs::write(&segment, &bytes).unwrap();
 
@@ -300,8 +300,8 @@ fn a_damaged_journal_is_repaired_and_served() {
     assert_eq!(run(&directory, &["journal", "verify", "data"]).status.code(), Some(0));
     let _running = Running::ready(&directory, &ANY_PORT);
     let said = receive_until(&published(&directory.path().join("data")).unwrap(), "third-body");
-    let second = said.find("second-body").unwrap();
-    assert!(second < said.find("third-body").unwrap() && !said.contains("irst-body"), "{said}");
+    let first = said.find("first-body").unwrap();
+    assert!(first < said.find("third-body").unwrap() && !said.contains("econd-body"), "{said}");
 }
 
 #[test]

@@ -72,7 +72,9 @@ fn health(health: &Health) -> String {
              and the next start cuts it",
             segment.0
         ),
-        Health::Refused(error) => format!("a broker would not start: {error}"),
+        Health::Refused(error) => {
+            format!("a broker would not start: {error}; batonmq journal verify lists all that is damaged")
+        }
     }
 }
 

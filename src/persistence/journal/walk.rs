@@ -272,10 +272,8 @@ impl Run<'_, '_> {
         }
         self.expect_neighbour(file);
         self.read_whole(file, buffer)?;
-        match file.header {
-            Err(what) => self.damaged(&file.path, 0..RECORDS_AT.min(file.bytes), what),
-            Ok(_) if file.is_cut() => self.damaged(&file.path, file.bytes..file.bytes, "the file was cut short"),
-            Ok(_) => {}
+        if let Err(what) = file.header {
+            self.damaged(&file.path, 0..RECORDS_AT.min(file.bytes), what);
         }
         let (path, capacity) = (file.path.clone(), file.bytes);
         self.findings.segments.push(Walked { path, capacity, records: 0, next: RECORDS_AT });
@@ -343,7 +341,7 @@ impl Run<'_, '_> {
     /// No record lies behind `at`.
     fn end(&mut self, file: &SegmentFile, newest: bool, at: u64, why: Option<&'static str>) {
         match why {
-            _ if file.is_cut() => {} // it was said already
+            _ if file.is_cut() => self.damaged(&file.path, file.bytes..file.bytes, "the file was cut short"),
             _ if at == RECORDS_AT => self.damaged(&file.path, at.min(file.bytes)..file.bytes, FIRST_MISSING),
             Some(what) if newest => {
                 self.findings.torn = Some(TornWrite { path: file.path.clone(), offset: at, what });
