@@ -16,10 +16,11 @@ pub struct PublishedAddresses {
 }
 
 impl PublishedAddresses {
-    /// Replaces what an earlier master published, which may have died without withdrawing it.
+    /// Replaces what an earlier master published, which may have died without withdrawing it. A disk without room for the
+    /// file is no error: the broker's consumers make some.
     ///
     /// # Errors
-    /// When the file can't be written.
+    /// When the file can't be written for another reason.
     pub fn publish(data: &Path, addresses: &[(String, String)]) -> io::Result<Self> {
         let path = data.join(LISTENERS_FILE);
         let beside = data.join(format!("{LISTENERS_FILE}.new"));
@@ -27,8 +28,14 @@ impl PublishedAddresses {
         for (name, uri) in addresses {
             writeln!(text, "{name} {uri}").map_err(io::Error::other)?;
         }
-        fs::write(&beside, text)?;
-        fs::rename(&beside, &path)?; // whoever reads it sees all of it or none
+        // Whoever reads it sees all of it or none.
+        match fs::write(&beside, text).and_then(|()| fs::rename(&beside, &path)) {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                tracing::warn!(path = %path.display(), "there is no room to publish the addresses; the log has them");
+                remove(&beside)?;
+            }
+            written => written?,
+        }
         Ok(Self { path })
     }
 

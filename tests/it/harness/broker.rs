@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
-        Arc, Condvar, Mutex,
+        Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
     thread::{self, JoinHandle},
@@ -412,23 +412,23 @@ struct LogState {
 
 impl Log {
     fn push(&self, line: String) {
-        self.state.lock().unwrap().lines.push_back(line);
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).lines.push_back(line);
         self.news.notify_all();
     }
 
     fn end(&self) {
-        self.state.lock().unwrap().ended = true;
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).ended = true;
         self.news.notify_all();
     }
 
     fn lines(&self) -> Vec<String> {
-        self.state.lock().unwrap().lines.iter().cloned().collect()
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).lines.iter().cloned().collect()
     }
 
     /// Waits for a line in which `find` finds something.
     fn wait<T>(&self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(found) = state.lines.iter().find_map(|line| find(line)) {
                 return found;
@@ -442,7 +442,7 @@ impl Log {
     }
 
     fn wait_for_end(&self) {
-        let state = self.state.lock().unwrap();
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (state, _) = self.news.wait_timeout_while(state, PATIENCE, |state| !state.ended).unwrap();
         let lines = state.lines.iter().cloned().collect::<Vec<_>>().join("\n");
         assert!(state.ended, "the broker does not end\n{lines}");
