@@ -28,6 +28,8 @@ pub(super) struct Consumer {
     pub(super) priority: u8,
     /// Whether it waits for its turn, at its queue or for its session's outbox.
     pub(super) waiting: bool,
+    /// Whether it is among those that wait for memory.
+    pub(super) starves: bool,
     prefetch: usize,
     last_tag: DeliveryTag,
     /// Settled ones leave a hole, so that settling out of order stays cheap.
@@ -44,6 +46,7 @@ impl Consumer {
             ack: subscribe.ack,
             priority: subscribe.priority,
             waiting: false,
+            starves: false,
             prefetch: usize::try_from(subscribe.prefetch).unwrap_or(usize::MAX).max(1),
             last_tag: DeliveryTag(0),
             deliveries: VecDeque::new(),

@@ -74,7 +74,10 @@ impl Core {
             if !consumer.has_credit() {
                 consumer.waiting = false;
             } else if self.memory.is_full() && consumer.has_unsettled() {
-                self.memory.starve(candidate); // R31
+                consumer.waiting = false; // R31: it takes its turn when it has settled something, or there is memory
+                if !std::mem::replace(&mut consumer.starves, true) {
+                    self.memory.starve(candidate);
+                }
             } else if session.outbox_bytes >= OUTBOX_BYTES_MAX {
                 session.blocked.push(candidate);
             } else {
@@ -117,6 +120,17 @@ impl Core {
             let Some(consumer) = self.consumers.get_mut(key) else { continue };
             let queue = consumer.queue;
             consumer.waiting = false;
+            self.offer_turn(key);
+            self.dispatch(now, queue, effects);
+        }
+    }
+
+    /// There is memory again: consumers that waited for it take their turns.
+    pub(super) fn feed(&mut self, now: Timestamp, starved: Vec<ConsumerKey>, effects: &mut Effects) {
+        for key in starved {
+            let Some(consumer) = self.consumers.get_mut(key) else { continue };
+            consumer.starves = false;
+            let queue = consumer.queue;
             self.offer_turn(key);
             self.dispatch(now, queue, effects);
         }

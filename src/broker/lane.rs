@@ -158,6 +158,11 @@ impl Lane {
         self.skip(sequence);
     }
 
+    /// Whether something lies here and not in memory: what comes behind it has to be able to leave too.
+    pub(super) fn has_gap(&self) -> bool {
+        self.gap.is_some()
+    }
+
     /// Whether something in memory may be handed out, or is to be read for it.
     pub(super) fn serves(&self) -> bool {
         let visible = self.head.front().is_some_and(|entry| !entry.hidden);
@@ -286,11 +291,14 @@ impl Lane {
         self.returned.len() + self.head.len() + self.tail.len()
     }
 
-    /// Makes a gap behind the first `keep` bytes, if what would leave may leave.
+    /// Makes a gap behind the first `keep` bytes and behind all that lies nowhere else, if what would leave may leave.
     fn open_gap(&mut self, keep: usize, kept: Kept) {
-        let leaves = |entry: &Entry| entry.may_leave(kept);
-        if self.gap.is_none() && self.head.first_behind(keep).is_some_and(leaves) {
-            self.tail = self.head.split_behind(keep);
+        if self.gap.is_some() {
+            return;
+        }
+        let cut = self.head.cut_behind(keep, |entry| entry.storage == Storage::Never);
+        if self.head.first_behind(cut).is_some_and(|entry| entry.may_leave(kept)) {
+            self.tail = self.head.split_behind(cut);
             self.gap = self.tail.first().map(Gap::empty_before);
         }
     }

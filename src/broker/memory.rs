@@ -98,7 +98,7 @@ impl Core {
         }
         if !self.memory.is_full() && !self.memory.starved.is_empty() {
             let starved = std::mem::take(&mut self.memory.starved);
-            self.unblock(now, starved, effects);
+            self.feed(now, starved, effects);
         }
     }
 

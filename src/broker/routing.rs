@@ -58,7 +58,11 @@ impl Core {
         if send.transaction.is_some() {
             return Ok(self.send_in_transaction(session, send)?);
         }
-        if let Err(hold) = self.admit(&send.destination, send.message.size()) {
+        let admitted = match self.memory.is_full() {
+            true => Err(Hold::Standing(Full::Memory)), // R31; what a COMMIT brings is in memory already
+            false => self.admit(&send.destination, send.message.size()),
+        };
+        if let Err(hold) = admitted {
             return Err(NotDone::Held { command: Command::Send(send), hold });
         }
         let Some(route) = self.route(&send.destination, &send.message) else {
@@ -95,9 +99,6 @@ impl Core {
 
     /// Whether a destination takes another message of this size now.
     pub(super) fn admit(&self, destination: &Destination, size: usize) -> Result<(), Hold> {
-        if self.memory.is_full() {
-            return Err(Hold::Standing(Full::Memory));
-        }
         let limits = &self.options.limits;
         let fits = |queue: &Queue| limits.queue_bytes_max.is_none_or(|max| queue.bytes + size <= max);
         let full = |queue: &Queue| queue.counted && queue.messages > 0 && !fits(queue); // R28

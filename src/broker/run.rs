@@ -77,27 +77,28 @@ impl Run {
         }
     }
 
-    /// Cuts behind the first messages that together have `bytes`; what lies behind the cut.
-    pub(super) fn split_behind(&mut self, bytes: usize) -> Self {
+    /// Where to cut so that what lies before has at least all that `stays`, and else no more than `bytes`.
+    pub(super) fn cut_behind(&self, bytes: usize, stays: impl Fn(&Entry) -> bool) -> usize {
+        let last = self.entries.iter().rposition(|(_, entry)| entry.as_ref().is_some_and(&stays));
         let mut kept = 0;
-        let mut fits = |(_, entry): &(Sequence, Option<Entry>)| {
+        let fits = self.entries.iter().take_while(|(_, entry)| {
             kept += entry.as_ref().map_or(0, Entry::size);
             kept <= bytes
-        };
-        let at = self.entries.iter().position(|item| !fits(item)).unwrap_or(self.entries.len());
-        let mut behind = Self { entries: self.entries.split_off(at), ..Self::default() };
+        });
+        fits.count().max(last.map_or(0, |last| last + 1))
+    }
+
+    /// The first message behind a cut.
+    pub(super) fn first_behind(&self, cut: usize) -> Option<&Entry> {
+        self.entries.range(cut.min(self.entries.len())..).find_map(|(_, entry)| entry.as_ref())
+    }
+
+    /// Takes out all that lies behind a cut.
+    pub(super) fn split_behind(&mut self, cut: usize) -> Self {
+        let mut behind = Self { entries: self.entries.split_off(cut.min(self.entries.len())), ..Self::default() };
         self.count();
         behind.count();
         behind
-    }
-
-    /// The first message behind those that together have `bytes`.
-    pub(super) fn first_behind(&self, bytes: usize) -> Option<&Entry> {
-        let mut kept = 0;
-        self.entries.iter().filter_map(|(_, entry)| entry.as_ref()).find(|entry| {
-            kept += entry.size();
-            kept > bytes
-        })
     }
 
     /// Takes over all of another run that lies behind this one.
@@ -228,8 +229,11 @@ mod tests {
         let mut run = run(10);
         run.take(at(4)).unwrap();
         let size = entry(0).size();
-        assert_eq!(run.first_behind(3 * size).unwrap().sequence, at(3));
-        let mut behind = run.split_behind(4 * size);
+        let cut = run.cut_behind(3 * size, |_| false);
+        assert_eq!(run.first_behind(cut).unwrap().sequence, at(3));
+        let cut = run.cut_behind(size, |entry| entry.sequence == at(3));
+        assert_eq!(run.first_behind(cut).unwrap().sequence, at(5));
+        let mut behind = run.split_behind(cut);
         run.check();
         behind.check();
         assert_eq!((run.len(), behind.len(), behind.first()), (4, 5, Some(at(5))));

@@ -1,8 +1,9 @@
 //! What the store does not keep and memory has no room for: it goes to the spool, a local file of the term (R32).
 //!
 //! Messages that are not persistent, and those of topic subscriptions that end with their consumer. While memory is
-//! scarce, one that no consumer takes at once is spooled as it comes, once for all queues that it lies in. What lay in
-//! memory before that stays there, at most the part of the budget that is not scarce yet.
+//! scarce, one that no consumer takes at once is spooled as it comes, once for all queues that it lies in; and so is
+//! what comes behind something that has left memory. What lay in memory before that stays there, at most the part of the
+//! budget that is not scarce yet.
 
 use smallvec::SmallVec;
 
@@ -19,7 +20,8 @@ use crate::types::{
 const PLACE: DestinationId = DestinationId(1);
 
 impl Core {
-    /// Spools a message where it lies in these queues and nowhere else, if memory is scarce.
+    /// Spools a message where it lies in these queues and nowhere else, if memory is scarce or something before it has
+    /// left.
     pub(super) fn spool(
         &mut self,
         now: Timestamp,
@@ -28,13 +30,14 @@ impl Core {
         sequence: Sequence,
         effects: &mut Effects,
     ) {
-        if !self.memory.is_over_half() {
-            return;
-        }
+        let scarce = self.memory.is_over_half();
         let mut holders: SmallVec<[Held; 1]> = SmallVec::new();
         let mut message = None;
         for key in targets {
             let Some(queue) = self.queues.get_mut(*key) else { continue };
+            if !scarce && !queue.lane(priority).is_some_and(|lane| lane.has_gap()) {
+                continue;
+            }
             let Some(entry) = queue.unspooled_mut(priority, sequence) else { continue };
             (entry.storage, entry.changed) = (Storage::Spooled, now);
             message = Some(entry.message.clone());

@@ -168,6 +168,11 @@ impl Budget {
         fits
     }
 
+    /// What is spent now. Unit: bytes.
+    pub(super) fn spent(&self) -> usize {
+        self.spent.load(Ordering::Acquire)
+    }
+
     /// Gives bytes back; one spender waits at most.
     pub(super) fn give_back(&self, bytes: usize) {
         self.spent.fetch_sub(bytes, Ordering::AcqRel);

@@ -31,6 +31,9 @@ pub(super) const READS_WAITING_MAX: usize = 64;
 /// A read that takes longer is void: what it would bring may be too old by then (R26).
 const READ_PATIENCE: Duration = Duration::from_secs(5);
 
+/// One failure of a read in so many is told in the log.
+const TOLD_EVERY: u64 = 60;
+
 /// How long until a read that failed is tried again.
 const READ_RETRY: Duration = Duration::from_secs(1);
 
@@ -147,16 +150,19 @@ fn merge(stored: Page, spooled: Page) -> Page {
 
 /// Tries until it succeeds; the engine's end ends the trying.
 async fn again_until_done<T, F: Future<Output = Result<T, StoreError>>>(what: &str, attempt: impl Fn() -> F) -> T {
-    loop {
+    for tries in 0_u64.. {
+        let told = tries % TOLD_EVERY == 0;
         match timeout(READ_PATIENCE, attempt()).await {
             Ok(Ok(done)) => return done,
-            Ok(Err(error)) => {
+            Ok(Err(error)) if told => {
                 tracing::error!(source = &error as &dyn Error, "cannot {what}: they wait, and it is tried again");
             }
-            Err(_) => tracing::warn!("the store takes more than {} s to {what}", READ_PATIENCE.as_secs()),
+            Err(_) if told => tracing::warn!("the store takes more than {} s to {what}", READ_PATIENCE.as_secs()),
+            Ok(Err(_)) | Err(_) => {}
         }
         sleep(READ_RETRY).await;
     }
+    unreachable!("it is tried for ever")
 }
 
 #[cfg(test)]

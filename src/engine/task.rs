@@ -249,7 +249,9 @@ impl Engine {
             stored_before: before(self.writer.oldest_change()),
             spooled_before: before(self.spool.oldest_change()),
         };
-        self.core.keep_within(now, self.meter.in_use(), kept, &mut self.effects);
+        // What is held is on its way to where it may leave memory: nothing is to wait for it.
+        let held: usize = self.held.iter().filter_map(|id| Some(self.sessions.get(id)?.budget.spent())).sum();
+        self.core.keep_within(now, self.meter.in_use().saturating_sub(held), kept, &mut self.effects);
         self.take_effects(now);
         self.tell_that_memory_is_full(now);
     }

@@ -5,6 +5,7 @@
 #![allow(clippy::cast_possible_truncation, reason = "the numbers of tests are small")]
 #![allow(clippy::cast_sign_loss, reason = "the numbers of tests are small")]
 
+mod backlog;
 mod bad_input;
 mod cli;
 mod codec;

@@ -14,7 +14,7 @@ const LIMIT_MIB: u64 = 32;
 const ATTACK_MIB: usize = 160;
 
 /// What the process may take beside: its code, its stacks, what an allocator keeps, and the buffers that do not count.
-const BESIDE_MIB: u64 = 48;
+const BESIDE_MIB: u64 = 64;
 
 fn with_little_memory() -> Broker {
     Broker::start_with(Settings::new().option("limits.memory_bytes_max", &format!("\"{LIMIT_MIB}MiB\"")))

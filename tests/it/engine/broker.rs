@@ -41,13 +41,17 @@ impl Broker {
 
     /// As the node does it: recover, raise, start.
     pub(super) async fn start_with(store: &Store, options: CoreOptions) -> Self {
+        Self::start_within(store, options, Meter::unlimited()).await
+    }
+
+    /// With so much memory.
+    pub(super) async fn start_within(store: &Store, options: CoreOptions, meter: Meter) -> Self {
         let mut adapter = store.clone();
         let catalog = adapter.recover().await.unwrap();
         let tenure = catalog.tenure.next_above(catalog.tenure);
         adapter.raise(tenure).await.unwrap();
         let stop = CancellationToken::new();
-        let running =
-            engine::start(stores(adapter), options, &catalog, tenure, Clock::start(), Meter::unlimited(), stop.clone());
+        let running = engine::start(stores(adapter), options, &catalog, tenure, Clock::start(), meter, stop.clone());
         let (mut engine, mut store) = (JoinSet::new(), JoinSet::new());
         engine.spawn(running.engine);
         store.spawn(running.store);

@@ -6,10 +6,13 @@ use std::{
     time::Duration,
 };
 
-use batonmq::broker::{Delivery, Outgoing, Request};
+use batonmq::{
+    broker::{Delivery, Outgoing, Request},
+    types::Meter,
+};
 
 use super::{
-    broker::{Broker, Client, ack, ack_in, asking, begin, commit, quiet, send, send_in},
+    broker::{Broker, Client, ack, ack_in, asking, begin, commit, options, quiet, send, send_in},
     store::{Reply, Store},
 };
 use crate::harness::Seed;
@@ -70,7 +73,10 @@ impl Run {
         self.store.set_brimful(false);
         self.store.let_go();
         self.store.refuse("refuse");
-        let broker = Broker::start(&self.store).await;
+        // In every other term memory is scarce: what is durable leaves it at once, and is read again (R25, R26).
+        let meter = Meter::new(1 << 20);
+        let scarce = (seed.range(0, 2) == 0).then(|| meter.charge(900 << 10));
+        let broker = Broker::start_within(&self.store, options(), meter).await;
         let mut peers = Vec::new();
         for _ in 0..4 {
             let client = broker.client_as(None, true).await;
@@ -88,6 +94,7 @@ impl Run {
                 quiet().await;
             }
             if seed.range(0, 60) == 0 {
+                self.store.let_go(); // a store that says nothing for 30 s ends the term
                 tokio::time::sleep(Duration::from_secs(6)).await;
             }
             for peer in &mut peers {
@@ -105,6 +112,7 @@ impl Run {
             }
         }
         broker.crash().await;
+        drop(scarce);
         self.check();
     }
 
