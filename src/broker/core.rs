@@ -121,7 +121,8 @@ pub struct Core {
     pub(super) memory: Memory,
     pub(super) schedule: Schedule,
     pub(super) last_read: ReadNumber,
-    pub(super) last_spooler: DurableId,
+    /// How many queues have a name in the spool, or had.
+    pub(super) spoolers: u64,
     pub(super) last_transaction: u64,
     last_destination: DestinationId,
     last_durable: DurableId,
@@ -177,7 +178,7 @@ impl Core {
             memory,
             schedule: Schedule::unknown(),
             last_read: ReadNumber::default(),
-            last_spooler: DurableId::default(),
+            spoolers: 0,
             last_transaction: 0,
             last_destination: catalog.last_destination,
             last_durable: catalog.last_durable,

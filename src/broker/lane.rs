@@ -27,6 +27,8 @@ pub(super) struct Lane {
     head: Run,
     gap: Option<Gap>,
     tail: Run,
+    /// Up to here the store may have had something when the term began.
+    stored_upto: Sequence,
     /// The highest sequence that ever was taken out.
     handed_out: Sequence,
     /// How many messages the last page brought.
@@ -81,6 +83,7 @@ impl Lane {
             head: Run::default(),
             gap: None,
             tail: Run::default(),
+            stored_upto: Sequence::ZERO,
             handed_out: Sequence::ZERO,
             page: 0,
         }
@@ -89,7 +92,11 @@ impl Lane {
     /// A lane of which the store may have anything up to `upto`.
     pub(super) fn stored(priority: Priority, upto: Sequence) -> Self {
         let lies_in = Places { store: true, spool: false };
-        Self { gap: Some(Gap { upto, lies_in, ..Gap::empty_before(Sequence::ZERO) }), ..Self::new(priority) }
+        Self {
+            gap: Some(Gap { upto, lies_in, ..Gap::empty_before(Sequence::ZERO) }),
+            stored_upto: upto,
+            ..Self::new(priority)
+        }
     }
 
     /// Takes a new message in at the end.
@@ -207,11 +214,11 @@ impl Lane {
         self.close_empty_gap();
     }
 
-    /// The store has nothing in the gap that this lane began with.
+    /// The store has nothing of what it might have had when the term began.
     pub(super) fn has_nothing_stored(&mut self) {
-        if self.gap.as_ref().is_some_and(|gap| gap.after == Sequence::ZERO && self.handed_out == Sequence::ZERO) {
-            self.gap = None;
-            self.head.append(&mut self.tail);
+        if let Some(gap) = self.gap.as_mut().filter(|gap| gap.reading.is_none()) {
+            gap.after = gap.after.max(self.stored_upto);
+            self.close_empty_gap();
         }
     }
 
@@ -234,6 +241,7 @@ impl Lane {
             count += 1;
             left(entry);
         }
+        gap.moved_back |= count > 0 && gap.after < self.handed_out;
         count
     }
 
@@ -257,6 +265,7 @@ impl Lane {
             gap.lies_in.add(&entry);
             left(entry);
         }
+        gap.moved_back |= gap.after < self.handed_out;
         count
     }
 
@@ -280,6 +289,13 @@ impl Lane {
         }
     }
 
+    /// A settled message that was skipped is not in the store any more; a page that is being read may bring it still.
+    pub(super) fn need_not_skip(&mut self, sequence: Sequence) {
+        if let Some(gap) = self.gap.as_mut().filter(|gap| gap.reading.is_none()) {
+            gap.skip.remove(&sequence);
+        }
+    }
+
     /// Takes everything out that is in memory.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Entry> + use<> {
         let Self { returned, head, tail, .. } = std::mem::replace(self, Self::new(self.priority));
@@ -293,7 +309,7 @@ impl Lane {
 
     /// Makes a gap behind the first `keep` bytes and behind all that lies nowhere else, if what would leave may leave.
     fn open_gap(&mut self, keep: usize, kept: Kept) {
-        if self.gap.is_some() {
+        if self.gap.is_some() || self.head.bytes() <= keep {
             return;
         }
         let cut = self.head.cut_behind(keep, |entry| entry.storage == Storage::Never);

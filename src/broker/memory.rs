@@ -33,6 +33,8 @@ pub(super) struct Memory {
     limit: usize,
     /// Unit: bytes.
     in_use: usize,
+    /// What reads under way may bring. Unit: bytes.
+    promised: usize,
     /// What can be read again.
     kept: Kept,
     /// Queues that may have something in memory, the one in front is looked at next.
@@ -43,7 +45,7 @@ pub(super) struct Memory {
 
 impl Memory {
     pub(super) fn new(limit: usize) -> Self {
-        Self { limit, in_use: 0, kept: Kept::default(), line: VecDeque::new(), starved: Vec::new() }
+        Self { limit, in_use: 0, promised: 0, kept: Kept::default(), line: VecDeque::new(), starved: Vec::new() }
     }
 
     /// Whether nothing more is taken in that could wait.
@@ -55,7 +57,17 @@ impl Memory {
     pub(super) fn read_window(&self) -> usize {
         const MIN: usize = 16 << 10;
         const MAX: usize = 1 << 20;
-        (self.limit.saturating_sub(self.in_use) / 16).clamp(MIN, MAX)
+        (self.limit.saturating_sub(self.in_use + self.promised) / 16).clamp(MIN, MAX)
+    }
+
+    /// A read may bring so much.
+    pub(super) fn promise(&mut self, bytes: usize) {
+        self.promised += bytes;
+    }
+
+    /// A read is over.
+    pub(super) fn keep_promise(&mut self, bytes: usize) {
+        self.promised = self.promised.saturating_sub(bytes);
     }
 
     /// A consumer waits until there is memory.
@@ -92,7 +104,7 @@ impl Core {
     pub fn keep_within(&mut self, now: Timestamp, in_use: usize, kept: Kept, effects: &mut Effects) {
         self.memory.in_use = in_use;
         self.memory.kept = kept;
-        self.schedule.forget_settled(kept.stored_before);
+        self.forget_settled(kept.stored_before);
         if self.memory.is_over_half() {
             self.let_leave();
         }
@@ -151,7 +163,7 @@ impl Core {
             let most = most.saturating_sub(count);
             count += queue.shrink_delayed(most, kept, &mut |due, entry| leaving.leaves(&entry, Some(due)));
         }
-        if queue.lanes_mut().iter_mut().fold(false, |any, lane| lane.has_moved_back() || any) {
+        if queue.has_moved_back() {
             self.skip_what_is_out(key);
         }
         count

@@ -66,6 +66,8 @@ pub(super) struct Queue {
     pub(super) bytes: usize,
     /// Whether `messages` and `bytes` are all there is, so that limits apply (R28).
     pub(super) counted: bool,
+    /// What was forgotten before that.
+    forgotten_uncounted: (usize, usize),
     /// Whether it stands in the line of those that may have something to leave memory.
     pub(super) in_line: bool,
     pub(super) mark: DispatchMark,
@@ -91,6 +93,7 @@ impl Queue {
             messages: 0,
             bytes: 0,
             counted: true,
+            forgotten_uncounted: (0, 0),
             in_line: false,
             mark: DispatchMark::default(),
             over_bound_since: None,
@@ -109,9 +112,10 @@ impl Queue {
         if std::mem::replace(&mut self.counted, true) {
             return;
         }
-        self.messages +=
-            backlog.messages.iter().map(|count| usize::try_from(*count).unwrap_or(usize::MAX)).sum::<usize>();
-        self.bytes += usize::try_from(backlog.bytes).unwrap_or(usize::MAX);
+        let stored: u64 = backlog.messages.iter().sum();
+        let (messages, bytes) = std::mem::take(&mut self.forgotten_uncounted);
+        self.messages = (self.messages + usize::try_from(stored).unwrap_or(usize::MAX)).saturating_sub(messages);
+        self.bytes = (self.bytes + usize::try_from(backlog.bytes).unwrap_or(usize::MAX)).saturating_sub(bytes);
         for lane in &mut self.lanes {
             if backlog.messages.get(lane.priority.index()) == Some(&0) {
                 lane.has_nothing_stored();
@@ -158,8 +162,13 @@ impl Queue {
 
     /// Counts a message that was taken out as gone for good.
     pub(super) fn forget(&mut self, entry: &Entry) {
-        // Saturating: what the store held is not counted at once, and its bytes may be an estimate.
+        if !self.counted {
+            self.forgotten_uncounted.0 += 1;
+            self.forgotten_uncounted.1 += entry.size();
+            return;
+        }
         self.messages = self.messages.saturating_sub(1);
+        // What the store held may be counted by an estimate of its bytes.
         self.bytes = if self.messages == 0 { 0 } else { self.bytes.saturating_sub(entry.size()) };
     }
 
@@ -192,6 +201,9 @@ impl Queue {
     /// Takes a message out that is not in memory, if it is none that is in flight; the caller has just read it.
     pub(super) fn take_cold(&mut self, priority: Priority, sequence: Sequence) -> bool {
         let was_delayed = self.cold_delayed.remove(&sequence);
+        if self.due.contains_key(&sequence) {
+            return false; // it is in memory
+        }
         let lane = self.lane(priority).filter(|lane| was_delayed || lane.is_cold(sequence));
         lane.map(|lane| lane.was_taken(sequence)).is_some() || was_delayed
     }
@@ -243,6 +255,15 @@ impl Queue {
     /// The lanes that something lay in, the highest priority first.
     pub(super) fn lanes_mut(&mut self) -> &mut [Lane] {
         &mut self.lanes
+    }
+
+    /// Whether a gap begins before something that was handed out, since the last look.
+    pub(super) fn has_moved_back(&mut self) -> bool {
+        let mut moved_back = false;
+        for lane in &mut self.lanes {
+            moved_back |= lane.has_moved_back();
+        }
+        moved_back
     }
 
     /// One of them.

@@ -77,28 +77,56 @@ pub(super) struct Schedule {
     reading: Option<ReadNumber>,
     /// Expiring messages that were settled since the read under way began, or were not durably settled then: it may
     /// bring them all the same (R26). Oldest first.
-    settled: VecDeque<(Timestamp, Holder, Sequence)>,
+    settled: VecDeque<Settled>,
+    /// What was settled before this is durable.
+    durable_before: Timestamp,
+    /// The same when the read under way began.
+    began_before: Timestamp,
+}
+
+/// An expiring message that was settled.
+#[derive(Clone, Copy, Debug)]
+struct Settled {
+    at: Timestamp,
+    holder: Holder,
+    priority: Priority,
+    sequence: Sequence,
 }
 
 impl Schedule {
     /// Nothing is known of what the store has.
     pub(super) fn unknown() -> Self {
         let after = (Timestamp(0), Sequence::ZERO);
-        Self { next: Some(Timestamp(0)), after, reading: None, settled: VecDeque::new() }
+        Self {
+            next: Some(Timestamp(0)),
+            after,
+            reading: None,
+            settled: VecDeque::new(),
+            durable_before: Timestamp(0),
+            began_before: Timestamp(0),
+        }
     }
 
     /// A holder is done with a message.
     pub(super) fn settled(&mut self, now: Timestamp, holder: Option<Holder>, entry: &Entry) {
         if entry.storage == Storage::Stored && entry.message.expires.is_some() {
-            self.settled.extend(holder.map(|holder| (now, holder, entry.sequence)));
+            let (priority, sequence) = (entry.message.priority, entry.sequence);
+            self.settled.extend(holder.map(|holder| Settled { at: now, holder, priority, sequence }));
         }
     }
 
-    /// What was settled before this is durable: a read that begins now does not bring it.
-    pub(super) fn forget_settled(&mut self, durable_before: Timestamp) {
-        while self.reading.is_none() && self.settled.front().is_some_and(|(at, ..)| *at < durable_before) {
-            self.settled.pop_front();
-        }
+    /// The oldest of what was settled, if it was durably so before the read under way began, or is if there is none: no
+    /// read brings it any more.
+    fn forget_settled(&mut self) -> Option<Settled> {
+        let before = if self.reading.is_some() { self.began_before } else { self.durable_before };
+        self.settled.pop_front_if(|settled| settled.at < before)
+    }
+
+    /// Whether a read that was under way may bring a message that is settled by now.
+    fn has_settled(&self, page: &DuePage) -> HashSet<(Holder, Sequence)> {
+        let brought: HashSet<Sequence> = page.messages.iter().map(|due| due.stored.sequence).collect();
+        let settled = self.settled.iter().filter(|settled| brought.contains(&settled.sequence));
+        settled.map(|settled| (settled.holder, settled.sequence)).collect()
     }
 
     /// A message that comes due then leaves memory.
@@ -109,6 +137,7 @@ impl Schedule {
 
     fn begin_read(&mut self, number: ReadNumber) {
         (self.next, self.reading) = (None, Some(number));
+        self.began_before = self.durable_before;
     }
 
     /// What lay behind `after` was read; what left memory meanwhile and comes due before that is read then.
@@ -128,9 +157,12 @@ impl Schedule {
 impl Core {
     /// What a holder held before the first command of the term; from now on limits apply to it (R28). A subscription
     /// that does not exist any more and holds something all the same is deleted once more: nobody else ever would.
-    pub fn count(&mut self, holder: Holder, backlog: &Backlog, effects: &mut Effects) {
-        match (self.holders.get(&holder).and_then(|key| self.queues.get_mut(*key)), holder) {
-            (Some(queue), _) => queue.count(backlog),
+    pub fn count(&mut self, now: Timestamp, holder: Holder, backlog: &Backlog, effects: &mut Effects) {
+        match (self.holders.get(&holder).copied(), holder) {
+            (Some(key), _) => {
+                self.queues.get_mut(key).into_iter().for_each(|queue| queue.count(backlog));
+                self.dispatch(now, key, effects); // what had to be looked for first may be known to be nothing
+            }
             (None, Holder::Durable(id)) => {
                 effects.changes.push(Change::One { origin: None, op: Op::DeleteDurable { id } });
             }
@@ -148,6 +180,7 @@ impl Core {
         let Some(stretch) = lane.wanted() else { return };
         self.last_read = ReadNumber(self.last_read.0 + 1);
         lane.begin_read(self.last_read);
+        self.memory.promise(bytes);
         effects.reads.push(Read::Page {
             number: self.last_read,
             queue: key,
@@ -169,9 +202,11 @@ impl Core {
         pending: &HashMap<Sequence, Pending>,
         effects: &mut Effects,
     ) {
-        let Read::Page { number, queue: key, stored: in_store, spooled: in_spool, priority, range, .. } = read else {
+        let Read::Page { number, queue: key, stored: in_store, spooled: in_spool, priority, range, window, .. } = read
+        else {
             return;
         };
+        self.memory.keep_promise(window.bytes);
         let key = *key;
         let Some(queue) = self.queues.get_mut(key) else { return };
         if !queue.lane(*priority).is_some_and(|lane| lane.end_read(*number)) {
@@ -217,6 +252,17 @@ impl Core {
         }
     }
 
+    /// What was settled long enough ago is remembered no longer (R26).
+    pub(super) fn forget_settled(&mut self, durable_before: Timestamp) {
+        self.schedule.durable_before = durable_before;
+        while let Some(settled) = self.schedule.forget_settled() {
+            let key = self.holders.get(&settled.holder).copied();
+            let queue = key.and_then(|key| self.queues.get_mut(key));
+            let lane = queue.and_then(|queue| queue.lane(settled.priority));
+            lane.into_iter().for_each(|lane| lane.need_not_skip(settled.sequence));
+        }
+    }
+
     /// Asks for what comes due by `now` and lies in the store alone.
     pub(super) fn want_due(&mut self, now: Timestamp, effects: &mut Effects) {
         if self.schedule.next().is_none_or(|next| next > now) {
@@ -235,8 +281,7 @@ impl Core {
             return;
         }
         self.schedule.has_read(*after, page);
-        let settled: HashSet<(Holder, Sequence)> =
-            self.schedule.settled.iter().map(|(_, holder, sequence)| (*holder, *sequence)).collect();
+        let settled = self.schedule.has_settled(page);
         for due in &page.messages {
             match due.reason {
                 DueReason::Returns(holder) => self.returns(now, holder, due, effects),

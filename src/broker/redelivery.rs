@@ -294,5 +294,7 @@ fn dead_message(message: &Message, destination: &Destination, cause: &str) -> Ar
     draft.properties = properties.build();
     draft.expires = None;
     draft.original_destination.get_or_insert_with(|| destination.clone());
-    Arc::new(Message::new(draft))
+    let dead = Message::new(draft);
+    dead.charge_as(message);
+    Arc::new(dead)
 }

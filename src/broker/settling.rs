@@ -227,7 +227,7 @@ impl Core {
         for acknowledged in &transaction.acks {
             self.answer_in_unit(now, acknowledged, &mut ops, &mut hidden, effects);
         }
-        self.committing.insert(id, Committing { hidden, acks: transaction.acks });
+        self.committing.insert(id, Committing { hidden, since: now, acks: transaction.acks });
         if ops.is_empty() {
             self.committed(now, id, effects);
         } else {
@@ -248,7 +248,7 @@ impl Core {
         }
         for acknowledged in committing.acks {
             queues.push(acknowledged.queue);
-            self.complete_answer(now, acknowledged, effects);
+            self.complete_answer(committing.since, acknowledged, effects);
         }
         self.dispatch_all(now, queues, effects);
         for sent in committing.hidden.chunk_by(|(.., one), (.., other)| one == other) {

@@ -19,6 +19,9 @@ use crate::types::{
 /// To the spool everything lies in one place, and queues are its subscriptions.
 const PLACE: DestinationId = DestinationId(1);
 
+/// The names that queues have there begin here, so that none is ever a durable subscription's in the store.
+const FIRST_SPOOLER: u64 = 1 << 62;
+
 impl Core {
     /// Spools a message where it lies in these queues and nowhere else, if memory is scarce or something before it has
     /// left.
@@ -52,14 +55,15 @@ impl Core {
     fn spooler(&mut self, key: QueueKey, effects: &mut Effects) -> DurableId {
         let queue = self.queues.get_mut(key).expect("the caller has just looked at it");
         *queue.spooler.get_or_insert_with(|| {
-            if self.last_spooler == DurableId::default() {
+            if self.spoolers == 0 {
                 let destination = Destination::topic("spool");
                 effects.spool.push(Op::CreateDestination { id: PLACE, destination });
             }
-            self.last_spooler = DurableId(self.last_spooler.0 + 1);
+            let id = DurableId(FIRST_SPOOLER + self.spoolers);
+            self.spoolers += 1;
             let durable = Durable { client_id: Text::default(), name: Text::default(), topic: PLACE };
-            effects.spool.push(Op::CreateDurable { id: self.last_spooler, durable });
-            self.last_spooler
+            effects.spool.push(Op::CreateDurable { id, durable });
+            id
         })
     }
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::{ConsumerKey, QueueKey, Verdict, consumer::InFlight};
-use crate::types::{Destination, Message, Priority, Sequence};
+use crate::types::{Destination, Message, Priority, Sequence, Timestamp};
 
 /// A committing transaction's number, unique in the term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,6 +43,8 @@ pub(super) struct Acknowledged {
 pub(super) struct Committing {
     /// What becomes visible.
     pub(super) hidden: Vec<(QueueKey, Priority, Sequence)>,
+    /// When it was committed: what it gives back is due from then on.
+    pub(super) since: Timestamp,
     /// What is settled or given back then.
     pub(super) acks: Vec<Acknowledged>,
 }

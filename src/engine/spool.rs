@@ -15,6 +15,9 @@ use crate::{
 /// How long until what could not be written is tried again.
 const RETRY: Duration = Duration::from_millis(250);
 
+/// So many operations may be open beside inserts before anybody looks how many of them are cancelled.
+const HOLES_MAX: usize = 4_096;
+
 /// The spool's writer.
 #[derive(Debug, Default)]
 pub(super) struct Spool {
@@ -55,8 +58,22 @@ impl Spool {
         if stored.holders.is_empty() {
             *slot = None;
             self.inserts.remove(&sequence);
+            self.close_holes();
         }
         true
+    }
+
+    /// When most of what is open is cancelled, as while nothing can be written, it gives back its room.
+    fn close_holes(&mut self) {
+        if self.open.len() < 2 * self.inserts.len() + HOLES_MAX {
+            return;
+        }
+        self.open.retain(Option::is_some);
+        for (at, op) in self.open.iter().enumerate() {
+            if let Some(Op::Insert(stored)) = op {
+                self.inserts.insert(stored.sequence, at);
+            }
+        }
     }
 
     /// What is to be asked of the spool now.

@@ -237,7 +237,7 @@ impl Engine {
                 page.messages.iter().for_each(|due| due.stored.message.charge(&self.meter));
                 self.core.due_read(now, &read, &page, &mut self.effects);
             }
-            ReadAnswer::Backlog(holder, backlog) => self.core.count(holder, &backlog, &mut self.effects),
+            ReadAnswer::Backlog(holder, backlog) => self.core.count(now, holder, &backlog, &mut self.effects),
         }
         self.take_effects(now);
     }

@@ -87,6 +87,13 @@ impl Message {
         self.charge.get_or_init(|| meter.charge(self.size()));
     }
 
+    /// Counts it where another one counts, if that does.
+    pub fn charge_as(&self, other: &Self) {
+        if let Some(charge) = other.charge.get() {
+            self.charge(charge.meter());
+        }
+    }
+
     /// A copy to change: for a dead letter.
     #[must_use]
     pub fn to_draft(&self) -> MessageDraft {

@@ -126,6 +126,9 @@ struct Unreadable {
     error: io::Error,
 }
 
+/// So many messages that are due are read before anybody looks whether there is room for more.
+const DUE_READ_AT_ONCE: usize = 32;
+
 impl JournalReader {
     pub(super) fn new(dir: &Path) -> Self {
         Self { dir: dir.into(), recovered: Arc::default() }
@@ -170,34 +173,38 @@ impl JournalReader {
 
     fn read_due(&self, before: Timestamp, after: (Timestamp, Sequence), window: Window) -> Result<DuePage, StoreError> {
         let live = self.recovered()?.live;
-        let due = self.list_due(&live, after, window.messages.max(1) + 1)?;
-        let now = due.partition_point(|(at, ..)| *at <= before);
-        let wanted: BTreeMap<Sequence, Lane> = due.iter().take(now).map(|due| (due.1, due.3)).collect();
-        let (messages, _) = self.read(&live, |live| {
+        let keys = window.messages.max(1) + 1;
+        let due = self.list_due(&live, after, keys)?;
+        let is_all = due.chunk_by(|one, two| (one.0, one.1) == (two.0, two.1)).count() < keys;
+        let (now, later) = due.split_at(due.partition_point(|(at, ..)| *at <= before));
+        let mut page = DuePage { messages: Vec::new(), next: later.first().map(|due| due.0) };
+        let (mut bytes, mut last) = (0, after);
+        for some in now.chunks(DUE_READ_AT_ONCE) {
+            let read = self.read_due_messages(&live, some)?;
+            for (at, sequence, reason, _) in some {
+                let Some(stored) = read.get(sequence) else { continue }; // settled meanwhile
+                let size = stored.message.size();
+                if (*at, *sequence) != last && !window.has_room(page.messages.len(), bytes, size) {
+                    return Ok(DuePage { next: Some(*at), ..page });
+                }
+                bytes += size;
+                last = (*at, *sequence);
+                page.messages.push(DueMessage { at: *at, reason: *reason, stored: stored.clone() });
+            }
+        }
+        if page.next.is_none() && !is_all {
+            page.next = now.last().map(|due| due.0); // what lies behind was not looked at
+        }
+        Ok(page)
+    }
+
+    fn read_due_messages(&self, live: &SharedLive, due: &[Due]) -> Result<BTreeMap<Sequence, Stored>, StoreError> {
+        let wanted: BTreeMap<Sequence, Lane> = due.iter().map(|due| (due.1, due.3)).collect();
+        let (messages, _) = self.read(live, |live| {
             let wanted = wanted.iter().filter_map(|(sequence, lane)| want(live, *sequence, *lane)).collect();
             Some(shelve(live, wanted, true, usize::MAX))
         })?;
-        let read: BTreeMap<Sequence, Stored> = messages.into_iter().map(|stored| (stored.sequence, stored)).collect();
-        let mut page = DuePage::default();
-        let (mut bytes, mut last) = (0, after);
-        for (at, sequence, reason, _) in due {
-            let Some(stored) = read.get(&sequence).filter(|_| at <= before) else {
-                if at > before {
-                    page.next = Some(at);
-                    break;
-                }
-                continue; // settled meanwhile
-            };
-            let size = stored.message.size();
-            if (at, sequence) != last && !window.has_room(page.messages.len(), bytes, size) {
-                page.next = Some(at);
-                break;
-            }
-            bytes += size;
-            last = (at, sequence);
-            page.messages.push(DueMessage { at, reason, stored: stored.clone() });
-        }
-        Ok(page)
+        Ok(messages.into_iter().map(|stored| (stored.sequence, stored)).collect())
     }
 
     /// What comes due behind `after`, in order, at the first so many times and sequences.

@@ -125,7 +125,12 @@ impl Table {
     /// What the store held at the start is counted.
     pub(super) fn count(&mut self) {
         for holder in self.store.holders() {
-            self.core.count(holder, &self.backlogs.get(&holder).copied().unwrap_or_default(), &mut self.effects);
+            self.core.count(
+                self.now,
+                holder,
+                &self.backlogs.get(&holder).copied().unwrap_or_default(),
+                &mut self.effects,
+            );
         }
         self.sort_effects();
     }

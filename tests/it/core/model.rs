@@ -99,6 +99,7 @@ pub(super) struct Session {
 
 #[derive(Debug, Default)]
 pub(super) struct Committing {
+    since: Timestamp,
     hidden: Vec<Place>,
     answers: Vec<Answer>,
 }
@@ -432,7 +433,7 @@ impl Model {
                 }
             }
         }
-        committing.answers = transaction.answers;
+        (committing.answers, committing.since) = (transaction.answers, self.now);
         self.committing.insert(number, committing);
         if events.is_empty() {
             self.committed(number);
@@ -455,7 +456,10 @@ impl Model {
                 self.remove(answer.place);
                 continue;
             }
-            match self.fate(answer.place.0, failures) {
+            let now = std::mem::replace(&mut self.now, committing.since);
+            let fate = self.fate(answer.place.0, failures);
+            self.now = now;
+            match fate {
                 None => drop(self.remove(answer.place)),
                 Some(due) => {
                     let record = self.record(answer.place).unwrap();

@@ -13,8 +13,8 @@ use batonmq::{
     },
     config::RedeliveryPolicy,
     types::{
-        Catalog, ConsumerNo, DeliveryTag, Destination, DestinationKind, Holder, Message, MessageDraft, Op, Page,
-        Priority, Sequence, SessionId, Stored, Term, Timestamp, Window,
+        Backlog, Catalog, ConsumerNo, DeliveryTag, Destination, DestinationKind, Holder, Message, MessageDraft, Op,
+        Page, Priority, Sequence, SessionId, Stored, Term, Timestamp, Window,
     },
 };
 
@@ -157,6 +157,8 @@ struct World {
     reads: Vec<(Read, HashMap<Sequence, Pending>)>,
     /// Pages that were read as the store stood then, and that the core has not got yet.
     pages: Vec<(Read, HashMap<Sequence, Pending>, Page)>,
+    /// What the core has not been told of what holders had at the start of the term (R28).
+    uncounted: Vec<(Holder, Backlog)>,
     /// One page in so many is held back; 0: none.
     held_pages: usize,
     term: u32,
@@ -202,6 +204,7 @@ impl World {
             untold: Vec::new(),
             reads: Vec::new(),
             pages: Vec::new(),
+            uncounted: Vec::new(),
             held_pages: if dice.one_in(2) { 0 } else { 1 + dice.below(4) },
             term: 1,
             sessions: 0,
@@ -342,8 +345,14 @@ impl World {
         other
     }
 
-    /// A page that was held back is read, and later handed over.
+    /// A page that was held back is read, and later handed over; the core is told how much a holder had at the start.
     fn read(&mut self) {
+        if !self.uncounted.is_empty() {
+            let (holder, backlog) = self.uncounted.remove(self.dice.below(self.uncounted.len()));
+            let mut effects = Effects::default();
+            self.core.count(self.model.now, holder, &backlog, &mut effects);
+            self.follow(effects);
+        }
         if !self.reads.is_empty() {
             let (read, pending) = self.reads.remove(self.dice.below(self.reads.len()));
             let page = self.page(&read);
@@ -889,7 +898,9 @@ impl World {
         self.transactions.clear(); // their numbers are unique in a term
         self.term += 1;
         self.catalog = self.store.catalog.clone();
-        self.core = self.store.recover(self.options.clone(), Term(self.term));
+        self.core = Core::recover(self.options.clone(), Term(self.term), &self.store.catalog);
+        let holders = self.store.holders().into_iter();
+        self.uncounted = holders.map(|holder| (holder, self.store.backlog(holder))).collect();
         for stored in self.store.messages.values() {
             for part in &stored.holders {
                 let place = self.places[&(stored.sequence, part.holder)];
@@ -943,7 +954,7 @@ impl World {
     fn settle_everything(&mut self) {
         self.refusals = 0;
         self.held_pages = 0;
-        while !self.reads.is_empty() || !self.pages.is_empty() {
+        while !self.reads.is_empty() || !self.pages.is_empty() || !self.uncounted.is_empty() {
             self.read();
         }
         while self.sealed.is_some() || !self.open.changes.is_empty() {

@@ -58,7 +58,7 @@ impl Store {
     pub(super) fn recover(&self, options: CoreOptions, term: Term) -> Core {
         let mut core = Core::recover(options, term, &self.catalog);
         for holder in self.holders() {
-            core.count(holder, &self.backlog(holder), &mut Effects::default());
+            core.count(Timestamp(0), holder, &self.backlog(holder), &mut Effects::default());
         }
         core.check();
         core

@@ -106,7 +106,7 @@ impl SmallDisk {
 
     /// How much room is left. Unit: bytes.
     pub(crate) fn room(&self) -> u64 {
-        let stat = statvfs(&self.file(&self.root)).unwrap();
+        let stat = statvfs(self.file(&self.root)).unwrap();
         stat.f_bavail * stat.f_frsize
     }
 
