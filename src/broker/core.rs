@@ -197,6 +197,9 @@ impl Core {
             }
         }
         let stored_upto = core.sequences.peek().before(); // of earlier terms
+        if !core.holders.is_empty() {
+            core.memory.lets_go();
+        }
         for key in core.holders.values() {
             core.queues.get_mut(*key).into_iter().for_each(|queue| queue.expect_stored(stored_upto));
         }

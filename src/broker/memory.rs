@@ -35,6 +35,7 @@ pub(super) struct Memory {
     in_use: usize,
     /// What reads under way may bring. Unit: bytes.
     promised: usize,
+    has_let_go: bool,
     /// What can be read again.
     kept: Kept,
     /// Queues that may have something in memory, the one in front is looked at next.
@@ -45,7 +46,15 @@ pub(super) struct Memory {
 
 impl Memory {
     pub(super) fn new(limit: usize) -> Self {
-        Self { limit, in_use: 0, promised: 0, kept: Kept::default(), line: VecDeque::new(), starved: Vec::new() }
+        Self {
+            limit,
+            in_use: 0,
+            promised: 0,
+            has_let_go: false,
+            kept: Kept::default(),
+            line: VecDeque::new(),
+            starved: Vec::new(),
+        }
     }
 
     /// Whether nothing more is taken in that could wait.
@@ -73,6 +82,22 @@ impl Memory {
     /// A consumer waits until there is memory.
     pub(super) fn starve(&mut self, consumer: ConsumerKey) {
         self.starved.push(consumer);
+    }
+
+    /// Whether memory has ever been scarce in this term, or something lay in the store at its start: else nothing lies
+    /// anywhere but in memory, and nothing has to.
+    pub(super) fn has_let_go(&self) -> bool {
+        self.has_let_go
+    }
+
+    /// There are messages that are not in memory.
+    pub(super) fn lets_go(&mut self) {
+        self.has_let_go = true;
+    }
+
+    /// A queue has something in memory that may leave it.
+    pub(super) fn stands_in_line(&mut self, key: QueueKey) {
+        self.line.push_back(key);
     }
 
     /// More is in memory than the last count says.
@@ -106,6 +131,7 @@ impl Core {
         self.memory.kept = kept;
         self.forget_settled(kept.stored_before);
         if self.memory.is_over_half() {
+            self.memory.lets_go();
             self.let_leave();
         }
         if !self.memory.is_full() && !self.memory.starved.is_empty() {
@@ -125,7 +151,7 @@ impl Core {
         if let Some(queue) = self.queues.get_mut(key)
             && !std::mem::replace(&mut queue.in_line, true)
         {
-            self.memory.line.push_back(key);
+            self.memory.stands_in_line(key);
         }
     }
 

@@ -75,7 +75,9 @@ impl Core {
         }
         self.enqueue(now, &route, &send.message, false);
         self.dispatch_route(now, &route, effects);
-        self.spool(now, route.targets.as_slice(), send.message.priority, route.sequence, effects);
+        if self.memory.has_let_go() {
+            self.spool(now, route.targets.as_slice(), send.message.priority, route.sequence, effects);
+        }
         Ok(())
     }
 
@@ -162,7 +164,9 @@ impl Core {
             let entry = Entry { storage, hidden, shared, ..Entry::new(now, route.sequence, message.clone()) };
             self.deadlines.watch_expiry(*key, &entry);
             queue.push(entry);
-            self.stand_in_line(*key);
+            if !std::mem::replace(&mut queue.in_line, true) {
+                self.memory.stands_in_line(*key);
+            }
         }
     }
 

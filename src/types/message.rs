@@ -57,6 +57,8 @@ pub struct MessageDraft {
 #[derive(Debug)]
 pub struct Message {
     draft: MessageDraft,
+    /// Asked for many times by whoever holds it. Unit: bytes.
+    content_bytes: usize,
     /// Few messages have one.
     rendering: OnceLock<Box<Rendering>>,
     charge: OnceLock<Charge>,
@@ -79,7 +81,8 @@ impl Message {
     /// Freezes a draft.
     #[must_use]
     pub fn new(draft: MessageDraft) -> Self {
-        Self { draft, rendering: OnceLock::new(), charge: OnceLock::new() }
+        let content_bytes = content_bytes(&draft);
+        Self { draft, content_bytes, rendering: OnceLock::new(), charge: OnceLock::new() }
     }
 
     /// Counts it while anybody holds it; once, however often this is called.
@@ -109,12 +112,7 @@ impl Message {
     /// The bytes that its sender chose, and its id: body, properties and texts. What a store's limit is about.
     #[must_use]
     pub fn content_bytes(&self) -> usize {
-        let draft = &self.draft;
-        let text = |text: &Option<Text>| text.as_ref().map_or(0, |text| text.as_bytes().len());
-        let name = |name: &Option<Destination>| name.as_ref().map_or(0, |name| name.name().len());
-        let texts = draft.id.as_bytes().len() + text(&draft.correlation_id) + text(&draft.message_type);
-        let names = name(&draft.reply_to) + name(&draft.original_destination);
-        draft.body.len() + draft.properties.as_bytes().len() + texts + names
+        self.content_bytes
     }
 
     /// The rendering that `dialect` made, made by `render` if nobody did yet; `None` if another dialect holds the place.
@@ -126,6 +124,14 @@ impl Message {
         });
         (rendering.dialect == dialect).then_some(&rendering.bytes)
     }
+}
+
+fn content_bytes(draft: &MessageDraft) -> usize {
+    let text = |text: &Option<Text>| text.as_ref().map_or(0, |text| text.as_bytes().len());
+    let name = |name: &Option<Destination>| name.as_ref().map_or(0, |name| name.name().len());
+    let texts = draft.id.as_bytes().len() + text(&draft.correlation_id) + text(&draft.message_type);
+    let names = name(&draft.reply_to) + name(&draft.original_destination);
+    draft.body.len() + draft.properties.as_bytes().len() + texts + names
 }
 
 impl std::ops::Deref for Message {
