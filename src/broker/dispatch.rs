@@ -51,7 +51,8 @@ impl Core {
         for entry in expired {
             self.expire(now, key, entry, effects);
         }
-        if delivered || self.queues.get(key).is_some_and(|queue| !queue.ready.is_empty()) {
+        let awaited = || delivered || self.queues.get(key).is_some_and(|queue| !queue.ready.is_empty());
+        if self.memory.has_let_go() && awaited() {
             self.want_page(key, effects);
         }
         self.watch_slowness(now, key);

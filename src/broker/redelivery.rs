@@ -191,19 +191,21 @@ impl Core {
     ) {
         let destination = self.dead_letter_queue(effects);
         let Some(queue) = self.queues.get_mut(key) else { return };
-        queue.forget(&entry);
         if entry.storage == Storage::Withdrawn {
-            return;
+            return queue.forget(&entry);
         }
         let holder = queue.holder.filter(|_| entry.storage == Storage::Stored);
         let dead = dead_message(&entry.message, &queue.destination, cause);
-        self.schedule.settled(now, holder, &entry);
-        unspool(queue, &entry, effects);
         let Some(route) = self.route(&destination, &dead) else {
             // The counter's end: the message stays where it was until the term has been raised.
             effects.term_wanted = true;
             return self.keep_for_next_term(key, entry);
         };
+        if let Some(queue) = self.queues.get_mut(key) {
+            queue.forget(&entry);
+            unspool(queue, &entry, effects);
+        }
+        self.schedule.settled(now, holder, &entry);
         let mut ops: SmallVec<[Op; 1]> = smallvec![];
         ops.extend(holder.map(|holder| Op::Settle { sequence: entry.sequence, holder }));
         ops.extend(route.stored.clone().map(Op::Insert));
@@ -216,14 +218,10 @@ impl Core {
 
     fn keep_for_next_term(&mut self, key: QueueKey, mut entry: Entry) {
         let Some(queue) = self.queues.get_mut(key) else { return };
-        queue.messages += 1;
-        queue.bytes += entry.message.size();
         entry.redelivered |= entry.deliveries > 0;
-        if entry.storage == Storage::Spooled {
-            entry.storage = Storage::Never;
-        }
         self.deadlines.watch_expiry(key, &entry);
         queue.put_back(entry);
+        self.stand_in_line(key);
     }
 
     /// The queue of dead letters; it may exceed every limit, because what can't be put there would be lost.

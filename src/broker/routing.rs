@@ -10,7 +10,7 @@ use super::{
     entry::{Entry, Storage},
     queue::{Queue, QueueRole},
 };
-use crate::types::{Destination, Held, Message, Op, Sequence, SessionId, Stored, Timestamp};
+use crate::types::{Destination, Held, Message, Op, Priority, Sequence, SessionId, Stored, Timestamp};
 
 /// Where a message goes, found before anything changes.
 #[derive(Debug)]
@@ -18,6 +18,7 @@ pub(super) struct Route {
     /// The store's part, if it has one.
     pub(super) stored: Option<Stored>,
     sequence: Sequence,
+    priority: Priority,
     targets: Targets,
 }
 
@@ -75,9 +76,6 @@ impl Core {
         }
         self.enqueue(now, &route, &send.message, false);
         self.dispatch_route(now, &route, effects);
-        if self.memory.has_let_go() {
-            self.spool(now, route.targets.as_slice(), send.message.priority, route.sequence, effects);
-        }
         Ok(())
     }
 
@@ -143,7 +141,7 @@ impl Core {
             holders,
             message: message.clone(),
         });
-        Some(Route { stored, sequence, targets })
+        Some(Route { stored, sequence, priority: message.priority, targets })
     }
 
     /// Who keeps a message in the store: nobody if it is not persistent or goes to a temporary destination.
@@ -176,16 +174,19 @@ impl Core {
         now: Timestamp,
         route: &Route,
         message: &Arc<Message>,
-        hidden: &mut Vec<(QueueKey, crate::types::Priority, Sequence)>,
+        hidden: &mut Vec<(QueueKey, Priority, Sequence)>,
     ) {
         self.enqueue(now, route, message, true);
         hidden.extend(route.targets.as_slice().iter().map(|key| (*key, message.priority, route.sequence)));
     }
 
-    /// Lets the queues of a route hand out.
+    /// Lets the queues of a route hand out; what nobody takes may have to be spooled.
     pub(super) fn dispatch_route(&mut self, now: Timestamp, route: &Route, effects: &mut Effects) {
         for key in route.targets.as_slice() {
             self.dispatch(now, *key, effects);
+        }
+        if self.memory.has_let_go() {
+            self.spool(now, route.targets.as_slice(), route.priority, route.sequence, effects);
         }
     }
 }

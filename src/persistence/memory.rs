@@ -1,7 +1,8 @@
 //! The store that forgets: for tests, and for brokers that need no durability.
 //!
-//! Always true: each message has at least one holder and stands in the line of each of them; see `State::check`. "Durable" means here: in the [`MemoryStore`], which outlives its adapters. Nothing can fail but a
-//! tenure that is no longer the highest.
+//! Always true: each message has at least one holder and stands in the line of each of them; see `State::check`.
+//! "Durable" means here: in the [`MemoryStore`], which outlives its adapters. Nothing can fail but a tenure that is no
+//! longer the highest.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

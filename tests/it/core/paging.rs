@@ -245,6 +245,25 @@ fn r32_what_is_not_persistent_is_spooled_and_comes_back_in_order() {
 }
 
 #[test]
+fn r32_dead_letters_that_are_not_persistent_are_spooled_too() {
+    let mut table = Table::new();
+    let (producer, consumer, undertaker) = (table.connect(), table.connect(), table.connect());
+    for name in names(1..=3) {
+        let fleeting = MessageDraft { persistent: false, ..draft(&name) };
+        table.send_to(producer, &Destination::queue("orders"), fleeting).unwrap();
+    }
+    table.subscribe(consumer, 1, "orders", AckMode::Individual, 10);
+    table.use_memory(percent(60));
+    for tag in 1..=3 {
+        table.nack(consumer, 1, tag).unwrap();
+    }
+    assert_eq!(table.spooled(), names(1..=3));
+    table.use_memory(percent(SHORT));
+    table.subscribe(undertaker, 1, "ActiveMQ.DLQ", AckMode::Individual, 10);
+    assert_eq!(table.got(undertaker), names(1..=3));
+}
+
+#[test]
 fn r32_a_slow_topic_subscription_is_spooled_once_for_all_and_ends_with_its_consumers() {
     let mut table = Table::new();
     let (producer, fast) = (table.connect(), table.connect());

@@ -1,8 +1,9 @@
 //! A disk in memory that keeps synced and unsynced bytes apart, and fails when it is told to.
 //!
 //! It behaves as badly as a disk may. At a power loss each unsynced 4 KiB page survives or not by itself, and so does
-//! each unsynced change to a name, or only the new name of a file; any page may reach the disk before it is synced. A process that is killed leaves the
-//! cache as it is, and as unsynced as it is: the next one reads it, and a power loss then still loses it. After a failed
+//! each unsynced change to a name, or only the new name of a file; any page may reach the disk before it is synced. A
+//! process that is killed leaves the cache as it is, and as unsynced as it is: the next one reads it, and a power loss
+//! then still loses it. After a failed
 //! sync the pages look fine in the cache, are marked clean and may never reach the disk (as Linux does). A call that a
 //! crash or a failure falls into is done before, halfway or after.
 
