@@ -3,6 +3,7 @@
 //! Plain values without I/O. Everything else in the crate may import this module; it imports nothing of the crate.
 
 mod destination;
+mod group;
 mod ids;
 mod message;
 mod meter;
@@ -13,6 +14,7 @@ mod text;
 mod time;
 
 pub use destination::{Destination, DestinationKind};
+pub use group::Group;
 pub use ids::{
     BatchNumber, ConsumerNo, DeliveryTag, DestinationId, DurableId, FencingToken, Priority, Sequence, SessionId,
     Tenure, Term,

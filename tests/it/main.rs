@@ -21,6 +21,8 @@ mod memory;
 mod own_messages;
 mod persistence;
 mod polite_stop;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod process;
 mod stomp_py;
 mod stompjs;

@@ -3,6 +3,10 @@
 //! Nothing here waits for a duration. [`PATIENCE`] is the net under what must happen but does not.
 
 mod broker;
+#[cfg(feature = "postgres")]
+mod database;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod raw;
 mod script;
 mod seed;
@@ -11,6 +15,8 @@ mod small_disk;
 use std::time::Duration;
 
 pub(crate) use broker::{Broker, Settings};
+#[cfg(feature = "postgres")]
+pub(crate) use postgres::{PostgresServer, own_group};
 pub(crate) use raw::{Frame, Raw, Writer, encode};
 pub(crate) use script::Script;
 pub(crate) use seed::Seed;

@@ -1,0 +1,70 @@
+//! What every session relies on.
+
+use batonmq::db::{
+    ConnectError,
+    postgres::{Postgres, PostgresOptions},
+};
+
+use super::session;
+use crate::harness::PostgresServer;
+
+#[tokio::test]
+async fn a_session_shows_who_it_is_and_brings_its_own_settings() {
+    let server = PostgresServer::shared();
+    let session = session(&server.connector("one"), "writer").await;
+    for (setting, value) in [
+        ("application_name", "batonmq one writer"),
+        ("synchronous_commit", "on"),
+        ("transaction_isolation", "read committed"),
+        ("tcp_user_timeout", "8000"),
+        ("enable_seqscan", "off"),
+        ("jit", "off"),
+    ] {
+        let shown = session.query_one_scalar::<String, _>(&format!("SHOW {setting}"), &[]).await.unwrap();
+        assert_eq!(shown, value, "{setting}");
+    }
+}
+
+#[tokio::test]
+async fn r16_a_warning_is_seen_before_the_answer_behind_it() {
+    let server = PostgresServer::shared();
+    let session = session(&server.connector("one"), "writer").await;
+    assert_eq!(session.take_warning(), None);
+    for _ in 0..50 {
+        session.batch_execute("DO $$ BEGIN RAISE WARNING 'not so sure'; END $$").await.unwrap();
+        assert_eq!(session.take_warning().as_deref(), Some("not so sure"));
+        session.batch_execute("DO $$ BEGIN RAISE NOTICE 'by the way'; END $$").await.unwrap();
+        assert_eq!(session.take_warning(), None, "less than a warning");
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_want_us_says_why_and_what_to_do() {
+    let server = PostgresServer::shared();
+    let good = Some(server.password());
+    let elsewhere = "postgres://owner@127.0.0.1:1/postgres";
+    for (url, password, says, fix) in [
+        (server.url(), Some("wrong s3cret"), "password authentication failed", "store.password_file"),
+        (server.url(), None, "password", "store.password_file"),
+        (server.url_of("nobody", "postgres"), good, "password authentication failed", "store.password_file"),
+        (server.url_of("owner", "nowhere"), good, "\"nowhere\" does not exist", "store.url"),
+        (elsewhere.to_owned(), good, "127.0.0.1:1/postgres", "store.url"),
+    ] {
+        let options = PostgresOptions { url: &url, password, tls_ca_file: None, broker_name: "one" };
+        let error = Postgres::new(&options).unwrap().connect("writer").await.err().unwrap();
+        assert!(matches!(error, ConnectError::Failed { .. }) && error.fix().contains(fix), "{error}; {}", error.fix());
+        let told = format!("{:#}", anyhow::Error::new(error));
+        assert!(told.contains(says) && !told.contains("s3cret"), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_of_another_encoding_is_refused() {
+    let server = PostgresServer::shared();
+    server.psql("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0");
+    let url = server.url_of("owner", "latin");
+    let password = Some(server.password());
+    let options = PostgresOptions { url: &url, password, tls_ca_file: None, broker_name: "one" };
+    let error = Postgres::new(&options).unwrap().connect("writer").await.err().unwrap();
+    assert!(error.to_string().contains("its encoding is LATIN1, and UTF8 is needed"), "{error}");
+}
