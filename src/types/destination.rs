@@ -22,6 +22,25 @@ impl DestinationKind {
         matches!(self, Self::Queue | Self::TemporaryQueue)
     }
 
+    /// As it stands in front of `://`.
+    #[must_use]
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Topic => "topic",
+            Self::TemporaryQueue => "temp-queue",
+            Self::TemporaryTopic => "temp-topic",
+        }
+    }
+
+    /// The kind of this scheme.
+    #[must_use]
+    pub fn from_scheme(scheme: &str) -> Option<Self> {
+        [Self::Queue, Self::Topic, Self::TemporaryQueue, Self::TemporaryTopic]
+            .into_iter()
+            .find(|kind| kind.scheme() == scheme)
+    }
+
     /// Whether it ends with the connection that made it.
     #[must_use]
     pub fn is_temporary(self) -> bool {
@@ -55,6 +74,13 @@ impl Destination {
         Self::new(DestinationKind::Topic, name)
     }
 
+    /// What [`fmt::Display`] wrote.
+    #[must_use]
+    pub fn from_uri(uri: &str) -> Option<Self> {
+        let (scheme, name) = uri.split_once("://")?;
+        DestinationKind::from_scheme(scheme).map(|kind| Self::new(kind, name))
+    }
+
     /// What it does with messages.
     #[must_use]
     pub fn kind(&self) -> DestinationKind {
@@ -71,18 +97,27 @@ impl Destination {
 /// As ActiveMQ writes it everywhere but in STOMP: `queue://orders`.
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = match self.kind {
-            DestinationKind::Queue => "queue",
-            DestinationKind::Topic => "topic",
-            DestinationKind::TemporaryQueue => "temp-queue",
-            DestinationKind::TemporaryTopic => "temp-topic",
-        };
-        write!(f, "{scheme}://{}", self.name)
+        write!(f, "{}://{}", self.kind.scheme(), self.name)
     }
 }
 
 impl fmt::Debug for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_destination_is_read_as_it_is_written() {
+        for uri in ["queue://orders", "topic://", "temp-queue://a://b", "temp-topic://größe"] {
+            assert_eq!(Destination::from_uri(uri).unwrap().to_string(), uri);
+        }
+        for other in ["orders", "stream://orders", ""] {
+            assert_eq!(Destination::from_uri(other), None);
+        }
     }
 }

@@ -24,6 +24,29 @@ pub enum BodyKind {
     Object,
 }
 
+impl BodyKind {
+    /// Its name, in a store that people read.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Text => "text",
+            Self::Bytes => "bytes",
+            Self::Map => "map",
+            Self::Stream => "stream",
+            Self::Object => "object",
+        }
+    }
+
+    /// The kind of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::None, Self::Text, Self::Bytes, Self::Map, Self::Stream, Self::Object]
+            .into_iter()
+            .find(|kind| kind.name() == name)
+    }
+}
+
 /// What a message is made of, before it is frozen.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MessageDraft {
