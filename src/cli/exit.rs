@@ -5,6 +5,7 @@ use std::{error::Error, io, path::Path, process::ExitCode};
 use super::journal::JournalCommandError;
 use crate::{
     config::ConfigError,
+    db::{ConnectError, SchemaError},
     election::LockError,
     node::NodeError,
     persistence::{StoreError, journal::RepairError},
@@ -20,8 +21,8 @@ Exit codes:
   3  the configuration is wrong
   4  an address to listen on is taken or can't be had
   5  the journal is damaged
-  6  the journal was written by a newer version
-  7  no permission for a file, a directory or a port
+  6  the journal or the database's tables are of a newer version
+  7  no permission for a file, a directory, a port or the database's tables
   8  a broker holds the data directory (at a start only with --no-wait)";
 
 /// Why a command ends.
@@ -36,7 +37,7 @@ pub enum Exit {
     Port = 4,
     /// The journal is damaged.
     Damaged = 5,
-    /// The journal was written by a newer version.
+    /// The journal or the database's tables are of a newer version.
     Newer = 6,
     /// No permission.
     Permission = 7,
@@ -174,8 +175,22 @@ fn of_store(error: &StoreError) -> (Exit, &'static str) {
             (Exit::Other, "make room on the disk; a new journal needs two store.segment_bytes")
         }
         StoreError::Io { source, .. } => of_io(source),
+        StoreError::Connect(error) => {
+            let is_written = matches!(error, ConnectError::Url { .. } | ConnectError::Certificates { .. });
+            (if is_written { Exit::Config } else { Exit::Other }, error.fix())
+        }
+        StoreError::Schema(error) => (of_schema(error), error.fix()),
+        StoreError::Database { .. } => (Exit::Other, "look into the database's own log"),
         StoreError::Deposed => (Exit::Other, "start the broker again; it will wait for the one that is master now"),
         StoreError::Closed => (Exit::Other, "the log says why; start the broker again"),
+    }
+}
+
+fn of_schema(error: &SchemaError) -> Exit {
+    match error {
+        SchemaError::Newer { .. } => Exit::Newer,
+        SchemaError::Denied { .. } => Exit::Permission,
+        _ => Exit::Other,
     }
 }
 

@@ -214,6 +214,10 @@ impl Writer {
         match error {
             CommitError::Deposed => return over("somebody else holds the baton"),
             CommitError::Refused { source } => return self.bisect(source.as_ref()),
+            CommitError::Unusable(error) => {
+                let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+                return over(&format!("{error}{cause}; {}", error.fix()));
+            }
             CommitError::Full => {
                 if self.flow == Flow::Open {
                     tracing::warn!(

@@ -7,6 +7,8 @@ mod broker;
 mod database;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "postgres")]
+mod proxy;
 mod raw;
 mod script;
 mod seed;
@@ -17,6 +19,8 @@ use std::time::Duration;
 pub(crate) use broker::{Broker, Settings};
 #[cfg(feature = "postgres")]
 pub(crate) use postgres::{PostgresServer, own_group};
+#[cfg(feature = "postgres")]
+pub(crate) use proxy::Proxy;
 pub(crate) use raw::{Frame, Raw, Writer, encode};
 pub(crate) use script::Script;
 pub(crate) use seed::Seed;

@@ -8,6 +8,10 @@ mod files;
 mod full;
 mod life;
 mod lives;
+#[cfg(feature = "postgres")]
+mod postgres_plans;
+#[cfg(feature = "postgres")]
+mod postgres_rules;
 mod recovery;
 mod repair;
 mod script;
@@ -18,6 +22,8 @@ mod unfit;
 
 use std::{collections::BTreeMap, future::Future, path::Path, sync::Arc};
 
+#[cfg(feature = "postgres")]
+use batonmq::{persistence::PostgresAdapter, types::Group};
 use batonmq::{
     persistence::{
         CommitError, DueReason, MemoryAdapter, MemoryStore, MessageReader, PageRange, PersistenceAdapter, StoreError,
@@ -31,6 +37,9 @@ use batonmq::{
 };
 use bytes::Bytes;
 use smallvec::smallvec;
+
+#[cfg(feature = "postgres")]
+use crate::harness::{PostgresServer, own_group};
 
 /// A store that outlives the adapters that are opened on it, one after the other. Gone with the value.
 trait Backend: Send + Sync + 'static {
@@ -78,6 +87,30 @@ impl Backend for Journal {
     async fn open(&self) -> JournalAdapter {
         let options = JournalOptions { segment_bytes: Self::SEGMENT_BYTES, ..JournalOptions::default() };
         JournalAdapter::open(self.data(), options).unwrap()
+    }
+}
+
+/// A group of its own in a PostgreSQL that all tests share.
+#[cfg(feature = "postgres")]
+pub(crate) struct Postgres(Group);
+
+#[cfg(feature = "postgres")]
+impl Postgres {
+    pub(crate) fn group(&self) -> &Group {
+        &self.0
+    }
+}
+
+#[cfg(feature = "postgres")]
+impl Backend for Postgres {
+    type Adapter = PostgresAdapter;
+
+    async fn new() -> Self {
+        Self(own_group())
+    }
+
+    async fn open(&self) -> PostgresAdapter {
+        PostgresAdapter::new(PostgresServer::shared().connector("one"), self.0.clone()).unwrap()
     }
 }
 
@@ -131,6 +164,8 @@ conformance! { ($)
 
 run_on!(memory, Memory);
 run_on!(journal, Journal);
+#[cfg(feature = "postgres")]
+run_on!(postgres, Postgres);
 
 /// A broker's side of an adapter: its tenure, and the numbers of its batches.
 struct Broker<A> {

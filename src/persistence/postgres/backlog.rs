@@ -1,0 +1,111 @@
+//! How much everybody held when the store was recovered (R28).
+//!
+//! Counted on a session of its own, in one snapshot that was taken while the row of the baton was held: no batch of the
+//! term is in it, however long the counting takes. It holds back the database's clean-up meanwhile, once a term.
+//! On failure: what is not counted by then stays unknown in this term, and limits by count do not apply to it; a second
+//! snapshot would show batches of the term.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tokio::sync::watch;
+use tokio_postgres::{Error, Row};
+use tokio_util::sync::CancellationToken;
+
+use super::{Store, StoreError, errors::failed};
+use crate::{
+    db::postgres::Session,
+    persistence::{
+        Backlog,
+        sql::{big, holder_columns, holder_of, number},
+    },
+    tasks::Tasks,
+    types::Holder,
+};
+
+/// What was counted so far.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    /// Everybody who holds something, in order.
+    pub(super) holders: Option<Vec<Holder>>,
+    pub(super) backlogs: BTreeMap<Holder, Backlog>,
+    /// Why no more is counted.
+    pub(super) failed: Option<String>,
+}
+
+/// The counting of one recovery.
+#[derive(Debug)]
+pub(super) struct Census {
+    counts: watch::Sender<Counts>,
+    end: CancellationToken,
+}
+
+impl Default for Census {
+    fn default() -> Self {
+        Self { counts: watch::Sender::new(Counts::default()), end: CancellationToken::new() }
+    }
+}
+
+impl Census {
+    /// Takes the snapshot, then counts in a task.
+    pub(super) async fn begin(&self, store: Arc<Store>, tasks: &Tasks) -> Result<(), StoreError> {
+        let session = store.session("backlog", tasks).await?;
+        let snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_current_snapshot()";
+        session.batch_execute(snapshot).await.map_err(|error| failed(&store.group, "snapshot", error))?;
+        let (counts, end) = (self.counts.clone(), self.end.clone());
+        tasks.spawn("counting", async move {
+            let counted = end.run_until_cancelled(count(&store, &session, &counts)).await;
+            if let Some(Err(error)) = counted {
+                tracing::warn!("what was stored before can't be counted, so limits by count do not hold: {error}");
+                counts.send_modify(|counts| counts.failed = Some(error.to_string()));
+            }
+        });
+        Ok(())
+    }
+
+    /// What is known, and will be.
+    pub(super) fn counts(&self) -> watch::Receiver<Counts> {
+        self.counts.subscribe()
+    }
+
+    /// Nobody wants to know any more.
+    pub(super) fn end(&self) {
+        self.end.cancel();
+    }
+}
+
+async fn count(store: &Store, session: &Session, counts: &watch::Sender<Counts>) -> Result<(), Error> {
+    let rows = session.query(&store.texts.holders.sql, &[]).await?;
+    let mut holders: Vec<Holder> = rows.iter().filter_map(|row| holder_of(row.get(0), row.get(1))).collect();
+    holders.sort();
+    let mut purged = Vec::new();
+    for holder in holders.iter().filter(|holder| store.purges.of(**holder).as_u64() > 0) {
+        // All it has may be gone already.
+        purged.push((*holder, count_one(store, session, *holder).await?));
+    }
+    holders.retain(|holder| purged.iter().all(|(one, backlog)| one != holder || *backlog != Backlog::default()));
+    counts.send_modify(|counts| counts.holders = Some(holders.clone()));
+    for holder in holders {
+        let backlog = count_one(store, session, holder).await?;
+        counts.send_modify(|counts| counts.backlogs.extend([(holder, backlog)]));
+    }
+    session.batch_execute("COMMIT").await
+}
+
+async fn count_one(store: &Store, session: &Session, holder: Holder) -> Result<Backlog, Error> {
+    let (_, id) = holder_columns(holder);
+    let text = match holder {
+        Holder::Queue(_) => &store.texts.backlog_of_queue,
+        Holder::Durable(_) => &store.texts.backlog_of_durable,
+    };
+    let rows = session.query(&text.sql, &[&id, &big(store.purges.of(holder).as_u64())]).await?;
+    Ok(rows.iter().fold(Backlog::default(), add))
+}
+
+fn add(mut backlog: Backlog, row: &Row) -> Backlog {
+    let index = usize::try_from(row.get::<_, i16>(0)).unwrap_or_default();
+    if let Some(messages) = backlog.messages.get_mut(index) {
+        *messages += number(row.get(1));
+    }
+    backlog.bytes += number(row.get(2));
+    backlog
+}
