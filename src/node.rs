@@ -31,6 +31,13 @@ use crate::{
     tasks::{StillRunning, Tasks},
     types::{Clock, Meter, Tenure},
 };
+#[cfg(feature = "postgres")]
+use crate::{
+    config::Secret,
+    db::postgres::{Postgres, PostgresOptions},
+    persistence::PostgresAdapter,
+    types::Group,
+};
 
 /// How many threads run the sessions and the engine. One: a hop between two costs more than it brings at the rates
 /// that were measured; see benches/README.md.
@@ -103,12 +110,13 @@ pub async fn run(config: Config, standby: Standby) -> Result<(), NodeError> {
     greet(&config);
     let doors = Doors::prepare(&config)?;
     prepare_data(&config.data)?;
+    let store = StoreChoice::prepare(&config)?;
     let mut locker = FileLocker::new(&config.data);
     if !become_master(&mut locker, &config, standby, &mut signals).await? {
         return Ok(());
     }
     let config = Arc::new(config);
-    if let Err(error) = serve_term(config.clone(), doors, &mut signals).await {
+    if let Err(error) = serve_term(config.clone(), store, doors, &mut signals).await {
         // The journal's thread may still write. The lock goes with the process, and not before.
         std::mem::forget(locker);
         return Err(error);
@@ -118,14 +126,61 @@ pub async fn run(config: Config, standby: Standby) -> Result<(), NodeError> {
     Ok(())
 }
 
-/// The one place that knows which stores there are: the adapter's type ends here.
-async fn serve_term(config: Arc<Config>, doors: Doors, signals: &mut Signals) -> Result<(), NodeError> {
-    match config.store.backend {
-        Backend::Journal => {
+/// Which store there is, with all of it checked that can be before this broker is the master.
+enum StoreChoice {
+    Journal,
+    Memory,
+    #[cfg(feature = "postgres")]
+    Postgres(Box<Postgres>, Group),
+}
+
+impl StoreChoice {
+    /// Checks URLs and reads certificates: a standby must not find out at its take-over that they are no good.
+    fn prepare(config: &Config) -> Result<Self, StoreError> {
+        match config.store.backend {
+            Backend::Journal => Ok(Self::Journal),
+            Backend::Memory => Ok(Self::Memory),
+            #[cfg(feature = "postgres")]
+            Backend::Postgres => postgres(config).map(|(postgres, group)| Self::Postgres(Box::new(postgres), group)),
+            #[cfg(not(feature = "postgres"))]
+            Backend::Postgres => unreachable!("the configuration was checked"),
+        }
+    }
+}
+
+/// The database of a configuration whose store is PostgreSQL, and the group.
+///
+/// # Errors
+/// [`StoreError::Connect`] if the URL or the certificates can't be used.
+#[cfg(feature = "postgres")]
+pub fn postgres(config: &Config) -> Result<(Postgres, Group), StoreError> {
+    let database = config.store.database.as_ref().expect("the configuration was checked");
+    let options = PostgresOptions {
+        url: database.url.reveal(),
+        password: database.password.as_ref().map(Secret::reveal),
+        tls_ca_file: database.tls_ca_file.as_deref(),
+        broker_name: &config.broker_name,
+    };
+    Ok((Postgres::new(&options)?, database.group.clone()))
+}
+
+/// Where the adapter's type ends.
+async fn serve_term(
+    config: Arc<Config>,
+    store: StoreChoice,
+    doors: Doors,
+    signals: &mut Signals,
+) -> Result<(), NodeError> {
+    match store {
+        StoreChoice::Journal => {
             let adapter = JournalAdapter::open(&config.data, journal_options(&config))?;
             run_term(adapter, config, doors, signals).await
         }
-        Backend::Memory => run_term(MemoryAdapter::default(), config, doors, signals).await,
+        StoreChoice::Memory => run_term(MemoryAdapter::default(), config, doors, signals).await,
+        #[cfg(feature = "postgres")]
+        StoreChoice::Postgres(postgres, group) => {
+            run_term(PostgresAdapter::new(*postgres, group)?, config, doors, signals).await
+        }
     }
 }
 
@@ -314,6 +369,10 @@ fn greet(config: &Config) {
             "messages are kept in memory and are gone when this process ends; its lock is in {}",
             data.display()
         ),
+        Backend::Postgres => {
+            let group = config.store.database.as_ref().map(|database| database.group.as_str()).unwrap_or_default();
+            tracing::info!("messages are kept in PostgreSQL, group {group}; the lock is in {}", data.display());
+        }
     }
     let memory = write_size(config.limits.memory_bytes_max);
     tracing::info!("messages and buffers may take {memory} of memory (limits.memory_bytes_max)");

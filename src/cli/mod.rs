@@ -6,6 +6,8 @@
 mod check_config;
 mod exit;
 pub mod journal;
+#[cfg(feature = "postgres")]
+mod migrate;
 mod passwd;
 mod start;
 
@@ -21,6 +23,7 @@ Examples:
   batonmq start --config /etc/batonmq.toml       start with the options of a file
   batonmq start --data /var/lib/batonmq --listen stomp://0.0.0.0:61613
   batonmq check-config --config batonmq.toml     say what is wrong with a file, without starting anything
+  batonmq migrate --config batonmq.toml          make the tables that the store of this file needs
   batonmq passwd                                 ask for a password, print its hash for [[users]]
   batonmq journal inspect ./data                 show what a stopped broker's journal holds
   batonmq journal verify ./data                  read all of it, say what is damaged
@@ -41,6 +44,9 @@ enum Command {
     Start(start::Arguments),
     /// Check the options without starting a broker
     CheckConfig(start::Sources),
+    /// Make a group's tables in the database, or bring them up to date
+    #[cfg(feature = "postgres")]
+    Migrate(migrate::Arguments),
     /// Make the hash of a password, for [[users]] in the configuration
     Passwd,
     /// Look into the local journal of a broker that does not run
@@ -92,6 +98,8 @@ fn run(command: Option<Command>) -> Result<(), Failure> {
         None => start::run(start::Arguments::default()),
         Some(Command::Start(arguments)) => start::run(arguments),
         Some(Command::CheckConfig(sources)) => check_config::run(sources),
+        #[cfg(feature = "postgres")]
+        Some(Command::Migrate(arguments)) => migrate::run(&arguments, &mut io::stdout()),
         Some(Command::Passwd) => passwd::run(),
         Some(Command::Journal(command)) => run_journal(command),
     }
