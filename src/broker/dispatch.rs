@@ -30,8 +30,10 @@ impl Core {
     pub(super) fn dispatch(&mut self, now: Timestamp, key: QueueKey, effects: &mut Effects) {
         let mut expired: SmallVec<[Entry; 4]> = SmallVec::new();
         let mut delivered = false;
-        while let Some((priority, consumer)) = self.next_consumer(key) {
-            let Some(queue) = self.queues.get_mut(key) else { break };
+        while self.queues.get(key).is_some_and(Queue::serves)
+            && let Some((priority, consumer)) = self.next_consumer(key)
+            && let Some(queue) = self.queues.get_mut(key)
+        {
             match next_message(queue, now, self.open_from, effects) {
                 Next::Deliver(entry) => {
                     self.deliver(key, consumer, entry, effects);
