@@ -1,5 +1,7 @@
 //! Messages on their way out: which consumer gets which message, and when.
 
+use std::time::Duration;
+
 use smallvec::SmallVec;
 
 use super::{
@@ -179,6 +181,13 @@ impl Core {
             if !std::mem::replace(&mut queue.slowness_watched, true) {
                 self.deadlines.watch_slowness(key, now.after(self.options.limits.slow_consumer_timeout));
             }
+        }
+    }
+
+    /// Nothing was handed out for so long, and nobody is to blame for it.
+    pub fn paused(&mut self, paused: Duration) {
+        for queue in self.queues.values_mut() {
+            queue.over_bound_since = queue.over_bound_since.map(|since| since.after(paused));
         }
     }
 
