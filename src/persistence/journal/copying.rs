@@ -187,6 +187,7 @@ struct Changes {
     /// `None`: settled.
     parts: HashMap<(Sequence, Holder), Option<Held>>,
     deleted: SmallVec<[Holder; 1]>,
+    purged: SmallVec<[(Holder, Sequence); 1]>,
 }
 
 impl Changes {
@@ -200,13 +201,18 @@ impl Changes {
             Op::DeleteDurable { id } => Some(Holder::Durable(*id)),
             _ => None,
         });
-        Self { parts: parts.collect(), deleted: deleted.collect() }
+        let purged = batch.ops.iter().filter_map(|op| match op {
+            Op::Purge { holder, upto } => Some((*holder, *upto)),
+            _ => None,
+        });
+        Self { parts: parts.collect(), deleted: deleted.collect(), purged: purged.collect() }
     }
 
     /// A part as it is after the batch.
     fn apply(&self, sequence: Sequence, held: Held) -> Option<Held> {
         let part = self.parts.get(&(sequence, held.holder)).copied().unwrap_or(Some(held));
-        part.filter(|_| !self.deleted.contains(&held.holder))
+        let is_purged = |held: &Held| self.purged.iter().any(|(by, upto)| *by == held.holder && sequence <= *upto);
+        part.filter(|held| !self.deleted.contains(&held.holder) && !is_purged(held))
     }
 }
 

@@ -166,6 +166,9 @@ fn op_of(op: wire::op::Op) -> Option<Op> {
         }
         Wire::CreateDurable(created) => Op::CreateDurable { id: DurableId(created.id), durable: durable_of(created)? },
         Wire::DeleteDurable(id) => Op::DeleteDurable { id: DurableId(id) },
+        Wire::Purge(purge) => {
+            Op::Purge { holder: holder_of(purge.queue, purge.durable), upto: Sequence::from_u64(purge.upto) }
+        }
     })
 }
 
@@ -264,7 +267,7 @@ fn put_op(out: &mut Vec<u8>, op: &Op) {
             put_number(out, 1, sequence.as_u64());
             put_small(out, 2, |out| put_held(out, held));
         }),
-        Op::Mark { holder, upto } => put_small(out, 5, |out| put_mark(out, *holder, *upto)),
+        Op::Mark { holder, upto } => put_small(out, 5, |out| put_upto(out, *holder, *upto)),
         Op::CreateDestination { id, destination } => {
             put_nested(out, 6, |out| put_create_destination(out, *id, destination));
         }
@@ -273,6 +276,7 @@ fn put_op(out: &mut Vec<u8>, op: &Op) {
             out.put_u8(8 << 3); // written even if it is zero: the oneof's choice is in it
             encode_varint(id.0, out);
         }
+        Op::Purge { holder, upto } => put_small(out, 9, |out| put_upto(out, *holder, *upto)),
     }
 }
 
@@ -343,7 +347,8 @@ fn put_create_durable(out: &mut Vec<u8>, id: DurableId, durable: &Durable) {
     put_number(out, 4, durable.topic.0);
 }
 
-fn put_mark(out: &mut Vec<u8>, holder: Holder, upto: Sequence) {
+/// A mark, or a purge.
+fn put_upto(out: &mut Vec<u8>, holder: Holder, upto: Sequence) {
     put_number(out, 1, upto.as_u64());
     put_holder(out, 2, holder);
 }
@@ -363,7 +368,7 @@ fn put_catalog(out: &mut Vec<u8>, catalog: &Catalog) {
         put_nested(out, 2, |out| put_create_durable(out, *id, durable));
     }
     for (holder, upto) in &catalog.marks {
-        put_small(out, 3, |out| put_mark(out, *holder, *upto));
+        put_small(out, 3, |out| put_upto(out, *holder, *upto));
     }
     put_number(out, 4, catalog.last_destination.0);
     put_number(out, 5, catalog.last_durable.0);
@@ -501,6 +506,7 @@ mod tests {
                 durable: Durable { client_id: "c".into(), name: "n".into(), topic: DestinationId(1) },
             },
             Op::DeleteDurable { id: DurableId(0) },
+            Op::Purge { holder: durable, upto: Sequence::MAX },
         ];
         Batch { number: HEAD.batch, ops }
     }
@@ -555,7 +561,7 @@ mod tests {
     fn the_generated_code_reads_the_same() {
         let (frame, _) = frame_of(&every_op());
         let record = wire::Record::decode(frame.slice(FRAME_HEAD..)).unwrap();
-        assert_eq!((record.incarnation, record.number, record.ops.len()), (HEAD.incarnation, HEAD.number, 7));
+        assert_eq!((record.incarnation, record.number, record.ops.len()), (HEAD.incarnation, HEAD.number, 8));
     }
 
     #[test]
@@ -601,7 +607,7 @@ mod tests {
         let record = &frame[FRAME_HEAD..];
         for length in 0..record.len() {
             if let Ok(cut) = Record::skim(&record[..length]) {
-                assert!(cut.ops().len() < 7, "cut at {length}");
+                assert!(cut.ops().len() < 8, "cut at {length}");
                 assert!(cut.ops().all(|(_, op)| skim_op(op).is_ok()), "cut at {length}");
             }
         }

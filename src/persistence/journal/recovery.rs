@@ -289,8 +289,10 @@ impl Scan {
                 Skimmed::Return { sequence, held } => self.live.give_back(sequence, held),
                 Skimmed::Other => {
                     let op = decode_op(Bytes::copy_from_slice(op))?;
-                    if let Op::DeleteDurable { id } = op {
-                        self.live.delete_durable(id);
+                    match op {
+                        Op::DeleteDurable { id } => self.live.delete_durable(id),
+                        Op::Purge { holder, upto } => self.live.purge(holder, upto),
+                        _ => {}
                     }
                     self.catalog.apply(&op);
                 }

@@ -44,7 +44,7 @@ pub(super) enum Skimmed<'a> {
         sequence: Sequence,
         held: Held,
     },
-    /// It changes the catalog: decode it whole.
+    /// One of the few others: decode it whole.
     Other,
 }
 
@@ -114,7 +114,7 @@ pub(super) fn skim_op(op: &[u8]) -> Result<Skimmed<'_>, &'static str> {
                 Skimmed::Settle { sequence: Sequence::from_u64(sequence), holder: holder_of(queue, durable) }
             }
             (4, Value::Bytes(returned)) => skim_return(returned)?,
-            (5..=7, Value::Bytes(_)) | (8, Value::Number(_)) => Skimmed::Other,
+            (5..=7 | 9, Value::Bytes(_)) | (8, Value::Number(_)) => Skimmed::Other,
             _ => continue,
         });
     }

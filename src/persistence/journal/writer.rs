@@ -613,6 +613,7 @@ fn follow_op(live: &mut Live, op: &Op, frame: u64, slice: Slice) {
         Op::Settle { sequence, holder } => live.settle(*sequence, *holder),
         Op::Return { sequence, held } => live.give_back(*sequence, *held),
         Op::DeleteDurable { id } => live.delete_durable(*id),
+        Op::Purge { holder, upto } => live.purge(*holder, *upto),
         Op::Mark { .. } | Op::CreateDestination { .. } | Op::CreateDurable { .. } => {}
     }
 }

@@ -45,13 +45,17 @@ impl Store {
                     *part = *held;
                 }
             }
-            Op::DeleteDurable { id } => {
-                let gone = batonmq::types::Holder::Durable(*id);
-                self.messages.values_mut().for_each(|stored| stored.holders.retain(|held| held.holder != gone));
-            }
+            Op::DeleteDurable { id } => self.purge(Holder::Durable(*id), Sequence::MAX),
+            Op::Purge { holder, upto } => self.purge(*holder, *upto),
             Op::Mark { .. } | Op::CreateDestination { .. } | Op::CreateDurable { .. } => {}
         }
         self.messages.retain(|_, stored| !stored.holders.is_empty());
+    }
+
+    fn purge(&mut self, holder: Holder, upto: Sequence) {
+        for (_, stored) in self.messages.range_mut(..=upto) {
+            stored.holders.retain(|held| held.holder != holder);
+        }
     }
 
     /// The core of the next term, which knows how much lies here.

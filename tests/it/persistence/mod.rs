@@ -114,6 +114,8 @@ conformance! { ($)
     the_catalog_survives
     r29_ids_are_known_after_what_they_named_is_gone
     a_deleted_durable_takes_its_part_of_every_message
+    r29_a_purge_takes_all_that_one_holder_has_up_to_its_mark
+    r29_a_purge_beside_inserts_takes_none_of_them
     reads_in_order_of_acceptance_by_priority
     a_page_keeps_to_its_window
     r25_a_page_ends_where_it_is_told_to

@@ -32,13 +32,16 @@ impl Model {
                         *part = *held;
                     }
                 }
-                Op::DeleteDurable { id } => {
-                    for sequence in self.messages.keys().copied().collect::<Vec<_>>() {
-                        self.settle(sequence, Holder::Durable(*id));
-                    }
-                }
+                Op::DeleteDurable { id } => self.purge(Holder::Durable(*id), Sequence::MAX),
+                Op::Purge { holder, upto } => self.purge(*holder, *upto),
                 Op::Mark { .. } | Op::CreateDestination { .. } | Op::CreateDurable { .. } => {}
             }
+        }
+    }
+
+    fn purge(&mut self, holder: Holder, upto: Sequence) {
+        for sequence in self.messages.range(..=upto).map(|(sequence, _)| *sequence).collect::<Vec<_>>() {
+            self.settle(sequence, holder);
         }
     }
 
@@ -138,7 +141,12 @@ impl Script {
         let mut ops = Vec::new();
         let live: Vec<Sequence> = model.messages.keys().copied().collect();
         let mut touched = BTreeSet::new();
-        for _ in 0..self.rng.below(4) {
+        let purges = self.rng.one_in(20) && !live.is_empty();
+        if purges {
+            let last = self.rng.pick(&live);
+            ops.push(self.purge(&model.messages[&last]));
+        }
+        for _ in 0..if purges { 0 } else { self.rng.below(4) } {
             // old ones too, but mostly the newest: so that segments hold little that is live
             let Some(index) = live.len().checked_sub(1 + self.rng.below(6)) else { break };
             let index = if self.rng.one_in(10) { self.rng.below(live.len()) } else { index };
@@ -177,6 +185,11 @@ impl Script {
         let id = DurableId(model.catalog.last_durable.0 + 1);
         let name = format!("durable {}", id.0);
         Op::CreateDurable { id, durable: Durable { client_id: "c".into(), name: name.as_str().into(), topic: NEWS } }
+    }
+
+    /// Of one who holds this message.
+    fn purge(&mut self, stored: &Stored) -> Op {
+        Op::Purge { holder: self.rng.pick(&stored.holders).holder, upto: stored.sequence }
     }
 
     fn change(&mut self, stored: &Stored) -> Op {
