@@ -15,6 +15,7 @@ use super::{
     Command, ConsumerKey, Effects, QueueKey, Refusal, TransactionId,
     consumer::Consumer,
     deadlines::Deadlines,
+    garbage::Garbage,
     mark::DispatchMark,
     memory::Memory,
     policy,
@@ -118,6 +119,7 @@ pub struct Core {
     pub(super) durables: BTreeMap<(Text, Text), DurableSubscription>,
     pub(super) committing: HashMap<TransactionId, Committing>,
     pub(super) deadlines: Deadlines,
+    pub(super) garbage: Garbage,
     pub(super) memory: Memory,
     pub(super) schedule: Schedule,
     pub(super) last_read: ReadNumber,
@@ -175,6 +177,7 @@ impl Core {
             durables: BTreeMap::new(),
             committing: HashMap::new(),
             deadlines: Deadlines::default(),
+            garbage: Garbage::default(),
             memory,
             schedule: Schedule::unknown(),
             last_read: ReadNumber::default(),
@@ -246,7 +249,8 @@ impl Core {
     /// When [`Self::advance`] has something to do next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        [self.deadlines.next(), self.schedule.next()].into_iter().flatten().min()
+        let at_once = (!self.garbage.is_empty()).then_some(Timestamp(0));
+        [at_once, self.deadlines.next(), self.schedule.next()].into_iter().flatten().min()
     }
 
     /// A dispatch mark is durable (R9).
@@ -340,7 +344,7 @@ impl Core {
         key
     }
 
-    /// Removes a subscription's queue and all that lies in it.
+    /// Removes a subscription's queue; what lies in it in memory goes in slices (R29).
     pub(super) fn remove_subscription(&mut self, key: QueueKey, effects: &mut Effects) {
         let Some(mut queue) = self.queues.remove(key) else { return };
         effects.spool.extend(queue.spooler.map(|id| Op::DeleteDurable { id }));
@@ -350,7 +354,8 @@ impl Core {
         if let Some(Place { role: PlaceRole::Topic(subscriptions), .. }) = self.places.get_mut(&queue.destination) {
             Arc::make_mut(subscriptions).retain(|other| *other != key);
         }
-        self.deadlines.unwatch_queue(key, &mut queue);
+        let remains = queue.take_all(self.sequences.peek().before());
+        self.throw_away(key, remains);
     }
 
     fn add_durable(&mut self, id: DurableId, client_id: Text, name: Text, topic: &Destination) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{QueueKey, entry::Entry, queue::Queue};
+use super::{QueueKey, entry::Entry};
 use crate::types::{Priority, Sequence, Timestamp};
 
 /// Something that happens at a time unless it is called off.
@@ -49,13 +49,6 @@ impl Deadlines {
 
     pub(super) fn watch_slowness(&mut self, queue: QueueKey, at: Timestamp) {
         self.0.insert((at, Deadline::SlowSubscription(queue)));
-    }
-
-    /// A queue is gone, and what lay in it.
-    pub(super) fn unwatch_queue(&mut self, key: QueueKey, queue: &mut Queue) {
-        for entry in queue.drain() {
-            self.unwatch_expiry(key, &entry);
-        }
     }
 
     fn expiry(queue: QueueKey, entry: &Entry) -> Option<(Timestamp, Deadline)> {

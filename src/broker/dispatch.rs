@@ -144,6 +144,7 @@ impl Core {
     /// Serves what is due by `now`, a bounded part of it.
     pub fn advance(&mut self, now: Timestamp, effects: &mut Effects) {
         self.want_due(now, effects);
+        self.drop_garbage();
         for _ in 0..DEADLINES_A_TURN_MAX {
             let Some(deadline) = self.deadlines.take_due(now) else { return };
             match deadline {

@@ -62,6 +62,13 @@ pub enum Change {
         /// Whether dispatch waits for it.
         awaited: bool,
     },
+    /// Everything is gone that a holder holds at or below `upto`. Nothing about it follows but settles of what was out.
+    Purge {
+        /// Whose messages.
+        holder: Holder,
+        /// The last that goes.
+        upto: Sequence,
+    },
     /// Operations that stand or fall together.
     Unit {
         /// Whose frame asked for it and waits for it; `None`: nobody's.

@@ -296,10 +296,22 @@ impl Lane {
         }
     }
 
-    /// Takes everything out that is in memory.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = Entry> + use<> {
-        let Self { returned, head, tail, .. } = std::mem::replace(self, Self::new(self.priority));
-        returned.into_values().chain([head, tail].into_iter().flat_map(|mut run| run.drain()))
+    /// Takes everything out, in memory or not. All that was `given` a sequence counts as handed out.
+    pub(super) fn take_all(&mut self, given: Sequence) -> Self {
+        let emptied = Self { handed_out: given.max(self.handed_out), ..Self::new(self.priority) };
+        std::mem::replace(self, emptied)
+    }
+
+    /// What lies in memory behind a sequence.
+    pub(super) fn behind(&self, sequence: Sequence) -> impl Iterator<Item = &Entry> {
+        let returned = self.returned.range(sequence.next()..).map(|(_, entry)| entry);
+        returned.chain(self.head.behind(sequence)).chain(self.tail.behind(sequence))
+    }
+
+    /// Takes out something that is in memory, of a lane that nobody is served from any more.
+    pub(super) fn pop_any(&mut self) -> Option<Entry> {
+        let returned = self.returned.pop_first().map(|(_, entry)| entry);
+        returned.or_else(|| self.head.pop_front()).or_else(|| self.tail.pop_front())
     }
 
     /// How many are in memory.

@@ -2,9 +2,9 @@
 //!
 //! `core.rs` holds the value and takes commands; `routing.rs` brings messages in, `dispatch.rs` hands them out,
 //! `settling.rs` takes answers, `redelivery.rs` decides what comes back and what is dead, `memory.rs` what leaves memory
-//! (`spooling.rs` what the store does not keep), and `reading.rs` takes it in again. What those are made of (`queue.rs`
-//! and its `lane.rs`, `run.rs`, `mark.rs`, `ready.rs`; `consumer.rs`, `transaction.rs`, `sequence.rs`, `policy.rs`,
-//! `deadlines.rs`) knows nothing of the core.
+//! (`spooling.rs` what the store does not keep), and `reading.rs` takes it in again. `purging.rs` empties a queue, and
+//! `garbage.rs` drops what is left of it. What those are made of (`queue.rs` and its `lane.rs`, `run.rs`, `mark.rs`,
+//! `ready.rs`; `consumer.rs`, `transaction.rs`, `sequence.rs`, `policy.rs`, `deadlines.rs`) knows nothing of the core.
 
 mod command;
 mod consumer;
@@ -13,10 +13,12 @@ mod deadlines;
 mod dispatch;
 mod effects;
 mod entry;
+mod garbage;
 mod lane;
 mod mark;
 mod memory;
 mod policy;
+mod purging;
 mod queue;
 mod reading;
 mod ready;
@@ -37,6 +39,7 @@ pub use command::{
 pub use core::{Core, CoreOptions, Full, Hold, NotDone};
 pub use effects::{Change, Effects};
 pub use entry::Kept;
+pub use purging::Purged;
 pub use reading::{Pending, Read, ReadNumber};
 pub use receipt::Receipt;
 pub use transaction::TransactionId;

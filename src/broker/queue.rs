@@ -77,6 +77,36 @@ pub(super) struct Queue {
     pub(super) slowness_watched: bool,
 }
 
+/// What lay in a queue, to be dropped.
+#[derive(Debug)]
+pub(super) struct Remains {
+    lanes: Vec<Lane>,
+    delayed: BTreeMap<(Timestamp, Sequence), Entry>,
+    due: BTreeMap<Sequence, Timestamp>,
+    cold_delayed: BTreeSet<Sequence>,
+}
+
+impl Remains {
+    /// What lies here in memory behind a sequence.
+    pub(super) fn behind(&self, sequence: Sequence) -> impl Iterator<Item = &Entry> {
+        let delayed = self.due.range(sequence.next()..);
+        let delayed = delayed.filter_map(|(sequence, due)| self.delayed.get(&(*due, *sequence)));
+        delayed.chain(self.lanes.iter().flat_map(move |lane| lane.behind(sequence)))
+    }
+
+    /// Takes a message out, whichever comes easiest, and what is remembered of others.
+    pub(super) fn pop(&mut self) -> Option<Entry> {
+        self.due.pop_first();
+        self.cold_delayed.pop_first();
+        let delayed = self.delayed.pop_first().map(|(_, entry)| entry);
+        delayed.or_else(|| self.lanes.iter_mut().find_map(Lane::pop_any))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.delayed.is_empty() && self.cold_delayed.is_empty() && self.lanes.iter().all(|lane| lane.len() == 0)
+    }
+}
+
 impl Queue {
     pub(super) fn new(role: QueueRole, destination: Destination, holder: Option<Holder>) -> Self {
         Self {
@@ -236,7 +266,7 @@ impl Queue {
     /// Who keeps a message of this queue outside memory, and whether that is the spool.
     pub(super) fn keeper(&self, storage: Storage) -> Option<Keeper> {
         match storage {
-            Storage::Stored => self.holder.map(Keeper::Store),
+            Storage::Stored | Storage::Purged => self.holder.map(Keeper::Store),
             Storage::Spooled => self.spooler.map(|id| Keeper::Spool(Holder::Durable(id))),
             Storage::Never | Storage::Withdrawn => None,
         }
@@ -250,11 +280,22 @@ impl Queue {
         (entry.storage == Storage::Never && !entry.hidden && !has_a_time(entry)).then_some(entry)
     }
 
-    /// Takes everything out that lies here in memory.
-    pub(super) fn drain(&mut self) -> Vec<Entry> {
-        self.due.clear();
-        let delayed = std::mem::take(&mut self.delayed).into_values();
-        delayed.chain(self.lanes.iter_mut().flat_map(Lane::drain)).collect()
+    /// Whether it holds nothing, in flight or not, in memory or not.
+    pub(super) fn is_empty(&self) -> bool {
+        self.counted && self.messages == 0
+    }
+
+    /// Takes everything out that lies here, in memory or not, and counts nothing any more. No message that was `given`
+    /// a sequence before comes back.
+    pub(super) fn take_all(&mut self, given: Sequence) -> Remains {
+        (self.messages, self.bytes, self.forgotten_uncounted) = (0, 0, (0, 0));
+        self.counted = true;
+        Remains {
+            lanes: self.lanes.iter_mut().map(|lane| lane.take_all(given)).collect(),
+            delayed: std::mem::take(&mut self.delayed),
+            due: std::mem::take(&mut self.due),
+            cold_delayed: std::mem::take(&mut self.cold_delayed),
+        }
     }
 
     /// The lanes that something lay in, the highest priority first.

@@ -109,7 +109,7 @@ impl Schedule {
 
     /// A holder is done with a message.
     pub(super) fn settled(&mut self, now: Timestamp, holder: Option<Holder>, entry: &Entry) {
-        if entry.storage == Storage::Stored && entry.message.expires.is_some() {
+        if entry.is_stored() && entry.message.expires.is_some() {
             let (priority, sequence) = (entry.message.priority, entry.sequence);
             self.settled.extend(holder.map(|holder| Settled { at: now, holder, priority, sequence }));
         }

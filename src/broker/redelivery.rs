@@ -45,6 +45,9 @@ impl Core {
         by: SessionId,
         effects: &mut Effects,
     ) {
+        if entry.is_disowned() {
+            return self.drop_disowned(now, key, &entry, Some(by), effects);
+        }
         let Some(queue) = self.queues.get(key) else { return };
         entry.failures = entry.failures.saturating_add(1);
         match fate(queue, &entry, now) {
@@ -55,6 +58,9 @@ impl Core {
 
     /// A consumer went away with this delivery unanswered: no attempt, unless a policy counts it.
     pub(super) fn return_lost(&mut self, now: Timestamp, key: QueueKey, mut entry: Entry, effects: &mut Effects) {
+        if entry.is_disowned() {
+            return self.drop_disowned(now, key, &entry, None, effects);
+        }
         let Some(queue) = self.queues.get(key) else { return };
         if !queue.redelivery.as_ref().is_some_and(|policy| policy.count_lost_consumers) {
             return self.return_entry(now, key, entry, None, None, effects);
@@ -63,6 +69,24 @@ impl Core {
         match fate(queue, &entry, now) {
             Fate::Redelivered(due) => self.return_entry(now, key, entry, due, None, effects),
             Fate::Dead => self.dead_letter(now, key, entry, "its consumers went away too often", None, effects),
+        }
+    }
+
+    /// A message that was withdrawn or purged while it was out is gone with its delivery.
+    fn drop_disowned(
+        &mut self,
+        now: Timestamp,
+        key: QueueKey,
+        entry: &Entry,
+        origin: Option<SessionId>,
+        effects: &mut Effects,
+    ) {
+        let Some(queue) = self.queues.get_mut(key) else { return };
+        queue.forget(entry);
+        self.schedule.settled(now, queue.holder, entry);
+        if let Some(Keeper::Store(holder)) = queue.keeper(entry.storage) {
+            let op = Op::Settle { sequence: entry.sequence, holder };
+            effects.changes.push(Change::One { origin, op });
         }
     }
 
@@ -90,9 +114,6 @@ impl Core {
 
     fn lay_back(&mut self, now: Timestamp, key: QueueKey, mut entry: Entry, due: Option<Timestamp>) {
         let Some(queue) = self.queues.get_mut(key) else { return };
-        if entry.storage == Storage::Withdrawn {
-            return queue.forget(&entry);
-        }
         (entry.redelivered, entry.changed) = (true, now);
         self.deadlines.watch_expiry(key, &entry);
         match due {
@@ -116,12 +137,9 @@ impl Core {
     ) {
         let Some(queue) = self.queues.get(acknowledged.queue) else { return };
         let entry = &acknowledged.in_flight.entry;
-        if entry.storage == Storage::Withdrawn {
-            return;
-        }
-        let holder = queue.holder.filter(|_| entry.storage == Storage::Stored);
+        let holder = queue.holder.filter(|_| entry.is_stored());
         let settle = |holder| Op::Settle { sequence: entry.sequence, holder };
-        if acknowledged.verdict == Verdict::Accepted {
+        if acknowledged.verdict == Verdict::Accepted || entry.is_disowned() {
             return ops.extend(holder.map(settle));
         }
         let failed = Entry { failures: entry.failures.saturating_add(1), ..entry.clone() };
@@ -150,6 +168,9 @@ impl Core {
             self.schedule.settled(now, queue.holder, &entry);
             unspool(queue, &entry, effects);
             return queue.forget(&entry);
+        }
+        if entry.is_disowned() {
+            return self.drop_disowned(now, acknowledged.queue, &entry, None, effects);
         }
         entry.failures = entry.failures.saturating_add(1);
         match fate(queue, &entry, now) {
@@ -191,9 +212,6 @@ impl Core {
     ) {
         let destination = self.dead_letter_queue(effects);
         let Some(queue) = self.queues.get_mut(key) else { return };
-        if entry.storage == Storage::Withdrawn {
-            return queue.forget(&entry);
-        }
         let holder = queue.holder.filter(|_| entry.storage == Storage::Stored);
         let dead = dead_message(&entry.message, &queue.destination, cause);
         let Some(route) = self.route(&destination, &dead) else {

@@ -113,9 +113,10 @@ impl Run {
         self.bytes += std::mem::take(&mut other.bytes);
     }
 
-    /// Takes everything out.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = Entry> + use<> {
-        std::mem::take(self).entries.into_iter().filter_map(|(_, entry)| entry)
+    /// What lies behind a sequence.
+    pub(super) fn behind(&self, sequence: Sequence) -> impl Iterator<Item = &Entry> {
+        let begin = self.entries.partition_point(|(other, _)| *other <= sequence);
+        self.entries.range(begin..).filter_map(|(_, entry)| entry.as_ref())
     }
 
     pub(super) fn first(&self) -> Option<Sequence> {

@@ -1,7 +1,9 @@
 //! The open batch: what waits to be sealed, and what cancels before it is.
 //!
 //! Always true: a sealed batch has no two operations on one message and holder (R1). A unit is never cut. A unit that
-//! settles what is still open here waits for the next batch, so that refusing it can't lose the other's insert.
+//! settles what is still open here waits for the next batch, so that refusing it can't lose the other's insert. Marks
+//! and purges become durable with the first operation of the batch, and nothing that a purge here covers is written
+//! beside it or after it.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -76,6 +78,28 @@ impl Unit {
         self.live().next().is_none()
     }
 
+    /// Leaves out what these purges cover.
+    fn leave_out(&mut self, purges: &BTreeMap<Holder, Sequence>) {
+        if purges.is_empty() {
+            return; // nearly always
+        }
+        let covers = |holder: Holder, sequence: Sequence| purges.get(&holder).is_some_and(|upto| sequence <= *upto);
+        for slot in &mut self.ops {
+            let is_covered = match slot {
+                Some(Op::Insert(stored)) => {
+                    stored.holders.retain(|held| !covers(held.holder, stored.sequence));
+                    stored.holders.is_empty()
+                }
+                Some(Op::Settle { sequence, holder }) => covers(*holder, *sequence),
+                Some(Op::Return { sequence, held }) => covers(held.holder, *sequence),
+                _ => false,
+            };
+            if is_covered {
+                *slot = None;
+            }
+        }
+    }
+
     /// What became of a holder's messages by it.
     fn pending(&self, holder: Holder) -> SmallVec<[(Sequence, Pending); 1]> {
         let became = |op: &Op| match op {
@@ -136,6 +160,7 @@ type Slot = (usize, usize);
 pub(super) struct OpenBatch {
     units: Vec<Unit>,
     marks: BTreeMap<Holder, Sequence>,
+    purges: BTreeMap<Holder, Sequence>,
     inserts: HashMap<Sequence, Slot, BuildHasherDefault<SequenceHasher>>,
     returns: HashMap<(Sequence, Holder), Slot>,
     /// What waits for the next batch, in order.
@@ -159,6 +184,8 @@ enum Deferred {
 pub(super) struct Part {
     /// The marks that its first operations are.
     pub(super) marks: Vec<(Holder, Sequence)>,
+    /// The purges that come next.
+    pub(super) purges: Vec<(Holder, Sequence)>,
     pub(super) units: Vec<Unit>,
     /// When the oldest of it came in; `None`: there is nothing in it.
     pub(super) since: Option<Timestamp>,
@@ -173,7 +200,8 @@ pub(super) struct Sealed {
 
 impl OpenBatch {
     /// Adds operations that stand or fall together.
-    pub(super) fn push(&mut self, unit: Unit) {
+    pub(super) fn push(&mut self, mut unit: Unit) {
+        unit.leave_out(&self.purges);
         // A durable subscription is deleted after every insert that names it, deferred ones too.
         let deletes_early = unit.deletes_durable() && !self.deferred.is_empty();
         if deletes_early || unit.live().any(|op| self.is_open(op)) {
@@ -256,8 +284,18 @@ impl OpenBatch {
     /// Raises a dispatch mark; it becomes durable before every insert of the batch.
     pub(super) fn mark(&mut self, holder: Holder, upto: Sequence, since: Timestamp) {
         self.touch(since);
-        let mark = self.marks.entry(holder).or_default();
-        *mark = (*mark).max(upto);
+        raise(&mut self.marks, holder, upto);
+    }
+
+    /// Purges a holder. What it covers here cancels, sends whose insert is open too: their senders wait for the batch (R2).
+    /// A settle that is covered needs no operation, and who asked for it waits for the purge (R1, R29).
+    pub(super) fn purge(&mut self, holder: Holder, upto: Sequence, since: Timestamp) {
+        let before = std::mem::take(self);
+        (self.marks, self.purges) = (before.marks, before.purges);
+        raise(&mut self.purges, holder, upto);
+        self.refill(before.units.into_iter().map(Deferred::Unit).chain(before.deferred));
+        (self.eager, self.first) = (before.eager, before.first);
+        self.touch(since);
     }
 
     /// When the oldest of what is in here came in.
@@ -323,14 +361,20 @@ impl OpenBatch {
     pub(super) fn has_settles(&self) -> bool {
         let mut goes_ahead = Unit::goes_ahead();
         let awaited = |unit: &Unit| unit.origin.is_some() || !unit.is_empty(); // else it was cancelled
-        !self.marks.is_empty() || self.units.iter().any(|unit| goes_ahead(unit) && awaited(unit))
+        !self.marks.is_empty()
+            || !self.purges.is_empty()
+            || self.units.iter().any(|unit| goes_ahead(unit) && awaited(unit))
     }
 
     /// Opens a batch again that was certainly not written: it comes before all that is here, and cancels again (R14).
     pub(super) fn reopen(&mut self, part: Part) {
         let newer = std::mem::take(self);
+        part.since.into_iter().for_each(|since| self.touch(since));
         for (holder, upto) in part.marks.into_iter().chain(newer.marks) {
             self.mark(holder, upto, newer.first.unwrap_or_default());
+        }
+        for (holder, upto) in part.purges.into_iter().chain(newer.purges) {
+            raise(&mut self.purges, holder, upto);
         }
         self.refill(part.units.into_iter().chain(newer.units).map(Deferred::Unit).chain(newer.deferred));
         self.eager = newer.eager;
@@ -344,7 +388,7 @@ impl OpenBatch {
         }
         let (late, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.units).into_iter().partition(overdue);
         let newer = std::mem::take(self);
-        self.marks = newer.marks;
+        (self.marks, self.purges) = (newer.marks, newer.purges);
         self.refill(rest.into_iter().map(Deferred::Unit).chain(newer.deferred));
         (self.eager, self.first) = (newer.eager, newer.first);
         late
@@ -364,10 +408,11 @@ impl OpenBatch {
         let (eager, since) = (self.eager && !waiting.is_empty(), self.first);
         let deferred = std::mem::take(&mut self.deferred);
         let marks: Vec<_> = std::mem::take(&mut self.marks).into_iter().collect();
+        let purges: Vec<_> = std::mem::take(&mut self.purges).into_iter().collect();
         *self = Self { eager, ..Self::default() };
         self.refill(waiting.into_iter().map(Deferred::Unit).chain(deferred));
         self.eager |= !self.units.is_empty(); // somebody waits for what was deferred
-        Part { marks, units, since }
+        Part { marks, purges, units, since }
     }
 
     /// What was here before meets again: a settle may cancel now, a return may merge.
@@ -485,12 +530,13 @@ impl Deferred {
 impl Part {
     /// Two parts that together do the same, for bisecting (R13); itself if there is only one unit.
     pub(super) fn split(mut self) -> Result<(Self, Self), Self> {
-        if self.units.len() < 2 && (self.marks.is_empty() || self.units.is_empty()) {
+        let has_marks = !self.marks.is_empty() || !self.purges.is_empty();
+        if self.units.len() < 2 && (!has_marks || self.units.is_empty()) {
             return Err(self);
         }
         let later = self.units.split_off(if self.units.len() < 2 { 0 } else { self.units.len() / 2 });
         let since = self.since;
-        Ok((self, Self { marks: Vec::new(), units: later, since }))
+        Ok((self, Self { marks: Vec::new(), purges: Vec::new(), units: later, since }))
     }
 
     /// What became of a holder's messages by it.
@@ -511,14 +557,21 @@ impl Part {
 
 impl Sealed {
     pub(super) fn new(number: BatchNumber, mut part: Part) -> Self {
-        let mut ops: Vec<Op> = Vec::with_capacity(part.marks.len() + part.units.len());
+        let mut ops: Vec<Op> = Vec::with_capacity(part.marks.len() + part.purges.len() + part.units.len());
         ops.extend(part.marks.iter().map(|(holder, upto)| Op::Mark { holder: *holder, upto: *upto }));
+        ops.extend(part.purges.iter().map(|(holder, upto)| Op::Purge { holder: *holder, upto: *upto }));
         for unit in &mut part.units {
             unit.ops.retain(|op| op.is_some());
             ops.extend(unit.live().cloned());
         }
         Self { batch: Arc::new(Batch { number, ops }), part }
     }
+}
+
+/// A mark never falls.
+fn raise(marks: &mut BTreeMap<Holder, Sequence>, holder: Holder, upto: Sequence) {
+    let mark = marks.entry(holder).or_default();
+    *mark = (*mark).max(upto);
 }
 
 fn size(op: &Op) -> usize {
@@ -714,6 +767,76 @@ mod tests {
         batch.reopen(sealed);
         assert_eq!(ops(batch.take_settles()), [settle(1)], "the settle of 5 cancelled its insert");
         assert_eq!(ops(batch.take()), [insert(6, &[QUEUE])]);
+    }
+
+    fn purge(upto: u64) -> Op {
+        Op::Purge { holder: QUEUE, upto: sequence(upto) }
+    }
+
+    fn origins(part: &Part) -> Vec<StepRef> {
+        part.units.iter().filter_map(|unit| unit.origin).collect()
+    }
+
+    #[test]
+    fn r29_nothing_that_a_purge_covers_is_written_beside_it_and_who_asked_waits_for_it() {
+        let other = Holder::Durable(DurableId(1));
+        let mut batch = OpenBatch::default();
+        sent(&mut batch, 2);
+        batch.push(Unit::new(smallvec![insert(3, &[QUEUE, other])], None, NOW));
+        batch.settle(sequence(1), QUEUE, Some(step(7)), NOW, true);
+        batch.push(Unit::new(smallvec![settle(2), insert(9, &[other])], None, NOW)); // deferred: it settles what is open
+        batch.purge(QUEUE, sequence(5), NOW);
+        let held = Held { deliveries: 3, ..Held::fresh(QUEUE) };
+        batch.give_back(sequence(4), held, None, NOW);
+        assert_eq!(batch.settle(sequence(3), QUEUE, Some(step(8)), NOW, true), Settled::Cancelled(None));
+        assert_eq!(batch.settle(sequence(4), QUEUE, Some(step(9)), NOW, true), Settled::Written);
+        sent(&mut batch, 6);
+        let part = batch.take();
+        assert_eq!(origins(&part), [2, 7, 9, 6].map(step));
+        assert_eq!(ops(part), [purge(5), insert(3, &[other]), insert(9, &[other]), insert(6, &[QUEUE])]);
+        assert!(batch.is_empty());
+        assert_eq!(
+            batch.settle(sequence(4), QUEUE, None, NOW, true),
+            Settled::Written,
+            "later it is an op like others"
+        );
+        assert_eq!(ops(batch.take()), [settle(4)]);
+    }
+
+    #[test]
+    fn r14_a_purge_goes_ahead_and_what_it_covers_never_follows() {
+        let mut batch = OpenBatch::default();
+        batch.push(Unit::new(smallvec![settle(1), insert(7, &[QUEUE])], None, NOW)); // a dead letter in its own queue
+        sent(&mut batch, 5);
+        let sealed = batch.take();
+        batch.purge(QUEUE, sequence(6), NOW);
+        sent(&mut batch, 8);
+        batch.reopen(sealed);
+        let first = batch.take_settles();
+        assert_eq!(origins(&first), [step(5)], "its message is gone, and is confirmed with the purge");
+        assert_eq!(ops(first), [purge(6)]);
+        assert_eq!(ops(batch.take()), [insert(7, &[QUEUE]), insert(8, &[QUEUE])]);
+    }
+
+    #[test]
+    fn r14_a_purge_that_was_not_written_is_written_again() {
+        let mut batch = OpenBatch::default();
+        batch.purge(QUEUE, sequence(6), NOW);
+        let sealed = batch.take();
+        assert!(!batch.has_settles() && batch.is_empty());
+        batch.reopen(sealed);
+        assert!(batch.has_settles() && batch.due_at().is_some());
+        batch.purge(QUEUE, sequence(4), NOW);
+        assert_eq!(ops(batch.take()), [purge(6)], "a mark never falls");
+    }
+
+    #[test]
+    fn r13_a_purge_is_in_the_first_part() {
+        let mut batch = OpenBatch::default();
+        batch.purge(QUEUE, sequence(6), NOW);
+        sent(&mut batch, 7);
+        let (first, second) = batch.take().split().unwrap();
+        assert_eq!((ops(first), ops(second)), (vec![purge(6)], vec![insert(7, &[QUEUE])]));
     }
 
     #[test]

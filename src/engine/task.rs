@@ -13,7 +13,10 @@ use std::{
 };
 
 use smallvec::SmallVec;
-use tokio::{sync::mpsc, time::sleep_until};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::sleep_until,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -27,10 +30,10 @@ use super::{
 };
 use crate::{
     broker::{
-        Change, CloseReason, Command, Core, Effects, Hold, Kept, NotDone, Outgoing, Read, Receipt, Refusal, Request,
-        TransactionId,
+        Change, CloseReason, Command, Core, Effects, Hold, Kept, NotDone, Outgoing, Purged, Read, Receipt, Refusal,
+        Request, TransactionId,
     },
-    types::{Clock, Footing, Mandate, Meter, Op, SessionId, Timestamp},
+    types::{Clock, Destination, Footing, Holder, Mandate, Meter, Op, Sequence, SessionId, Timestamp},
 };
 
 /// So many messages from sessions are taken in one turn.
@@ -91,6 +94,8 @@ pub(super) struct Engine {
     /// Until when an ERROR may wait for the receipts before it.
     pub(super) errors: BTreeSet<(Timestamp, SessionId)>,
     pub(super) effects: Effects,
+    /// Purges that are not durable yet, and who asked for them.
+    pub(super) purging: Vec<Purging>,
     /// Sessions with something to flush at the end of the turn.
     pub(super) touched: Vec<SessionId>,
     pub(super) answers: Vec<Answer>,
@@ -108,6 +113,14 @@ pub(super) struct Link {
     pub(super) hold: Option<(Hold, Timestamp)>,
     pub(super) lenient: bool,
     pub(super) phase: Phase,
+}
+
+/// A purge that is not durable yet.
+#[derive(Debug)]
+pub(super) struct Purging {
+    mark: (Holder, Sequence),
+    messages: usize,
+    answer: oneshot::Sender<Option<usize>>,
 }
 
 /// How far a session has come.
@@ -313,6 +326,25 @@ impl Engine {
                 let _gone = answer.send(self.core.holds_messages(session)); // who asked may have left
             }
             Inbound::Closed { session } => self.closed(now, session),
+            Inbound::Purge { destination, answer } => self.purge(now, &destination, answer),
+        }
+    }
+
+    /// Purges a queue, and answers when that is durable.
+    fn purge(&mut self, now: Timestamp, destination: &Destination, answer: oneshot::Sender<Option<usize>>) {
+        let purged = self.core.purge(now, destination, &mut self.effects);
+        self.take_effects(now);
+        match purged {
+            Some(Purged { messages, mark: Some(mark) }) => self.purging.push(Purging { mark, messages, answer }),
+            other => answer_purge(answer, other.map(|purged| purged.messages)),
+        }
+    }
+
+    /// This purge is durable.
+    fn purged(&mut self, (holder, upto): (Holder, Sequence)) {
+        let is_over = |purging: &mut Purging| purging.mark.0 == holder && purging.mark.1 <= upto;
+        for purging in self.purging.extract_if(.., is_over) {
+            answer_purge(purging.answer, Some(purging.messages));
         }
     }
 
@@ -463,6 +495,10 @@ impl Engine {
                     open.make_eager();
                 }
             }
+            Change::Purge { holder, upto } => {
+                open.purge(holder, upto, now);
+                open.make_eager();
+            }
             Change::Settle { by, asked, sequence, holder } => {
                 let clean = sessions.get(&by).is_none_or(|link| link.ledger.is_clear());
                 let origin = if asked { step(Some(by)) } else { None };
@@ -573,6 +609,9 @@ impl Engine {
             for (holder, upto) in part.marks {
                 self.core.marked(now, holder, upto, &mut self.effects);
             }
+            for mark in part.purges {
+                self.purged(mark);
+            }
             for unit in part.units {
                 self.unit_done(now, unit.origin, unit.transaction);
             }
@@ -671,6 +710,10 @@ impl Engine {
             link.budget.give_back(bytes);
         }
     }
+}
+
+fn answer_purge(answer: oneshot::Sender<Option<usize>>, messages: Option<usize>) {
+    let _gone = answer.send(messages); // who asked may have left
 }
 
 impl Link {

@@ -249,6 +249,13 @@ impl Table {
         self.apply(session, Command::Abort(name.into())).unwrap();
     }
 
+    /// An operator purges a queue; how many messages went.
+    pub(super) fn purge(&mut self, queue: &str) -> Option<usize> {
+        let purged = self.core.purge(self.now, &Destination::queue(queue), &mut self.effects);
+        self.sort_effects();
+        purged.map(|purged| purged.messages)
+    }
+
     /// Any command; what it brings about is sorted.
     pub(super) fn apply(&mut self, session: SessionId, command: Command) -> Result<(), NotDone> {
         let result = self.core.apply(self.now, session, command, &mut self.effects);

@@ -49,6 +49,8 @@ pub(super) struct Record {
     pub(super) expires: Option<Timestamp>,
     pub(super) stored: bool,
     pub(super) withdrawn: bool,
+    /// It was purged while it was out: it is gone when it is answered, however that is.
+    pub(super) purged: bool,
     pub(super) state: State,
     pub(super) redelivered: bool,
     pub(super) deliveries: u32,
@@ -321,9 +323,8 @@ impl Model {
 
     fn reject(&mut self, place: Place, cause: &str) {
         let record = self.record(place).unwrap();
-        if record.withdrawn {
-            self.remove(place);
-            return;
+        if record.withdrawn || record.purged {
+            return self.settle(place);
         }
         record.failures += 1;
         let failures = record.failures;
@@ -378,6 +379,7 @@ impl Model {
             expires: None,
             redelivered: false,
             withdrawn: false,
+            purged: false,
             deliveries: 0,
             failures: 0,
             moved: self.commands,
@@ -394,8 +396,8 @@ impl Model {
         let counts = self.queues.contains_key(&place.0)
             && self.policy(place.0).is_some_and(|policy| policy.count_lost_consumers);
         let Some(record) = self.record(place) else { return };
-        if record.withdrawn {
-            self.remove(place);
+        if record.withdrawn || record.purged {
+            self.settle(place);
         } else if counts {
             self.reject(place, "its consumers went away too often");
         } else {
@@ -417,7 +419,7 @@ impl Model {
             if record.withdrawn {
                 continue;
             }
-            if answer.verdict == Verdict::Accepted {
+            if answer.verdict == Verdict::Accepted || record.purged {
                 events.extend(record.stored.then_some(Event::Remove(answer.place)));
                 continue;
             }
@@ -454,6 +456,10 @@ impl Model {
             let failures = record.failures + 1;
             if answer.verdict == Verdict::Accepted || record.withdrawn {
                 self.remove(answer.place);
+                continue;
+            }
+            if record.purged {
+                self.settle(answer.place);
                 continue;
             }
             let now = std::mem::replace(&mut self.now, committing.since);
@@ -533,6 +539,33 @@ impl Model {
                 self.queues.remove(&queue);
             }
         }
+    }
+
+    /// What waits goes at once, what is out when it is answered; what nobody may see yet stays, and what came behind that
+    /// and is out is the store's until it is answered. How many have gone.
+    pub(super) fn purge(&mut self, queue: QueueNo) -> usize {
+        let records: Vec<(u64, Record)> = self.queues[&queue].records.clone().into_iter().collect();
+        let hidden = records.iter().find(|(_, record)| record.state == State::Hidden).map(|(order, _)| *order);
+        let (mut events, mut gone) = (Vec::new(), 0);
+        for (order, record) in records {
+            let place = (queue, order);
+            match record.state {
+                State::Hidden => continue,
+                State::Pending | State::Delayed(_) => {
+                    self.remove(place);
+                    gone += 1;
+                }
+                State::InFlight(..) | State::Held => {
+                    self.record(place).unwrap().purged = true;
+                    if hidden.is_some_and(|hidden| hidden < order) {
+                        continue;
+                    }
+                }
+            }
+            events.extend((record.stored && !record.withdrawn).then_some(Event::Remove(place)));
+        }
+        self.group(None, events);
+        gone
     }
 
     /// The store refuses a message (R13).
@@ -671,7 +704,7 @@ impl Model {
         }
         for ((number, order), (record, due)) in &shadow.records {
             let state = due.map_or(State::Pending, State::Delayed);
-            let record = Record { state, withdrawn: false, ..record.clone() };
+            let record = Record { state, withdrawn: false, purged: false, ..record.clone() };
             self.queues.get_mut(number).unwrap().records.insert(*order, record);
         }
     }

@@ -95,9 +95,10 @@ enum Step {
     Crash,
     Squeeze,
     Read,
+    Purge,
 }
 
-const STEPS: [Step; 20] = [
+const STEPS: [Step; 21] = [
     Step::Connect,
     Step::Send,
     Step::Subscribe,
@@ -118,6 +119,7 @@ const STEPS: [Step; 20] = [
     Step::Crash,
     Step::Squeeze,
     Step::Read,
+    Step::Purge,
 ];
 
 /// The first so many steps are in every run; without them nothing happens.
@@ -174,8 +176,10 @@ impl World {
         for (at, step) in STEPS.into_iter().enumerate() {
             if at < ALWAYS || !dice.one_in(3) {
                 let weight = 1 + dice.below(10);
-                weights
-                    .push((step, if matches!(step, Step::Crash | Step::Close) { 1 + weight / 4 } else { weight * 2 }));
+                weights.push((
+                    step,
+                    if matches!(step, Step::Crash | Step::Close | Step::Purge) { 1 + weight / 4 } else { weight * 2 },
+                ));
             }
         }
         let at_once = RedeliveryPolicy { delay: Duration::ZERO, backoff_multiplier: 1.0, ..policy("lost", 1) };
@@ -248,6 +252,7 @@ impl World {
             Step::Crash => self.crash(),
             Step::Squeeze => self.squeeze(),
             Step::Read => self.read(),
+            Step::Purge => self.purge(),
         }
     }
 
@@ -514,6 +519,7 @@ impl World {
             expires,
             stored: false,
             withdrawn: false,
+            purged: false,
             state: State::Pending,
             redelivered: false,
             deliveries: 0,
@@ -714,6 +720,22 @@ impl World {
         if let Some(queue) = queue {
             self.model.delete_durable(queue);
         }
+        self.follow(effects);
+    }
+
+    fn purge(&mut self) {
+        let destination = self.destination();
+        let mut effects = Effects::default();
+        let purged = self.core.purge(self.model.now, &destination, &mut effects);
+        if !destination.kind().is_queue() {
+            assert_eq!(purged, None);
+            return;
+        }
+        let Some(purged) = purged else { return };
+        let queues = self.model.targets(&destination).expect("the core has it");
+        let gone = self.model.purge(queues[0]);
+        // What has expired in the spool is not known to have.
+        assert!(purged.messages >= gone || !self.uncounted.is_empty(), "{purged:?} instead of {gone}");
         self.follow(effects);
     }
 

@@ -53,7 +53,11 @@ impl Broker {
 
     /// With so much memory.
     pub(super) async fn start_within(store: &Store, options: CoreOptions, meter: Meter) -> Self {
-        let mut adapter = store.clone();
+        Self::start_on(store.clone(), options, meter).await
+    }
+
+    /// On any store.
+    pub(super) async fn start_on(mut adapter: impl PersistenceAdapter, options: CoreOptions, meter: Meter) -> Self {
         let catalog = adapter.recover().await.unwrap();
         let tenure = catalog.tenure.next_above(catalog.tenure);
         adapter.raise(tenure).await.unwrap();
@@ -94,6 +98,13 @@ impl Broker {
     pub(super) async fn ended(&mut self) -> Result<(), EngineError> {
         let ended = timeout(PATIENCE, self.engine.join_next()).await;
         ended.expect("the engine ends").expect("it ends once").expect("it does not panic")
+    }
+
+    /// Ends it politely; the store is closed then.
+    pub(super) async fn stopped(mut self) {
+        self.stop.cancel();
+        self.ended().await.unwrap();
+        self.store.join_next().await.expect("it ends once").expect("it does not panic").unwrap();
     }
 
     /// Ends it as kill -9 does; the store keeps what it has.

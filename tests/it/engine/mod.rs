@@ -6,6 +6,7 @@ mod errors;
 mod life;
 mod limits;
 mod pause;
+mod purging;
 mod receipts;
 mod simulation;
 mod store;
