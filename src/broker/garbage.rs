@@ -20,7 +20,7 @@ impl Garbage {
 }
 
 impl Core {
-    /// What lay in a queue is dropped from the next turn on.
+    /// What lay in a queue goes from now on, a slice a turn.
     pub(super) fn throw_away(&mut self, key: QueueKey, remains: Remains) {
         if !remains.is_empty() {
             self.garbage.0.push_back((key, remains));
