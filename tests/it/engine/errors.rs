@@ -61,8 +61,8 @@ async fn r9_a_dead_letter_is_delivered_when_it_is_durable() {
     consumer.submit([nack(&rejected)]).await;
     clerk.gets_nothing().await;
     broker.crash().await;
-    let broker = Broker::start(&store).await;
     store.let_go();
+    let broker = Broker::start(&store).await;
     let (mut consumer, mut clerk) = rejecter_and_clerk(&broker, &[]).await;
     let again = consumer.gets("a").await;
     assert!(again.redelivered, "nothing of its death was written");
