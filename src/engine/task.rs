@@ -31,7 +31,7 @@ use super::{
 use crate::{
     broker::{
         Change, CloseReason, Command, Core, Effects, Hold, Kept, NotDone, Outgoing, Purged, Read, Receipt, Refusal,
-        Request, TransactionId,
+        Request, UnitId,
     },
     types::{Clock, Destination, Footing, Holder, Mandate, Meter, Op, Sequence, SessionId, Timestamp},
 };
@@ -476,13 +476,13 @@ impl Engine {
                 *pending += u32::from(origin.is_some());
                 open.push(Unit::new(SmallVec::from_buf([op]), origin, now));
             }
-            Change::Unit { origin, ops, transaction } => {
+            Change::Unit { origin, ops, id, awaited } => {
                 let origin = step(origin);
                 *pending += u32::from(origin.is_some());
-                if transaction.is_some() {
+                if awaited {
                     open.make_eager();
                 }
-                open.push(Unit::new(ops, origin, now).of(transaction));
+                open.push(Unit::new(ops, origin, now).named(id, awaited));
             }
             Change::Return { origin, sequence, held } => {
                 let origin = step(origin);
@@ -613,7 +613,7 @@ impl Engine {
                 self.purged(mark);
             }
             for unit in part.units {
-                self.unit_done(now, unit.origin, unit.transaction);
+                self.unit_done(now, unit.origin, unit.id);
             }
             self.take_effects(now);
         }
@@ -623,8 +623,8 @@ impl Engine {
         Ok(())
     }
 
-    fn unit_done(&mut self, now: Timestamp, origin: Option<StepRef>, transaction: Option<TransactionId>) {
-        if let Some(id) = transaction {
+    fn unit_done(&mut self, now: Timestamp, origin: Option<StepRef>, id: Option<UnitId>) {
+        if let Some(id) = id {
             self.core.committed(now, id, &mut self.effects);
             self.take_effects(now);
         }
@@ -635,7 +635,7 @@ impl Engine {
 
     /// R13: what the store never takes leaves the core, and its sender gets ERROR.
     fn unit_refused(&mut self, now: Timestamp, unit: Unit, why: &str) {
-        match unit.transaction {
+        match unit.id {
             Some(id) => self.core.commit_refused(now, id, &mut self.effects),
             None => {
                 for op in unit.live() {
@@ -647,6 +647,9 @@ impl Engine {
             }
         }
         self.take_effects(now);
+        if unit.is_dead_letter() {
+            return self.dead_letter_refused(&unit);
+        }
         let Some(step) = unit.origin else { return };
         let Some(link) = self.sessions.get_mut(&step.session) else { return };
         let closes = (!link.lenient).then_some(CloseReason::Refused);
@@ -657,6 +660,17 @@ impl Engine {
         self.advance_ledger(step.session);
         if ends {
             self.end_session(now, step.session);
+        }
+    }
+
+    /// Nobody sent it: who rejected the message did nothing wrong, and may get it once more.
+    fn dead_letter_refused(&mut self, unit: &Unit) {
+        for dead in unit.live().filter_map(|op| if let Op::Insert(dead) = op { Some(dead) } else { None }) {
+            let of = dead.message.original_destination.as_ref().map(tracing::field::display);
+            tracing::warn!(of, "the store refuses a dead letter; its message goes back to where it was");
+        }
+        if let Some(step) = unit.origin {
+            self.free(step);
         }
     }
 

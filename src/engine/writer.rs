@@ -266,7 +266,7 @@ impl Writer {
                 Resolved::default()
             }
             Err(alone) => {
-                tracing::warn!(source, "the store refuses an operation; its sender gets ERROR");
+                tracing::warn!(source, "the store refuses an operation; who sent it gets ERROR");
                 let refused = alone.units.into_iter().map(|unit| (unit, "The store refused the message.")).collect();
                 Resolved { refused, ..Resolved::default() }
             }

@@ -142,7 +142,7 @@ fn r29_a_refused_transaction_takes_what_it_sent_with_it() {
     table.send_in(producer, "t", "orders", "m1");
     table.commit(producer, "t").unwrap();
     table.purge("orders");
-    table.refuse_transactions();
+    table.refuse_units();
     table.subscribe(consumer, 1, "orders", AckMode::Individual, 1);
     assert!(table.got(consumer).is_empty());
 }
