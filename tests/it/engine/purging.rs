@@ -151,10 +151,11 @@ async fn takes_all_up_to(consumer: &mut Client, last: &str) {
     for number in 1_usize.. {
         let batonmq::broker::Outgoing::Delivery(delivery) = consumer.next().await else { panic!("a delivery") };
         let id = delivery.message.id.to_string();
-        consumer.submit([asking("acked", ack(&delivery))]).await;
         if id == last {
+            consumer.submit([asking("acked", ack(&delivery))]).await;
             return consumer.gets_receipts(&["acked"]).await;
         }
+        consumer.submit([ack(&delivery)]).await;
         assert_eq!(id, number.to_string(), "what was in flight when the queue was purged");
     }
 }
