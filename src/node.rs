@@ -155,7 +155,7 @@ async fn run_term<A: PersistenceAdapter>(
     let failed = Failed::default();
     let clock = Clock::start(); // one for all of the term: what a session calls now, the engine does too
     let meter = Meter::new(config.limits.memory_bytes_max); // and one of these: all that is held counts in one budget
-    let stores = Stores { store: adapter, spool: SpoolAdapter::open(&config.data)? };
+    let stores = Stores { store: adapter, spool: SpoolAdapter::open(&config.data, SpoolAdapter::options()) };
     let options = core_options(&config, &stores.store);
     let engine = engine::start(stores, options, &catalog, tenure, clock, meter.clone(), tasks.stop_token());
     tasks.spawn_essential("engine", log_error("engine", failed.clone(), engine.engine));

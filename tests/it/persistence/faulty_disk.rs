@@ -395,6 +395,26 @@ impl Disk for FaultyDisk {
         outcome
     }
 
+    fn remove_tree(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.0.lock().unwrap();
+        let (moment, outcome) = state.call()?;
+        let within: Vec<PathBuf> = state.names.keys().filter(|path| path.starts_with(dir)).cloned().collect();
+        if within.is_empty() {
+            return outcome.and(Err(io::ErrorKind::NotFound.into()));
+        }
+        for path in within.into_iter().rev() {
+            let is_reached = match moment {
+                Moment::Before => false,
+                Moment::Halfway => state.names[&path].is_some() && state.rng.one_in(2),
+                Moment::After => true,
+            };
+            if is_reached {
+                state.change_name(NameChange::Removed(path));
+            }
+        }
+        outcome
+    }
+
     fn exchange(&self, _: &Path, _: &Path) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }

@@ -451,6 +451,9 @@ impl Disk for KilledDisk {
     fn remove(&self, path: &Path) -> io::Result<()> {
         is_alive(&self.left).and_then(|()| RealDisk.remove(path))
     }
+    fn remove_tree(&self, dir: &Path) -> io::Result<()> {
+        is_alive(&self.left).and_then(|()| RealDisk.remove_tree(dir))
+    }
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         is_alive(&self.left).and_then(|()| RealDisk.sync_dir(dir))
     }

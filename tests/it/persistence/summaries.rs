@@ -52,6 +52,9 @@ impl Disk for CountingDisk {
     fn remove(&self, path: &Path) -> io::Result<()> {
         RealDisk.remove(path)
     }
+    fn remove_tree(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.remove_tree(dir)
+    }
     fn exchange(&self, one: &Path, two: &Path) -> io::Result<()> {
         RealDisk.exchange(one, two)
     }
