@@ -70,7 +70,8 @@ impl Spool {
                 Op::Settle { sequence, holder } if self.cancel(sequence, holder) => {}
                 op => {
                     if let Op::Insert(stored) = &op {
-                        self.inserts.insert(stored.sequence, self.first.saturating_add_unsigned(self.open.len() as u64));
+                        self.inserts
+                            .insert(stored.sequence, self.first.saturating_add_unsigned(self.open.len() as u64));
                     }
                     self.open.push_back(Slot { since: now, op: Some(op) });
                 }

@@ -46,12 +46,23 @@ impl Broker {
 
     /// With so much memory.
     pub(super) async fn start_within(store: &Store, options: CoreOptions, meter: Meter) -> Self {
+        Self::start_beside(MemoryAdapter::new(), store, options, meter).await
+    }
+
+    /// With this spool.
+    pub(super) async fn start_beside(
+        spool: impl PersistenceAdapter,
+        store: &Store,
+        options: CoreOptions,
+        meter: Meter,
+    ) -> Self {
         let mut adapter = store.clone();
         let catalog = adapter.recover().await.unwrap();
         let tenure = catalog.tenure.next_above(catalog.tenure);
         adapter.raise(tenure).await.unwrap();
         let stop = CancellationToken::new();
-        let running = engine::start(stores(adapter), options, &catalog, tenure, Clock::start(), meter, stop.clone());
+        let stores = Stores { store: adapter, spool };
+        let running = engine::start(stores, options, &catalog, tenure, Clock::start(), meter, stop.clone());
         let (mut engine, mut store) = (JoinSet::new(), JoinSet::new());
         engine.spawn(running.engine);
         store.spawn(running.store);
@@ -85,6 +96,12 @@ impl Broker {
     pub(super) async fn ended(&mut self) -> Result<(), EngineError> {
         let ended = timeout(PATIENCE, self.engine.join_next()).await;
         ended.expect("the engine ends").expect("it ends once").expect("it does not panic")
+    }
+
+    /// Waits for the end of what carries to the store and the spool.
+    pub(super) async fn closed(&mut self) -> Result<(), StoreError> {
+        let ended = timeout(PATIENCE, self.store.join_next()).await;
+        ended.expect("the store closes").expect("it ends once").expect("it does not panic")
     }
 
     /// Ends it as kill -9 does; the store keeps what it has.

@@ -7,4 +7,5 @@ mod life;
 mod limits;
 mod receipts;
 mod simulation;
+mod spool;
 mod store;

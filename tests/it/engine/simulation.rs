@@ -15,7 +15,7 @@ use super::{
     broker::{Broker, Client, ack, ack_in, asking, begin, commit, options, quiet, send, send_in},
     store::{Reply, Store},
 };
-use crate::harness::Seed;
+use crate::harness::Rng;
 
 /// Each run is several terms on one store.
 const RUNS: u64 = 60;
@@ -25,7 +25,7 @@ const QUEUES: [&str; 3] = ["a", "b", "c"];
 
 #[tokio::test(start_paused = true)]
 async fn promises_hold_whatever_the_store_does() {
-    let mut seed = Seed::of("engine simulation");
+    let mut seed = Rng::of("engine simulation");
     for _ in 0..RUNS {
         let mut run = Run::default();
         for _ in 0..TERMS {
@@ -68,7 +68,7 @@ struct Peer {
 }
 
 impl Run {
-    async fn term(&mut self, seed: &mut Seed) {
+    async fn term(&mut self, seed: &mut Rng) {
         self.store.set_full(false);
         self.store.set_brimful(false);
         self.store.let_go();
@@ -116,7 +116,7 @@ impl Run {
         self.check();
     }
 
-    fn disturb(&mut self, seed: &mut Seed) {
+    fn disturb(&mut self, seed: &mut Rng) {
         match seed.range(0, 40) {
             0 => self.store.hold(),
             1..=3 => self.store.let_go(),
@@ -131,7 +131,7 @@ impl Run {
         }
     }
 
-    async fn act(&mut self, seed: &mut Seed, peer: &mut Peer, at: usize) {
+    async fn act(&mut self, seed: &mut Rng, peer: &mut Peer, at: usize) {
         let mut requests: Vec<Request> = Vec::new();
         for _ in 0..seed.range(1, 4) {
             match seed.range(0, 6) {
@@ -154,7 +154,7 @@ impl Run {
         peer.client.submit(requests).await;
     }
 
-    fn transact(&mut self, seed: &mut Seed, peer: &mut Peer, at: usize, requests: &mut Vec<Request>) {
+    fn transact(&mut self, seed: &mut Rng, peer: &mut Peer, at: usize, requests: &mut Vec<Request>) {
         peer.transactions += 1;
         let name = format!("t{}", peer.transactions);
         let (mut kept, mut done) = (Vec::new(), Vec::new());
@@ -183,7 +183,7 @@ impl Run {
         format!("{}{at}:{}", if refused { "refuse " } else { "" }, self.sent)
     }
 
-    fn maybe_asking(&self, seed: &mut Seed, peer: &mut Peer, request: Request, id: String, means: Meaning) -> Request {
+    fn maybe_asking(&self, seed: &mut Rng, peer: &mut Peer, request: Request, id: String, means: Meaning) -> Request {
         if seed.range(0, 3) == 0 {
             return request;
         }
