@@ -59,7 +59,8 @@ pub enum RepairError {
     },
     /// The file system can't let two directories change places in one step.
     #[error(
-        "the repaired journal is whole, but cannot change places with {journal}: rename {journal} to something else, and {repaired} to {journal}"
+        "the repaired journal is whole, but cannot change places with {journal}: rename {journal} to something else, and \
+         {repaired} to {journal}"
     )]
     Exchange {
         /// The damaged journal.
