@@ -168,7 +168,8 @@ async fn run_term<A: PersistenceAdapter>(
         }
     };
     Term::begin(config, engine.handle, tasks, open, clock, meter)?.run(signals).await?;
-    // A task that fails while it stops has been asked to end, and so brings nothing down; the process tells all the same.
+    // A task that fails while it stops has been asked to end, and so brings nothing down; the process tells all the
+    // same.
     failed.get().map_or(Ok(()), |task| Err(NodeError::TaskEnded(task)))
 }
 

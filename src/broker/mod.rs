@@ -1,9 +1,10 @@
 //! The core: queues, topics, subscriptions, transactions. A plain value without clock, I/O or randomness.
 //!
 //! `core.rs` holds the value and takes commands; `routing.rs` brings messages in, `dispatch.rs` hands them out,
-//! `settling.rs` takes answers, `redelivery.rs` decides what comes back and what is dead, `memory.rs` what leaves memory
-//! (`spooling.rs` what the store does not keep), and `reading.rs` takes it in again. What those are made of (`queue.rs`
-//! and its `lane.rs`, `run.rs`, `mark.rs`, `ready.rs`; `consumer.rs`, `transaction.rs`, `sequence.rs`, `policy.rs`,
+//! `settling.rs` takes answers, `redelivery.rs` decides what comes back and what is dead, `memory.rs` what leaves
+//! memory (`spooling.rs` what the store does not keep), and `reading.rs` takes it in again. What those are made of
+//! (`queue.rs` and its `lane.rs`, `run.rs`, `mark.rs`, `ready.rs`; `consumer.rs`, `transaction.rs`, `sequence.rs`,
+//! `policy.rs`,
 //! `deadlines.rs`) knows nothing of the core.
 
 mod command;

@@ -3,8 +3,9 @@
 //! A queue destination has one of these, and so has every durable subscription and every other subscription of a topic.
 //!
 //! Always true: within a priority messages are handed out by sequence, whether they are in memory or have to be read
-//! first; `messages` and `bytes` count everything that is not settled, in flight or not, in memory or not; what is hidden
-//! belongs to a transaction that is not durable yet, and nothing behind it in its priority is delivered before it (R5).
+//! first; `messages` and `bytes` count everything that is not settled, in flight or not, in memory or not; what is
+//! hidden belongs to a transaction that is not durable yet, and nothing behind it in its priority is delivered before
+//! it (R5).
 
 use std::{
     collections::{BTreeMap, BTreeSet},

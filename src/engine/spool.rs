@@ -3,8 +3,8 @@
 //! A value without I/O, as the writer is, and far simpler: nobody waits for what it writes, so nothing is confirmed and
 //! nothing is lost with it but what a crash takes anyway.
 //! Always true: what was not written stays in memory, because until then `oldest_change` is not after it.
-//! On failure: a batch that was certainly not written is opened again, and what makes room in the spool goes first: else
-//! a full disk would keep what nobody wants any more. One of unknown outcome is repeated as it is.
+//! On failure: a batch that was certainly not written is opened again, and what makes room in the spool goes first:
+//! else a full disk would keep what nobody wants any more. One of unknown outcome is repeated as it is.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},

@@ -2,8 +2,8 @@
 //!
 //! A journal whose syncs do nothing, in a directory of its own: it survives nothing and need not. Made when the first
 //! batch comes, because most terms never spool; what an earlier process left is removed at the start of a term.
-//! On failure: what could not be written stays in memory, and is tried again (`engine/spool.rs`); a spool that could not
-//! be made is begun anew then; one that can't undo a failed write takes nothing more in this term, and can be read.
+//! On failure: what could not be written stays in memory, and is tried again (`engine/spool.rs`); a spool that could
+//! not be made is begun anew then; one that can't undo a failed write takes nothing more in this term, and can be read.
 
 use std::{
     error::Error,
@@ -87,7 +87,8 @@ impl SpoolAdapter {
         let mut journal = JournalAdapter::open(&self.dir, self.options.clone())?;
         journal.recover().await?;
         journal.raise(Tenure { term: Term(1), token: FencingToken(1) }).await?;
-        tracing::info!(path = %self.dir.display(), "memory is scarce: what is not persistent and nobody takes is spooled");
+        let path = self.dir.display();
+        tracing::info!(%path, "memory is scarce: what is not persistent and nobody takes is spooled");
         Ok(journal)
     }
 }

@@ -1,8 +1,8 @@
 //! The inner form of a record: the protobuf message `Record` of `proto/store.proto`.
 //!
-//! Writing is by hand, straight from a batch into one buffer that is used again; reading an operation is by the generated
-//! code, with bodies as slices of what was read (`skim.rs` reads less of more). Bytes are checked before they are
-//! believed: what can't be read is an error with a reason, never a panic.
+//! Writing is by hand, straight from a batch into one buffer that is used again; reading an operation is by the
+//! generated code, with bodies as slices of what was read (`skim.rs` reads less of more). Bytes are checked before they
+//! are believed: what can't be read is an error with a reason, never a panic.
 
 use std::sync::Arc;
 

@@ -2,8 +2,8 @@
 //!
 //! A scan only reads; `make_durable` makes durable what the scan accepted (R33) and cuts what it did not. A start reads
 //! the newest segment whole, and of each sealed one its header and its index's summary (R36): damage inside a sealed
-//! segment is found when the bytes are read, by a page, a copy, or a scan of everything (`verify`). The rules, a test each
-//! in `tests/it/persistence/recovery.rs`:
+//! segment is found when the bytes are read, by a page, a copy, or a scan of everything (`verify`). The rules, a test
+//! each in `tests/it/persistence/recovery.rs`:
 //!
 //! | found | meaning |
 //! |---|---|

@@ -527,7 +527,8 @@ impl Writer {
         Ok(RECORDS_AT + self.encoder.bytes() as u64)
     }
 
-    /// How a segment begins: its header in a block of its own, then the encoded record, which ends at `end`, then zeros.
+    /// How a segment begins: its header in a block of its own, then the encoded record, which ends at `end`, then
+    /// zeros.
     fn first_block(&mut self, header: Header, end: u64) -> Vec<u8> {
         let mut bytes = header.encode();
         bytes.resize(usize::try_from(BLOCK).expect("a block fits in memory"), 0);
@@ -586,7 +587,8 @@ impl Writer {
             && let Err(failure) = self.say_what_is_needed()
         {
             let error = failure.for_store(&self.active.path);
-            tracing::warn!(source = &error as &dyn Error, path = %path.display(), "an old segment can't leave; its space stays in use");
+            let source = &error as &dyn Error;
+            tracing::warn!(source, path = %path.display(), "an old segment can't leave; its space stays in use");
             self.stuck = true;
             return false;
         }
@@ -612,8 +614,8 @@ impl Writer {
         true
     }
 
-    /// Writes the indexes of sealed segments, oldest first, one at a time. Not at once: a segment that leaves soon needs
-    /// none.
+    /// Writes the indexes of sealed segments, oldest first, one at a time. Not at once: a segment that leaves soon
+    /// needs none.
     fn write_indexes(&mut self) {
         self.take_index();
         if self.indexing.is_some()
@@ -708,8 +710,8 @@ fn make_dir(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
     sync_parents(disk, dir)
 }
 
-/// Makes the directory's own name durable, and those above it: what a first start made would be gone after a power loss,
-/// with all in it. A directory above that may not be opened was not made here.
+/// Makes the directory's own name durable, and those above it: what a first start made would be gone after a power
+/// loss, with all in it. A directory above that may not be opened was not made here.
 fn sync_parents(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
     for parent in dir.ancestors().skip(1) {
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };

@@ -72,8 +72,8 @@ async fn a_script_that_copies() -> (u64, u64) {
 }
 
 /// Runs the script once for each of its calls, which meets this fault, and then looks at what a start finds: after
-/// kill -9, after the power failed, and (R33) after the start that followed a kill -9 and a power loss then. How often a
-/// start accepted a batch that nobody was told of.
+/// kill -9, after the power failed, and (R33) after the start that followed a kill -9 and a power loss then. How often
+/// a start accepted a batch that nobody was told of.
 async fn assert_promises_survive(fault: impl Fn(u64) -> Fault) -> u32 {
     let (seed, calls) = a_script_that_copies().await;
     assert!(calls > 2 * BATCHES as u64 && calls < 2_000, "{calls} calls");

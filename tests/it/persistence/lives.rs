@@ -1,7 +1,7 @@
 //! Several lives of a journal on one disk, at random: each begins with the recovery of what the last one left, meets a
 //! fault at some call or none, and ends by kill -9, power loss or politely. After each start: what was confirmed is
-//! there, as it was, in order; what was settled is not; a batch in doubt is there whole or not at all; and what the start
-//! accepted, a power loss does not take (R33).
+//! there, as it was, in order; what was settled is not; a batch in doubt is there whole or not at all; and what the
+//! start accepted, a power loss does not take (R33).
 //!
 //! `BATONMQ_RUNS` asks for more than the usual number of seeds; 1 repeats the one that failed.
 

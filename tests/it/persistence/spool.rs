@@ -1,5 +1,6 @@
-//! The spool on a disk that fails at any call of making, filling, reading, rotating and removing it (R32): what it took it
-//! has, whole, until the end of the term; what it did not take it says; and a start begins clean, whatever lies there.
+//! The spool on a disk that fails at any call of making, filling, reading, rotating and removing it (R32): what it took
+//! it has, whole, until the end of the term; what it did not take it says; and a start begins clean, whatever lies
+//! there.
 //! `engine/spool.rs` has a broker meet the same.
 
 use std::{io, path::Path, sync::Arc};
