@@ -158,7 +158,7 @@ async fn run_term<A: PersistenceAdapter>(
         mandate: Mandate::permanent(), // the file lock is lost with the process
         meter: Meter::new(config.limits.memory_bytes_max),
     };
-    let stores = Stores { store: adapter, spool: SpoolAdapter::open(&config.data)? };
+    let stores = Stores { store: adapter, spool: SpoolAdapter::open(&config.data, SpoolAdapter::options()) };
     let options = core_options(&config, &stores.store);
     let stop = tasks.stop_token();
     let engine = engine::start(stores, options, &catalog, tenure, context.clone(), stop);
@@ -172,7 +172,8 @@ async fn run_term<A: PersistenceAdapter>(
         }
     };
     Term::begin(config, engine.handle, tasks, open, context)?.run(signals).await?;
-    // A task that fails while it stops has been asked to end, and so brings nothing down; the process tells all the same.
+    // A task that fails while it stops has been asked to end, and so brings nothing down; the process tells all the
+    // same.
     failed.get().map_or(Ok(()), |task| Err(NodeError::TaskEnded(task)))
 }
 

@@ -1,7 +1,7 @@
 //! The core as one value: what it owns, and the door through which commands come in.
 //!
-//! Always true: `apply` neither waits nor fails half-way; a command that is refused or held has changed nothing, but that
-//! the destination of a held SEND is there.
+//! Always true: `apply` neither waits nor fails half-way; a command that is refused or held has changed nothing, but
+//! that the destination of a held SEND is there.
 //! Everything that leaves goes through [`Effects`], in order. Same commands at the same times, same effects.
 
 use std::{
@@ -160,8 +160,8 @@ pub(super) struct DurableSubscription {
 }
 
 impl Core {
-    /// The core of a new term, with everything of the catalog. Messages are read when they are wanted; how many there are
-    /// is told with [`Self::count`].
+    /// The core of a new term, with everything of the catalog. Messages are read when they are wanted; how many there
+    /// are is told with [`Self::count`].
     #[must_use]
     pub fn recover(options: CoreOptions, term: Term, catalog: &Catalog) -> Self {
         let sequences = SequenceSource::new(term);

@@ -6,8 +6,8 @@
 //! page of it is read.
 //!
 //! Always true: only what the store has as it is here leaves memory, so a gap never spans what is not durable, and a
-//! read of all of it finds all of it (R25). What was handed out and lies within the gap is in `skip`: a page that brings
-//! it, because its settle is not durable yet or because it is in flight, brings nothing (R26, R27).
+//! read of all of it finds all of it (R25). What was handed out and lies within the gap is in `skip`: a page that
+//! brings it, because its settle is not durable yet or because it is in flight, brings nothing (R26, R27).
 
 use std::collections::{BTreeMap, BTreeSet};
 

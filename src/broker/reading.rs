@@ -1,8 +1,8 @@
 //! What comes back into memory: pages of queues, and what comes due while it lies in the store alone.
 //!
 //! The core asks for a read as an effect and goes on; what was read is taken in when it comes. A read that the core has
-//! moved on from meanwhile is ignored by its number. What a read brings and nobody wants is left out: what is in memory,
-//! in flight or settled (R26).
+//! moved on from meanwhile is ignored by its number. What a read brings and nobody wants is left out: what is in
+//! memory, in flight or settled (R26).
 
 use std::collections::{HashMap, HashSet, VecDeque};
 

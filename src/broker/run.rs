@@ -1,7 +1,7 @@
 //! Messages in the order of their sequences.
 //!
-//! Always true: sequences rise. Something that is taken out of the middle leaves a hole, so that a great many may expire
-//! at once; neither the first nor the last is a hole, and holes never outnumber what lies here by much.
+//! Always true: sequences rise. Something that is taken out of the middle leaves a hole, so that a great many may
+//! expire at once; neither the first nor the last is a hole, and holes never outnumber what lies here by much.
 
 use std::collections::VecDeque;
 

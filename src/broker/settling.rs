@@ -185,7 +185,8 @@ impl Core {
         transaction.is_some_and(|transaction| transaction.sends.iter().any(|(_, message)| message.persistent))
     }
 
-    /// Sends everything of a transaction on its way to the disk as one unit; visible and settled when it is durable (R5).
+    /// Sends everything of a transaction on its way to the disk as one unit; visible and settled when it is durable
+    /// (R5).
     pub(super) fn commit(
         &mut self,
         now: Timestamp,
@@ -242,8 +243,8 @@ impl Core {
         Ok(())
     }
 
-    /// Acknowledgements that do not count: the deliveries are the consumer's again, or the queue's if it is gone. Nothing
-    /// is handed out before all consumers have theirs: it takes their credit.
+    /// Acknowledgements that do not count: the deliveries are the consumer's again, or the queue's if it is gone.
+    /// Nothing is handed out before all consumers have theirs: it takes their credit.
     pub(super) fn give_back(&mut self, now: Timestamp, acks: Vec<Acknowledged>, effects: &mut Effects) {
         let mut lost = Vec::new();
         for acknowledged in acks {

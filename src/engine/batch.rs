@@ -454,8 +454,8 @@ impl OpenBatch {
         self.inserts.contains_key(sequence) || self.returns.contains_key(&(*sequence, holder))
     }
 
-    /// Takes a holder out of an open insert; if nothing is left of a plain send, its frame, and whether that has to wait
-    /// for everything before it (R2).
+    /// Takes a holder out of an open insert; if nothing is left of a plain send, its frame, and whether that has to
+    /// wait for everything before it (R2).
     fn cancel(&mut self, slot: Slot, sequence: Sequence, holder: Holder, clean: bool) -> Option<(StepRef, bool)> {
         let Some(Some(Op::Insert(stored))) = self.op(slot) else { return None };
         stored.holders.retain(|held| held.holder != holder);

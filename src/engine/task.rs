@@ -421,8 +421,8 @@ impl Engine {
         link.ledger.push(pending, answer);
     }
 
-    /// Takes in what a session's frame brought about. Its answer comes before that if it can: the receipt of a SUBSCRIBE
-    /// before its messages.
+    /// Takes in what a session's frame brought about. Its answer comes before that if it can: the receipt of a
+    /// SUBSCRIBE before its messages.
     pub(super) fn take_frame(&mut self, now: Timestamp, session: SessionId, answer: Answer) {
         let pending = self.take_changes(now, Some(session));
         self.add_step(session, pending, answer);

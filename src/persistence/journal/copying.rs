@@ -79,8 +79,8 @@ impl Copying {
         Self { credit: segment_bytes, settled: 0, settled_max: 0, source: None, in_background }
     }
 
-    /// What is to be copied beside `batch`, of which so many bytes are to be written. With a `last_room`, nothing unless
-    /// all that is left of the oldest segment fits into it: half of a segment that is moved there makes no room.
+    /// What is to be copied beside `batch`, of which so many bytes are to be written. With a `last_room`, nothing
+    /// unless all that is left of the oldest segment fits into it: half of a segment that is moved there makes no room.
     pub(super) fn slice(
         &mut self,
         live: &SharedLive,

@@ -1,7 +1,7 @@
 //! Holds the index of a sealed segment against the records of the segment.
 //!
-//! An index may say more settles than changed anything by what is left of the journal: what they settled has left since.
-//! It may say none that no record says, and lack none that changes what is held.
+//! An index may say more settles than changed anything by what is left of the journal: what they settled has left
+//! since. It may say none that no record says, and lack none that changes what is held.
 
 use std::{
     collections::BTreeMap,

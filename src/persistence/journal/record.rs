@@ -1,8 +1,8 @@
 //! The inner form of a record: the protobuf message `Record` of `proto/store.proto`.
 //!
-//! Writing is by hand, straight from a batch into one buffer that is used again; reading an operation is by the generated
-//! code, with bodies as slices of what was read (`skim.rs` reads less of more). Bytes are checked before they are
-//! believed: what can't be read is an error with a reason, never a panic.
+//! Writing is by hand, straight from a batch into one buffer that is used again; reading an operation is by the
+//! generated code, with bodies as slices of what was read (`skim.rs` reads less of more). Bytes are checked before they
+//! are believed: what can't be read is an error with a reason, never a panic.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use bytes::{BufMut, Bytes};
 use prost::{Message as _, encoding::encode_varint};
 use smallvec::SmallVec;
 
-use super::segment::{FRAME_HEAD, seal_frame};
+use super::segment::{FRAME_HEAD, SegmentNumber, seal_frame};
 use crate::types::{
     BatchNumber, BodyKind, Catalog, Destination, DestinationId, DestinationKind, Durable, DurableId, Held, Holder,
     Message, MessageDraft, Op, Priority, Properties, Sequence, Stored, Tenure, Text, Timestamp,
@@ -33,6 +33,8 @@ pub(super) struct RecordHead {
     pub(super) durable: u64,
     pub(super) tenure: Tenure,
     pub(super) batch: BatchNumber,
+    /// The oldest segment that has to be there; 0: the record does not tell.
+    pub(super) oldest: SegmentNumber,
 }
 
 /// Where an operation lies in its frame, and what its bytes add up to.
@@ -65,6 +67,7 @@ impl Encoder {
         put_number(&mut self.buffer, 4, u64::from(head.tenure.term.0));
         put_number(&mut self.buffer, 5, head.tenure.token.0);
         put_number(&mut self.buffer, 6, head.batch.0);
+        put_number(&mut self.buffer, 9, u64::from(head.oldest.0));
     }
 
     /// Adds an operation. `None`: the record would be too long for its own offsets.
@@ -457,6 +460,7 @@ mod tests {
         durable: 299,
         tenure: Tenure { term: Term(3), token: FencingToken(9) },
         batch: BatchNumber(70_000),
+        oldest: SegmentNumber(41),
     };
 
     fn message() -> Arc<Message> {

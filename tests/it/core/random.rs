@@ -23,6 +23,7 @@ use super::{
     model::{Consumer, DLQ, Event, Group, Label, Model, Place, Record, Session, Shadow, State, Transaction, Who},
     store::{Store, operations},
 };
+use crate::harness::{Rng, number};
 
 /// Runs of the usual test, and commands of each.
 const RUNS: u64 = 6_000;
@@ -30,11 +31,7 @@ const COMMANDS: u64 = 400;
 
 #[test]
 fn core_and_model_agree_under_random_commands() {
-    let number = |name: &str, usual: u64| {
-        let given = std::env::var(name).ok();
-        given.map_or(usual, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
-    };
-    let (first, runs) = (number("BATONMQ_SEED", 1), number("BATONMQ_RUNS", RUNS));
+    let (first, runs) = (number("BATONMQ_SEED").unwrap_or(1), number("BATONMQ_RUNS").unwrap_or(RUNS));
     for seed in first..first + runs {
         let result = std::panic::catch_unwind(|| run(seed));
         assert!(result.is_ok(), "repeat it with BATONMQ_SEED={seed} BATONMQ_RUNS=1");
@@ -49,19 +46,11 @@ fn run(seed: u64) {
     world.drain();
 }
 
-/// Splitmix64.
-struct Dice(u64);
+struct Dice(Rng);
 
 impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
     fn below(&mut self, bound: usize) -> usize {
-        (self.roll() % bound.max(1) as u64) as usize
+        self.0.below(bound.max(1))
     }
 
     fn one_in(&mut self, bound: usize) -> bool {
@@ -172,7 +161,7 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let mut dice = Dice(seed);
+        let mut dice = Dice(Rng::new(seed));
         let mut weights = Vec::new();
         for (at, step) in STEPS.into_iter().enumerate() {
             if at < ALWAYS || !dice.one_in(3) {

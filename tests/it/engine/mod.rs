@@ -9,4 +9,5 @@ mod pause;
 mod purging;
 mod receipts;
 mod simulation;
+mod spool;
 mod store;

@@ -120,7 +120,7 @@ async fn nothing_comes_back_after_a_purge<A: PersistenceAdapter>(open: impl Asyn
     const MESSAGES: usize = 2_000;
     let meter = Meter::new(1 << 20);
     let _scarce = meter.charge(900 << 10);
-    let broker = Broker::start_on(open().await, options(), meter).await;
+    let broker = Broker::start_on(open().await, MemoryAdapter::new(), options(), meter).await;
     let mut producer = broker.client().await;
     for first in (0..MESSAGES).step_by(100) {
         let batch = (first..first + 99).map(|number| send("q", &number.to_string()));
@@ -137,7 +137,7 @@ async fn nothing_comes_back_after_a_purge<A: PersistenceAdapter>(open: impl Asyn
     takes_all_up_to(&mut consumer, "behind").await;
     broker.stopped().await;
 
-    let broker = Broker::start_on(open().await, options(), Meter::unlimited()).await;
+    let broker = Broker::start_on(open().await, MemoryAdapter::new(), options(), Meter::unlimited()).await;
     let mut client = broker.client().await;
     client.submit([asking("stored", send("q", "after"))]).await;
     client.gets_receipts(&["stored"]).await;

@@ -16,7 +16,7 @@ use super::{
     broker::{Broker, Client, ack, ack_in, asking, begin, commit, options, quiet, send, send_in},
     store::{Reply, Store},
 };
-use crate::harness::Seed;
+use crate::harness::Rng;
 
 /// Each run is several terms on one store.
 const RUNS: u64 = 60;
@@ -26,7 +26,7 @@ const QUEUES: [&str; 3] = ["a", "b", "c"];
 
 #[tokio::test(start_paused = true)]
 async fn promises_hold_whatever_the_store_does() {
-    let mut seed = Seed::of("engine simulation");
+    let mut seed = Rng::of("engine simulation");
     for _ in 0..RUNS {
         let mut run = Run::default();
         for _ in 0..TERMS {
@@ -53,7 +53,7 @@ struct Run {
     lies_in: BTreeMap<String, &'static str>,
 }
 
-fn pick(seed: &mut Seed) -> &'static str {
+fn pick(seed: &mut Rng) -> &'static str {
     QUEUES[seed.range(0, 3) as usize]
 }
 
@@ -75,7 +75,7 @@ struct Peer {
 }
 
 impl Run {
-    async fn term(&mut self, seed: &mut Seed) {
+    async fn term(&mut self, seed: &mut Rng) {
         self.store.set_full(false);
         self.store.set_brimful(false);
         self.store.let_go();
@@ -129,7 +129,7 @@ impl Run {
         self.check();
     }
 
-    fn disturb(&mut self, seed: &mut Seed, broker: &Broker) {
+    fn disturb(&mut self, seed: &mut Rng, broker: &Broker) {
         match seed.range(0, 40) {
             0 => self.store.hold(),
             1..=3 => self.store.let_go(),
@@ -147,7 +147,7 @@ impl Run {
     }
 
     /// What was sent to a queue so far may be gone.
-    async fn purge(&mut self, seed: &mut Seed, broker: &Broker, purges: &mut JoinSet<()>) {
+    async fn purge(&mut self, seed: &mut Rng, broker: &Broker, purges: &mut JoinSet<()>) {
         let (queue, handle) = (pick(seed), broker.handle.clone());
         let sent = self.lies_in.iter().filter(|(_, lies_in)| **lies_in == queue).map(|(id, _)| id.clone());
         self.acked.extend(sent);
@@ -155,7 +155,7 @@ impl Run {
         yield_now().await; // it stands before all that is sent from now on
     }
 
-    async fn act(&mut self, seed: &mut Seed, peer: &mut Peer, at: usize) {
+    async fn act(&mut self, seed: &mut Rng, peer: &mut Peer, at: usize) {
         let mut requests: Vec<Request> = Vec::new();
         for _ in 0..seed.range(1, 4) {
             match seed.range(0, 6) {
@@ -178,7 +178,7 @@ impl Run {
         peer.client.submit(requests).await;
     }
 
-    fn transact(&mut self, seed: &mut Seed, peer: &mut Peer, at: usize, requests: &mut Vec<Request>) {
+    fn transact(&mut self, seed: &mut Rng, peer: &mut Peer, at: usize, requests: &mut Vec<Request>) {
         peer.transactions += 1;
         let name = format!("t{}", peer.transactions);
         let (mut kept, mut done) = (Vec::new(), Vec::new());
@@ -202,7 +202,7 @@ impl Run {
         requests.push(asking(&name, commit(&name)));
     }
 
-    fn address(&mut self, seed: &mut Seed, id: &str) -> &'static str {
+    fn address(&mut self, seed: &mut Rng, id: &str) -> &'static str {
         let queue = pick(seed);
         self.lies_in.insert(id.to_owned(), queue);
         queue
@@ -213,7 +213,7 @@ impl Run {
         format!("{}{at}:{}", if refused { "refuse " } else { "" }, self.sent)
     }
 
-    fn maybe_asking(&self, seed: &mut Seed, peer: &mut Peer, request: Request, id: String, means: Meaning) -> Request {
+    fn maybe_asking(&self, seed: &mut Rng, peer: &mut Peer, request: Request, id: String, means: Meaning) -> Request {
         if seed.range(0, 3) == 0 {
             return request;
         }

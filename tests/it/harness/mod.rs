@@ -3,6 +3,7 @@
 //! Nothing here waits for a duration. [`PATIENCE`] is the net under what must happen but does not.
 
 mod broker;
+mod faulty_disk;
 mod raw;
 mod script;
 mod seed;
@@ -11,9 +12,10 @@ mod small_disk;
 use std::time::Duration;
 
 pub(crate) use broker::{Broker, Settings};
+pub(crate) use faulty_disk::{Fault, FaultyDisk, Moment};
 pub(crate) use raw::{Frame, Raw, Writer, encode};
 pub(crate) use script::Script;
-pub(crate) use seed::Seed;
+pub(crate) use seed::{Rng, number};
 pub(crate) use small_disk::SmallDisk;
 
 /// When something that must happen is taken for something that will not.

@@ -19,9 +19,9 @@ use smallvec::SmallVec;
 use super::{
     Backend, Broker, EVERYTHING, LARGE, NEWS, NOTHING_BEFORE, ORDERS, insert, read_due,
     script::{Model, Script},
-    seed::Rng,
     sequences, settle, stored,
 };
+use crate::harness::Rng;
 
 fn seq(counter: u64) -> Sequence {
     Sequence::new(Term(1), counter)

@@ -3,16 +3,16 @@
 
 mod cases;
 mod crash;
-mod faulty_disk;
 mod files;
 mod full;
 mod life;
 mod lives;
 mod recovery;
+mod refusals;
 mod repair;
 mod script;
-mod seed;
 mod space;
+mod spool;
 mod summaries;
 mod unfit;
 
@@ -170,7 +170,7 @@ impl<A: PersistenceAdapter> Broker<A> {
         let mut messages = Vec::new();
         for level in (0..10).rev() {
             let priority = Priority::clamped(level);
-            let lane = read_lane(&self.adapter.reader(), &holders_of(destination), priority).await;
+            let lane = read_lane(&self.adapter.reader(), &holders_of(destination), priority).await.unwrap();
             messages.extend(lane.into_values());
         }
         messages
@@ -178,16 +178,20 @@ impl<A: PersistenceAdapter> Broker<A> {
 }
 
 /// What these holders hold; all of them see the same.
-async fn read_lane(reader: &impl MessageReader, holders: &[Holder], priority: Priority) -> BTreeMap<Sequence, Stored> {
+async fn read_lane(
+    reader: &impl MessageReader,
+    holders: &[Holder],
+    priority: Priority,
+) -> Result<BTreeMap<Sequence, Stored>, StoreError> {
     let mut messages: BTreeMap<Sequence, Stored> = BTreeMap::new();
     for &holder in holders {
-        for stored in read_line(reader, holder, priority).await {
+        for stored in try_read_line(reader, holder, priority).await? {
             assert!(stored.holders.iter().any(|held| held.holder == holder), "{holder:?} holds {stored:?}");
             let seen = messages.entry(stored.sequence).or_insert_with(|| stored.clone());
             assert_eq!(*seen, stored);
         }
     }
-    messages
+    Ok(messages)
 }
 
 fn holders_of(destination: DestinationId) -> Vec<Holder> {

@@ -27,9 +27,9 @@ use super::{
     files::{Files, RECORDS_AT, SEGMENT_BYTES, name, seq},
     insert,
     script::Script,
-    seed::Rng,
     sequences, settle, stored,
 };
+use crate::harness::Rng;
 
 impl Files {
     fn repair_on(&self, disk: Arc<dyn Disk>, dry_run: bool) -> Result<RepairReport, RepairError> {
@@ -64,11 +64,6 @@ impl Files {
     fn names_beside(&self) -> BTreeSet<String> {
         let entries = fs::read_dir(self.data()).unwrap();
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
-    }
-
-    fn cut(&self, segment: u32, bytes: u64) {
-        let file = fs::OpenOptions::new().write(true).open(self.path(&name(segment))).unwrap();
-        file.set_len(bytes).unwrap();
     }
 }
 
@@ -453,6 +448,9 @@ impl Disk for KilledDisk {
     }
     fn remove(&self, path: &Path) -> io::Result<()> {
         is_alive(&self.left).and_then(|()| RealDisk.remove(path))
+    }
+    fn remove_tree(&self, dir: &Path) -> io::Result<()> {
+        is_alive(&self.left).and_then(|()| RealDisk.remove_tree(dir))
     }
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         is_alive(&self.left).and_then(|()| RealDisk.sync_dir(dir))

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use batonmq::{
-    persistence::{DueReason, PersistenceAdapter},
+    persistence::{DueReason, PersistenceAdapter, StoreError},
     types::{
         Catalog, Destination, DestinationId, Durable, DurableId, Held, Holder, Op, Priority, Sequence, Stored, Tenure,
         Term, Timestamp,
     },
 };
 
-use super::{Broker, NEWS, ORDERS, read_lane, seed::Rng, stored};
+use super::{Broker, NEWS, ORDERS, read_lane, stored};
+use crate::harness::Rng;
 
 /// What a store has to hold: the definition, as simple as it can be.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -55,6 +56,11 @@ impl Model {
 
     /// What an adapter holds, read as a broker reads it.
     pub(super) async fn read(broker: &Broker<impl PersistenceAdapter>) -> Self {
+        Self::try_read(broker).await.unwrap()
+    }
+
+    /// Not all of it can be read at a time when calls fail.
+    pub(super) async fn try_read(broker: &Broker<impl PersistenceAdapter>) -> Result<Self, StoreError> {
         let mut messages = BTreeMap::new();
         let reader = broker.adapter.reader();
         for destination in broker.catalog.destinations.keys() {
@@ -62,13 +68,13 @@ impl Model {
             let mut holders: Vec<Holder> = durables.map(|(id, _)| Holder::Durable(*id)).collect();
             holders.push(Holder::Queue(*destination));
             for level in 0..10 {
-                let lane = read_lane(&reader, &holders, Priority::clamped(level)).await;
+                let lane = read_lane(&reader, &holders, Priority::clamped(level)).await?;
                 let found = lane.values().map(|stored| (stored.destination, stored.message.priority.level()));
                 found.for_each(|lies| assert_eq!(lies, (*destination, level)));
                 messages.extend(lane);
             }
         }
-        Self { messages, catalog: broker.catalog.clone() }
+        Ok(Self { messages, catalog: broker.catalog.clone() })
     }
 
     /// Everybody who holds anything.
