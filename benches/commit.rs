@@ -133,6 +133,9 @@ impl Disk for NoDisk {
     fn remove(&self, _: &Path) -> io::Result<()> {
         Ok(())
     }
+    fn remove_tree(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
     fn exchange(&self, _: &Path, _: &Path) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }

@@ -1,7 +1,7 @@
 //! The command line: one file a subcommand, each thin.
 //!
-//! Always true: a command that fails says why in one sentence on standard error, with what to do about it, and ends with
-//! the exit code of that reason.
+//! Always true: a command that fails says why in one sentence on standard error, with what to do about it, and ends
+//! with the exit code of that reason.
 
 mod check_config;
 mod exit;

@@ -55,7 +55,7 @@ pub trait PersistenceAdapter: Send + 'static {
 /// Reads messages beside the writer.
 ///
 /// What a batch does that is committed while a read is under way, the read shows or does not: the caller remembers such
-/// settles until it has the answer (R26).
+/// settles and purges until it has the answer (R26).
 pub trait MessageReader: Clone + Send + Sync + 'static {
     /// Up to one `window` of the messages of one priority that `holder` still holds, oldest first. Every insert in the
     /// range is durable already: the caller sees to it (R25).

@@ -19,7 +19,7 @@ use crate::{
         sql::{big, holder_columns, holder_of, number},
     },
     tasks::Tasks,
-    types::Holder,
+    types::{Holder, Sequence},
 };
 
 /// What was counted so far.
@@ -47,13 +47,19 @@ impl Default for Census {
 
 impl Census {
     /// Takes the snapshot, then counts in a task.
-    pub(super) async fn begin(&self, store: Arc<Store>, tasks: &Tasks) -> Result<(), StoreError> {
+    pub(super) async fn begin(
+        &self,
+        store: Arc<Store>,
+        purges: BTreeMap<Holder, Sequence>,
+        tasks: &Tasks,
+    ) -> Result<(), StoreError> {
         let session = store.session("backlog", tasks).await?;
         let snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_current_snapshot()";
         session.batch_execute(snapshot).await.map_err(|error| failed(&store.group, "snapshot", error))?;
         let (counts, end) = (self.counts.clone(), self.end.clone());
         tasks.spawn("counting", async move {
-            let counted = end.run_until_cancelled(count(&store, &session, &counts)).await;
+            let counting = Counting { store: &store, session: &session, purges };
+            let counted = end.run_until_cancelled(counting.run(&counts)).await;
             if let Some(Err(error)) = counted {
                 tracing::warn!("what was stored before can't be counted, so limits by count do not hold: {error}");
                 counts.send_modify(|counts| counts.failed = Some(error.to_string()));
@@ -73,32 +79,42 @@ impl Census {
     }
 }
 
-async fn count(store: &Store, session: &Session, counts: &watch::Sender<Counts>) -> Result<(), Error> {
-    let rows = session.query(&store.texts.holders.sql, &[]).await?;
-    let mut holders: Vec<Holder> = rows.iter().filter_map(|row| holder_of(row.get(0), row.get(1))).collect();
-    holders.sort();
-    let mut purged = Vec::new();
-    for holder in holders.iter().filter(|holder| store.purges.of(**holder).as_u64() > 0) {
-        // All it has may be gone already.
-        purged.push((*holder, count_one(store, session, *holder).await?));
-    }
-    holders.retain(|holder| purged.iter().all(|(one, backlog)| one != holder || *backlog != Backlog::default()));
-    counts.send_modify(|counts| counts.holders = Some(holders.clone()));
-    for holder in holders {
-        let backlog = count_one(store, session, holder).await?;
-        counts.send_modify(|counts| counts.backlogs.extend([(holder, backlog)]));
-    }
-    session.batch_execute("COMMIT").await
+/// What the counting needs, as of the recovery.
+struct Counting<'a> {
+    store: &'a Store,
+    session: &'a Session,
+    purges: BTreeMap<Holder, Sequence>,
 }
 
-async fn count_one(store: &Store, session: &Session, holder: Holder) -> Result<Backlog, Error> {
-    let (_, id) = holder_columns(holder);
-    let text = match holder {
-        Holder::Queue(_) => &store.texts.backlog_of_queue,
-        Holder::Durable(_) => &store.texts.backlog_of_durable,
-    };
-    let rows = session.query(&text.sql, &[&id, &big(store.purges.of(holder).as_u64())]).await?;
-    Ok(rows.iter().fold(Backlog::default(), add))
+impl Counting<'_> {
+    async fn run(&self, counts: &watch::Sender<Counts>) -> Result<(), Error> {
+        let rows = self.session.query(&self.store.texts.holders.sql, &[]).await?;
+        let mut holders = Vec::with_capacity(rows.len());
+        for holder in rows.iter().filter_map(|row| holder_of(row.get(0), row.get(1))) {
+            // All that is left of it may be purged already.
+            if !self.purges.contains_key(&holder) || self.count(holder).await? != Backlog::default() {
+                holders.push(holder);
+            }
+        }
+        holders.sort();
+        counts.send_modify(|counts| counts.holders = Some(holders.clone()));
+        for holder in holders {
+            let backlog = self.count(holder).await?;
+            counts.send_modify(|counts| counts.backlogs.extend([(holder, backlog)]));
+        }
+        self.session.batch_execute("COMMIT").await
+    }
+
+    async fn count(&self, holder: Holder) -> Result<Backlog, Error> {
+        let (_, id) = holder_columns(holder);
+        let purged = self.purges.get(&holder).copied().unwrap_or_default();
+        let text = match holder {
+            Holder::Queue(_) => &self.store.texts.backlog_of_queue,
+            Holder::Durable(_) => &self.store.texts.backlog_of_durable,
+        };
+        let rows = self.session.query(&text.sql, &[&id, &big(purged.as_u64())]).await?;
+        Ok(rows.iter().fold(Backlog::default(), add))
+    }
 }
 
 fn add(mut backlog: Backlog, row: &Row) -> Backlog {

@@ -31,6 +31,7 @@ pub(super) enum CatalogChange<'a> {
     CreateDestination(DestinationId, &'a Destination),
     CreateDurable(DurableId, &'a Durable),
     DeleteDurable(DurableId),
+    Purge(Holder, Sequence),
 }
 
 /// Why a batch can't be written at all; the same as if the database had refused it (R13).
@@ -63,6 +64,7 @@ impl<'a> Statements<'a> {
                     statements.catalog.push(CatalogChange::CreateDurable(*id, durable));
                 }
                 Op::DeleteDurable { id } => statements.catalog.push(CatalogChange::DeleteDurable(*id)),
+                Op::Purge { holder, upto } => statements.catalog.push(CatalogChange::Purge(*holder, *upto)),
             }
         }
         marks.into_iter().for_each(|(holder, upto)| statements.last().mark(holder, upto));

@@ -142,8 +142,10 @@ impl PostgresAdapter {
     /// What reads have to know of a batch that is durable.
     fn note(&self, batch: &Batch) {
         for op in &batch.ops {
-            if let Op::DeleteDurable { id } = op {
-                self.store.purges.add(Holder::Durable(*id), Sequence::MAX);
+            match op {
+                Op::DeleteDurable { id } => self.store.purges.add(Holder::Durable(*id), Sequence::MAX),
+                Op::Purge { holder, upto } => self.store.purges.add(*holder, *upto),
+                _ => {}
             }
         }
     }
@@ -168,8 +170,9 @@ impl PersistenceAdapter for PostgresAdapter {
             last_destination: baton.last_destination,
             last_durable: baton.last_durable,
         };
-        self.store.purges.replace(read.holders(&self.store.texts.purged).await?);
-        self.census.begin(Arc::clone(&self.store), &self.tasks).await?;
+        let purges = read.holders(&self.store.texts.purged).await?;
+        self.store.purges.replace(purges.clone());
+        self.census.begin(Arc::clone(&self.store), purges, &self.tasks).await?;
         self.base = Some(baton.tenure.term);
         self.writer = Some(writer);
         Ok(catalog)

@@ -219,12 +219,19 @@ impl MessageReader for PostgresReader {
         window: Window,
     ) -> Result<DuePage, StoreError> {
         let rows_max = i64::try_from(window.messages.max(1)).unwrap_or(i64::MAX).saturating_add(2);
-        let mut candidates = self.candidates(after, rows_max).await?;
-        let (taken, next) = take_window(&candidates, before, window);
-        candidates.truncate(taken);
-        let messages = self.messages(&candidates).await?;
-        let messages = candidates.iter().filter_map(|candidate| candidate.due(&messages)).collect();
-        Ok(DuePage { messages, next })
+        let mut after = after;
+        loop {
+            let mut candidates = self.candidates(after, rows_max).await?;
+            let (taken, next) = take_window(&candidates, before, window);
+            candidates.truncate(taken);
+            let messages = self.messages(&candidates).await?;
+            let messages: Vec<_> = candidates.iter().filter_map(|candidate| candidate.due(&messages)).collect();
+            match candidates.last() {
+                // All of it is purged or settled: a page says what comes due.
+                Some(last) if messages.is_empty() && next.is_some() => after = (last.at, last.sequence),
+                _ => return Ok(DuePage { messages, next }),
+            }
+        }
     }
 
     async fn holders(&self) -> Result<Vec<Holder>, StoreError> {

@@ -182,7 +182,7 @@ impl Writer {
             match change {
                 CatalogChange::CreateDestination(id, _) => highest.0 = highest.0.max(big(id.0)),
                 CatalogChange::CreateDurable(id, _) => highest.1 = highest.1.max(big(id.0)),
-                CatalogChange::DeleteDurable(_) => {}
+                CatalogChange::DeleteDurable(_) | CatalogChange::Purge(..) => {}
             }
         }
         let fence = self.session.execute(&self.prepared.fence, &[&token, &highest.0, &highest.1]).await;
@@ -212,14 +212,18 @@ impl Writer {
                 ("create_durable", created)
             }
             CatalogChange::DeleteDurable(id) => {
-                let (kind, holder) = holder_columns(Holder::Durable(id));
-                let upto = big(Sequence::MAX.as_u64());
-                let purged = session.execute(&prepared.purge, &[&kind, &holder, &upto]).await;
-                purged.map_err(|error| not_committed(&self.store.group, "purge", error))?;
-                ("delete_durable", session.execute(&prepared.delete_durable, &[&holder]).await)
+                self.purge(Holder::Durable(id), Sequence::MAX).await?;
+                ("delete_durable", session.execute(&prepared.delete_durable, &[&big(id.0)]).await)
             }
+            CatalogChange::Purge(holder, upto) => return self.purge(holder, upto).await,
         };
         done.map(drop).map_err(|error| not_committed(&self.store.group, name, error))
+    }
+
+    async fn purge(&self, holder: Holder, upto: Sequence) -> Result<(), CommitError> {
+        let (kind, id) = holder_columns(holder);
+        let purged = self.session.execute(&self.prepared.purge, &[&kind, &id, &big(upto.as_u64())]).await;
+        purged.map(drop).map_err(|error| not_committed(&self.store.group, "purge", error))
     }
 
     /// The next rows of a purge, to be settled along with a batch (R29).

@@ -1,6 +1,6 @@
 //! An engine in this process, and clients that speak to it without a protocol.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use batonmq::{
     broker::{
@@ -10,7 +10,9 @@ use batonmq::{
     config::Limits,
     engine::{self, EngineError, EngineHandle, SessionLink, Stores, Written},
     persistence::{MemoryAdapter, PersistenceAdapter, StoreError},
-    types::{Clock, ConsumerNo, Destination, Message, MessageDraft, Meter},
+    types::{
+        BootTime, Clock, ConsumerNo, Destination, Mandate, MandateKeeper, Message, MessageDraft, Meter, TermContext,
+    },
 };
 use smallvec::smallvec;
 use tokio::{task::JoinSet, time::timeout};
@@ -21,9 +23,14 @@ use super::store::{PATIENCE, Store};
 /// The message that [`Broker::keep_busy`] sends.
 pub(super) const BLOCKER: &str = "blocker";
 
+/// Longer than any test.
+pub(super) const LEASE: Duration = Duration::from_secs(3_600);
+
 /// One term's engine on a store.
 pub(super) struct Broker {
     pub(super) handle: EngineHandle,
+    /// Says what is known of the broker's lock.
+    pub(super) keeper: MandateKeeper,
     pub(super) stop: CancellationToken,
     engine: JoinSet<Result<(), EngineError>>,
     store: JoinSet<Result<(), StoreError>>,
@@ -46,16 +53,27 @@ impl Broker {
 
     /// With so much memory.
     pub(super) async fn start_within(store: &Store, options: CoreOptions, meter: Meter) -> Self {
-        let mut adapter = store.clone();
+        Self::start_on(store.clone(), MemoryAdapter::new(), options, meter).await
+    }
+
+    /// On any store and spool.
+    pub(super) async fn start_on(
+        mut adapter: impl PersistenceAdapter,
+        spool: impl PersistenceAdapter,
+        options: CoreOptions,
+        meter: Meter,
+    ) -> Self {
         let catalog = adapter.recover().await.unwrap();
         let tenure = catalog.tenure.next_above(catalog.tenure);
         adapter.raise(tenure).await.unwrap();
         let stop = CancellationToken::new();
-        let running = engine::start(stores(adapter), options, &catalog, tenure, Clock::start(), meter, stop.clone());
+        let (keeper, mandate) = Mandate::until(BootTime::now().after(LEASE));
+        let context = TermContext { clock: Clock::start(), mandate, meter };
+        let running = engine::start(Stores { store: adapter, spool }, options, &catalog, tenure, context, stop.clone());
         let (mut engine, mut store) = (JoinSet::new(), JoinSet::new());
         engine.spawn(running.engine);
         store.spawn(running.store);
-        Self { handle: running.handle, stop, engine, store }
+        Self { handle: running.handle, keeper, stop, engine, store }
     }
 
     /// From now on a batch is under way, until the test lets the store go; what comes stays open meanwhile.
@@ -85,6 +103,19 @@ impl Broker {
     pub(super) async fn ended(&mut self) -> Result<(), EngineError> {
         let ended = timeout(PATIENCE, self.engine.join_next()).await;
         ended.expect("the engine ends").expect("it ends once").expect("it does not panic")
+    }
+
+    /// Ends it politely; the store is closed then.
+    pub(super) async fn stopped(mut self) {
+        self.stop.cancel();
+        self.ended().await.unwrap();
+        self.closed().await.unwrap();
+    }
+
+    /// Waits for the end of what carries to the store and the spool.
+    pub(super) async fn closed(&mut self) -> Result<(), StoreError> {
+        let ended = timeout(PATIENCE, self.store.join_next()).await;
+        ended.expect("the store closes").expect("it ends once").expect("it does not panic")
     }
 
     /// Ends it as kill -9 does; the store keeps what it has.
