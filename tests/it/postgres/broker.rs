@@ -63,6 +63,17 @@ fn the_tables_are_made_by_migrate_or_printed() {
 }
 
 #[test]
+fn a_broker_that_waits_makes_no_tables() {
+    let (group, other) = (own_group(), own_group());
+    let master = Broker::start_with(settings(group.as_str()));
+    let mut waiting = master.sibling(settings(other.as_str()));
+    waiting.launch();
+    waiting.logged("standby");
+    let schemas = format!("SELECT nspname FROM pg_namespace WHERE nspname IN ('{group}', '{other}')");
+    assert_eq!(PostgresServer::shared().psql(&schemas), group.as_str());
+}
+
+#[test]
 fn a_broker_that_may_not_use_the_database_says_why_and_what_to_do() {
     let group = own_group();
     let wrong = tempfile::NamedTempFile::new().unwrap();
