@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 
 use super::{
     super::{Backlog, PageRange},
+    scattered::Scattered,
     sequences::Sequences,
 };
 use crate::types::{DestinationId, DurableId, Held, Holder, Message, Priority, Sequence, Timestamp};
@@ -34,7 +35,7 @@ pub(super) struct Holdings {
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) destination: DestinationId,
-    pub(super) by_priority: [Sequences; Priority::COUNT],
+    pub(super) by_priority: [Scattered; Priority::COUNT],
     /// What all messages that ever stood here were, for the average. Unit: bytes.
     pub(super) bytes: u64,
     pub(super) messages: u64,
@@ -53,7 +54,7 @@ impl Line {
         Self { destination, by_priority: Default::default(), bytes: 0, messages: 0 }
     }
 
-    pub(super) fn of(&mut self, priority: Priority) -> Option<&mut Sequences> {
+    pub(super) fn of(&mut self, priority: Priority) -> Option<&mut Scattered> {
         self.by_priority.get_mut(priority.index())
     }
 
@@ -113,7 +114,7 @@ impl Holdings {
     /// Everything was taken in that indexes say; from now on it changes a message at a time.
     pub(super) fn loosen(&mut self) {
         self.live.loosen();
-        self.lines.values_mut().flat_map(|line| &mut line.by_priority).for_each(Sequences::loosen);
+        self.lines.values_mut().flat_map(|line| &mut line.by_priority).for_each(Scattered::loosen);
     }
 
     fn line(&mut self, holder: Holder, destination: DestinationId) -> &mut Line {
@@ -138,16 +139,16 @@ impl Holdings {
     }
 
     /// The same for many.
-    pub(super) fn settle_all(&mut self, holder: Holder, sequences: &Sequences) {
+    pub(super) fn settle_all(&mut self, holder: Holder, sequences: Scattered) {
         let Some(line) = self.lines.get_mut(&holder) else { return };
-        line.by_priority.iter_mut().for_each(|set| set.remove_all(sequences));
+        line.by_priority.iter_mut().for_each(|set| set.remove_all(&sequences));
         let destination = line.destination;
         let parts = self.returned.range((holder, Sequence::ZERO)..=(holder, Sequence::MAX));
         let settled = parts.map(|((_, sequence), _)| *sequence).filter(|sequence| sequences.contains(*sequence));
         for sequence in settled.collect::<Vec<_>>() {
             self.forget_part(sequence, holder);
         }
-        self.release(destination, sequences.clone());
+        self.release(holder, destination, sequences);
     }
 
     /// A durable subscription is gone, and its part in every message.
@@ -162,17 +163,18 @@ impl Holdings {
             self.forget_part(sequence, holder);
         }
         for set in line.by_priority {
-            self.release(line.destination, set);
+            self.release(holder, line.destination, set);
         }
     }
 
-    /// What nobody of its destination holds any more is not live.
-    fn release(&mut self, destination: DestinationId, mut sequences: Sequences) {
-        for holder in self.holders.get(&destination).into_iter().flatten() {
-            let sets = self.lines.get(holder).into_iter().flat_map(|line| &line.by_priority);
+    /// What a holder does not hold any more is not live if nobody else of its destination holds it.
+    fn release(&mut self, holder: Holder, destination: DestinationId, mut sequences: Scattered) {
+        let holders = self.holders.get(&destination).into_iter().flatten();
+        for other in holders.filter(|other| **other != holder) {
+            let sets = self.lines.get(other).into_iter().flat_map(|line| &line.by_priority);
             sets.for_each(|set| sequences.remove_all(set));
         }
-        self.live.remove_all(&sequences);
+        sequences.remove_from(&mut self.live);
     }
 
     /// Whether anybody still holds a message of a destination.
@@ -275,7 +277,7 @@ impl Holdings {
         let count = |holders: &Vec<Holder>| {
             let mut union = Sequences::default();
             let lines = holders.iter().filter_map(|holder| self.lines.get(holder));
-            lines.flat_map(|line| &line.by_priority).for_each(|set| union.add_all(set));
+            lines.flat_map(|line| &line.by_priority).for_each(|set| set.add_to(&mut union));
             union.len()
         };
         self.holders.iter().map(|(destination, holders)| (*destination, count(holders))).collect()
@@ -287,7 +289,8 @@ impl Holdings {
         for (holder, line) in &self.lines {
             let holders = self.holders.get(&line.destination);
             assert!(holders.is_some_and(|holders| holders.contains(holder)), "{holder:?} is found by its destination");
-            line.by_priority.iter().for_each(|set| live.add_all(set));
+            line.by_priority.iter().for_each(|set| set.add_to(&mut live));
+            assert!(line.by_priority.iter().all(Scattered::check), "{holder:?}'s sets are as they should be");
         }
         assert_eq!(live, self.live, "what somebody holds is live, and nothing else is");
         for ((holder, sequence), held) in &self.returned {

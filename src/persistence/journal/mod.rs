@@ -14,6 +14,7 @@
 //! `verify.rs` (with `index_check.rs`) and `repair.rs`; `tally.rs` adds up what that finds.
 
 mod background;
+mod chunk;
 mod copying;
 mod disk;
 mod holdings;
@@ -28,6 +29,8 @@ mod rebuild;
 mod record;
 mod recovery;
 mod repair;
+mod runs;
+mod scattered;
 mod segment;
 mod sequences;
 mod skim;

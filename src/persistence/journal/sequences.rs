@@ -1,14 +1,13 @@
 //! Sets of sequences: which messages somebody holds, which lie in a segment.
 //!
 //! The only file that knows `roaring`. A set of ten million sequences in a row takes about a megabyte, whatever the
-//! messages are; one of every ten-thousandth sequence about ten bytes for each.
+//! messages are; one of every ten-thousandth sequence about twenty bytes for each: for these there is `scattered.rs`.
 
 use std::ops::{Bound, RangeBounds, RangeInclusive};
 
-use bytes::Buf;
-use prost::encoding::{decode_varint, encode_varint};
 use roaring::RoaringTreemap;
 
+use super::runs::{decode_runs, encode_runs};
 use crate::types::Sequence;
 
 /// A set of sequences.
@@ -83,7 +82,7 @@ impl Sequences {
 
     /// Makes it ready to be changed often: runs that are cut again and again would grow beyond what they save.
     pub(super) fn loosen(&mut self) {
-        const RUN_MIN: u64 = 1 << 16; // what `add_encoded` makes a run of
+        const RUN_MIN: u64 = 1 << 16; // what `decode` makes a run of
         if self.len() < RUN_MIN {
             return;
         }
@@ -96,54 +95,41 @@ impl Sequences {
         self.0 = RoaringTreemap::from_bitmaps(without_runs);
     }
 
-    /// Writes it: how many runs, then for each the distance from the end of the one before and its length.
+    /// Whether its last is so near that what is added behind it costs next to nothing.
+    pub(super) fn ends_near(&self, sequence: Sequence) -> bool {
+        const BLOCK_BITS: u32 = 16; // what shares a container
+        self.0.max().is_some_and(|last| last >> BLOCK_BITS == sequence.as_u64() >> BLOCK_BITS)
+    }
+
+    /// Adds numbers in order. What comes behind all that is there is added much faster; nearly always it does.
+    pub(super) fn add_sorted(&mut self, numbers: impl Iterator<Item = u64> + Clone) {
+        if self.0.append(numbers.clone()).is_err() {
+            self.0.extend(numbers);
+        }
+    }
+
+    pub(super) fn add_run(&mut self, run: RangeInclusive<u64>) {
+        self.0.insert_range(run);
+    }
+
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        let runs = self.runs();
-        encode_varint(runs.len() as u64, out);
-        let mut end = 0;
-        for run in runs {
-            encode_varint(run.start() - end, out);
-            encode_varint(run.end() - run.start(), out);
-            end = *run.end();
-        }
+        encode_runs(self.0.iter(), out);
     }
 
-    /// Adds what `encode` wrote. `None`: these bytes are something else.
-    pub(super) fn add_encoded(&mut self, bytes: &mut impl Buf) -> Option<()> {
-        let runs = decode_varint(bytes).ok()?;
-        let mut end = 0_u64;
+    /// Reads what `encode` wrote. `None`: these bytes are something else.
+    pub(super) fn decode(bytes: &mut &[u8]) -> Option<Self> {
+        let mut set = Self::default();
         let mut single = Vec::new();
-        for _ in 0..runs {
-            let first = end.checked_add(decode_varint(bytes).ok()?)?;
-            end = first.checked_add(decode_varint(bytes).ok()?)?;
-            if first == end {
-                single.push(first);
+        decode_runs(bytes, |run| {
+            if run.start() == run.end() {
+                single.push(*run.start());
             } else {
-                self.add_sorted(&mut single);
-                self.0.insert_range(first..=end);
+                set.add_sorted(single.drain(..).as_slice().iter().copied());
+                set.add_run(run);
             }
-        }
-        self.add_sorted(&mut single);
-        Some(())
-    }
-
-    /// What comes behind all that is there is added much faster; nearly always it does.
-    fn add_sorted(&mut self, sequences: &mut Vec<u64>) {
-        if self.0.append(sequences.iter().copied()).is_err() {
-            self.0.extend(sequences.iter().copied());
-        }
-        sequences.clear();
-    }
-
-    fn runs(&self) -> Vec<RangeInclusive<u64>> {
-        let mut runs: Vec<RangeInclusive<u64>> = Vec::new();
-        for number in &self.0 {
-            match runs.last_mut() {
-                Some(run) if run.end() + 1 == number => *run = *run.start()..=number,
-                _ => runs.push(number..=number),
-            }
-        }
-        runs
+        })?;
+        set.add_sorted(single.into_iter());
+        Some(set)
     }
 }
 
@@ -167,11 +153,9 @@ mod tests {
             let set: Sequences = numbers.into_iter().map(Sequence::from_u64).collect();
             let mut bytes = Vec::new();
             set.encode(&mut bytes);
-            let mut decoded = Sequences::default();
-            prop_assert_eq!(decoded.add_encoded(&mut bytes.as_slice()), Some(()));
-            prop_assert_eq!(&decoded, &set);
+            prop_assert_eq!(Sequences::decode(&mut bytes.as_slice()), Some(set));
             for cut in 0..bytes.len() {
-                prop_assert_eq!(Sequences::default().add_encoded(&mut bytes.get(..cut).unwrap_or_default()), None);
+                prop_assert_eq!(Sequences::decode(&mut bytes.get(..cut).unwrap_or_default()), None);
             }
         }
     }
