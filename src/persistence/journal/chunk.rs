@@ -40,7 +40,7 @@ impl Chunk {
         let (mut next, mut rest) = ((self.count > 0).then_some(self.first), self.distances.as_slice());
         std::iter::from_fn(move || {
             let here = next?;
-            next = decode_varint(&mut rest).ok().map(|distance| here + distance);
+            next = take_distance(&mut rest).map(|distance| here + distance);
             Some(here)
         })
     }
@@ -115,7 +115,7 @@ impl Chunk {
 
     fn remove_first(&mut self) -> Option<()> {
         let mut rest = self.distances.as_slice();
-        self.first += decode_varint(&mut rest).ok()?;
+        self.first += take_distance(&mut rest)?;
         let read = self.distances.len() - rest.len();
         self.distances.drain(..read);
         Some(())
@@ -124,12 +124,12 @@ impl Chunk {
     fn remove_behind_first(&mut self, number: u64) -> Option<()> {
         let Spot { here, before, written } = self.seek(number).filter(|spot| spot.here == number)?;
         let mut rest = self.distances.get(written.end..).unwrap_or_default();
-        match decode_varint(&mut rest) {
-            Ok(distance) => {
+        match take_distance(&mut rest) {
+            Some(distance) => {
                 let end = self.distances.len() - rest.len();
                 self.write(written.start..end, &[here + distance - before]);
             }
-            Err(_) => {
+            None => {
                 self.distances.truncate(written.start);
                 self.last = before;
             }
@@ -145,7 +145,7 @@ impl Chunk {
         let (mut before, mut rest) = (self.first, self.distances.as_slice());
         loop {
             let begins = self.distances.len() - rest.len();
-            let here = before + decode_varint(&mut rest).ok()?;
+            let here = before + take_distance(&mut rest)?;
             if here >= number {
                 return Some(Spot { here, before, written: begins..self.distances.len() - rest.len() });
             }
@@ -166,12 +166,42 @@ impl Chunk {
         self.distances.shrink_to_fit();
     }
 
+    /// Writes it: the distance from `end`, which lies before it, to the first, then to the last; how many there are; and
+    /// how many bytes their distances take, and these.
+    pub(super) fn encode(&self, end: u64, out: &mut Vec<u8>) {
+        for number in [self.first - end, self.last - self.first, self.count, self.distances.len() as u64] {
+            encode_varint(number, out);
+        }
+        out.extend_from_slice(&self.distances);
+    }
+
+    /// Reads what `encode` wrote. `None`: these bytes are something else.
+    pub(super) fn decode(end: u64, bytes: &mut &[u8]) -> Option<Self> {
+        let first = end.checked_add(decode_varint(bytes).ok()?)?;
+        let last = first.checked_add(decode_varint(bytes).ok()?)?;
+        let count = decode_varint(bytes).ok()?;
+        let length = usize::try_from(decode_varint(bytes).ok()?).ok()?;
+        let distances = bytes.split_off(..length)?.to_vec();
+        let chunk = Self { first, last, count, distances };
+        chunk.is_sound().then_some(chunk)
+    }
+
+    /// Whether its distances are as many as they should be, and lead from the first to the last.
+    fn is_sound(&self) -> bool {
+        let (mut rest, mut here, mut count) = (self.distances.as_slice(), self.first, 1);
+        while !rest.is_empty() {
+            let next = take_distance(&mut rest).and_then(|distance| here.checked_add(distance));
+            match next.filter(|next| *next > here) {
+                Some(next) => (here, count) = (next, count + 1),
+                None => return false,
+            }
+        }
+        (here, count) == (self.last, self.count)
+    }
+
     /// What this module promises; for tests and debug builds.
     pub(super) fn check(&self) -> bool {
-        let numbers: Vec<u64> = self.iter().collect();
-        assert!(numbers.is_sorted_by(|one, two| one < two), "they are in order, each once");
-        assert_eq!(numbers.len() as u64, self.len(), "as many as were counted");
-        assert!(numbers.last().is_none_or(|last| *last == self.last), "the last is known");
+        assert!(self.is_empty() || self.is_sound(), "its distances lead from the first to the last");
         true
     }
 }
@@ -182,5 +212,20 @@ impl FromIterator<u64> for Chunk {
         let mut chunk = Self::default();
         numbers.into_iter().for_each(|number| chunk.push(number));
         chunk
+    }
+}
+
+/// What `encode_varint` wrote; nearly always it is a byte or two.
+fn take_distance(bytes: &mut &[u8]) -> Option<u64> {
+    match **bytes {
+        [one, ref rest @ ..] if one < 0x80 => {
+            *bytes = rest;
+            Some(one.into())
+        }
+        [one, two, ref rest @ ..] if two < 0x80 => {
+            *bytes = rest;
+            Some(u64::from(one & 0x7f) | u64::from(two) << 7)
+        }
+        _ => decode_varint(bytes).ok(),
     }
 }

@@ -7,11 +7,9 @@
 
 use std::ops::{Bound, RangeBounds};
 
-use super::{
-    chunk::Chunk,
-    runs::{decode_runs, encode_runs},
-    sequences::Sequences,
-};
+use prost::encoding::{decode_varint, encode_varint};
+
+use super::{chunk::Chunk, sequences::Sequences};
 use crate::types::Sequence;
 
 /// A chunk is full with so many. The more there are, the longer it takes to find one, and the less each costs.
@@ -19,9 +17,6 @@ const CHUNK_SEQUENCES_MAX: u64 = 128;
 
 /// A chunk that is half full at least, and has one of so many sequences, is dense: a bitmap takes no more than it.
 const DENSE_ONE_OF: u64 = 512;
-
-/// So many in a row are dense, whatever is beside them.
-const DENSE_RUN_MIN: u64 = 64;
 
 /// A set of sequences that lie scattered among others.
 #[derive(Clone, Debug, Default)]
@@ -143,28 +138,32 @@ impl Scattered {
         self.dense.iter_mut().for_each(|dense| dense.loosen());
     }
 
+    /// Writes it: how many chunks, and each; then the dense ones.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        encode_runs(self.iter().map(Sequence::as_u64), out);
+        encode_varint(self.chunks.len() as u64, out);
+        let mut end = 0;
+        for chunk in &self.chunks {
+            chunk.encode(end, out);
+            end = chunk.last;
+        }
+        match &self.dense {
+            Some(dense) => dense.encode(out),
+            None => Sequences::default().encode(out),
+        }
     }
 
     /// Reads what `encode` wrote. `None`: these bytes are something else.
     pub(super) fn decode(bytes: &mut &[u8]) -> Option<Self> {
         let mut set = Self::default();
-        let mut few = Chunk::default();
-        decode_runs(bytes, |run| {
-            if run.end() - run.start() >= DENSE_RUN_MIN {
-                set.dense.get_or_insert_default().add_run(run);
-                return;
-            }
-            for number in run {
-                few.push(number);
-                if few.len() == CHUNK_SEQUENCES_MAX {
-                    set.take_chunk(std::mem::take(&mut few));
-                }
-            }
-        })?;
-        if !few.is_empty() {
-            set.take_chunk(few);
+        let mut end = 0;
+        for _ in 0..decode_varint(bytes).ok()? {
+            let chunk = Chunk::decode(end, bytes)?;
+            end = chunk.last;
+            set.take_chunk(chunk);
+        }
+        let dense = Sequences::decode(bytes)?;
+        if !dense.is_empty() {
+            set.take_all(Self { chunks: Vec::new(), dense: Some(Box::new(dense)) });
         }
         Some(set)
     }

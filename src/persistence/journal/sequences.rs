@@ -5,9 +5,10 @@
 
 use std::ops::{Bound, RangeBounds, RangeInclusive};
 
+use bytes::Buf;
+use prost::encoding::{decode_varint, encode_varint};
 use roaring::RoaringTreemap;
 
-use super::runs::{decode_runs, encode_runs};
 use crate::types::Sequence;
 
 /// A set of sequences.
@@ -108,28 +109,47 @@ impl Sequences {
         }
     }
 
-    pub(super) fn add_run(&mut self, run: RangeInclusive<u64>) {
-        self.0.insert_range(run);
-    }
-
+    /// Writes it: how many runs, then for each the distance from the end of the one before and its length.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        encode_runs(self.0.iter(), out);
+        let runs = self.runs();
+        encode_varint(runs.len() as u64, out);
+        let mut end = 0;
+        for run in runs {
+            encode_varint(run.start() - end, out);
+            encode_varint(run.end() - run.start(), out);
+            end = *run.end();
+        }
     }
 
     /// Reads what `encode` wrote. `None`: these bytes are something else.
-    pub(super) fn decode(bytes: &mut &[u8]) -> Option<Self> {
+    pub(super) fn decode(bytes: &mut impl Buf) -> Option<Self> {
         let mut set = Self::default();
+        let mut end = 0_u64;
         let mut single = Vec::new();
-        decode_runs(bytes, |run| {
-            if run.start() == run.end() {
-                single.push(*run.start());
+        for _ in 0..decode_varint(bytes).ok()? {
+            let first = end.checked_add(decode_varint(bytes).ok()?)?;
+            end = first.checked_add(decode_varint(bytes).ok()?)?;
+            if first == end {
+                single.push(first);
             } else {
-                set.add_sorted(single.drain(..).as_slice().iter().copied());
-                set.add_run(run);
+                set.add_sorted(single.iter().copied());
+                single.clear();
+                set.0.insert_range(first..=end);
             }
-        })?;
+        }
         set.add_sorted(single.into_iter());
         Some(set)
+    }
+
+    fn runs(&self) -> Vec<RangeInclusive<u64>> {
+        let mut runs: Vec<RangeInclusive<u64>> = Vec::new();
+        for number in &self.0 {
+            match runs.last_mut() {
+                Some(run) if run.end() + 1 == number => *run = *run.start()..=number,
+                _ => runs.push(number..=number),
+            }
+        }
+        runs
     }
 }
 
