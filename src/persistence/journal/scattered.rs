@@ -23,6 +23,8 @@ const DENSE_ONE_OF: u64 = 512;
 pub(super) struct Scattered {
     chunks: Vec<Chunk>,
     dense: Option<Box<Sequences>>,
+    /// The last block that was found dense: what comes there need not lie in a chunk first.
+    dense_block: u64,
 }
 
 impl Scattered {
@@ -36,7 +38,7 @@ impl Scattered {
             return is_new;
         }
         match &mut self.dense {
-            Some(dense) if dense.ends_near(sequence) => dense.insert(sequence),
+            Some(dense) if block_of(number) == self.dense_block => dense.insert(sequence),
             Some(dense) if dense.contains(sequence) => false,
             _ => {
                 self.insert_between(at, number);
@@ -163,7 +165,7 @@ impl Scattered {
         }
         let dense = Sequences::decode(bytes)?;
         if !dense.is_empty() {
-            set.take_all(Self { chunks: Vec::new(), dense: Some(Box::new(dense)) });
+            set.take_all(Self { dense: Some(Box::new(dense)), ..Self::default() });
         }
         Some(set)
     }
@@ -191,6 +193,7 @@ impl Scattered {
         let Some(chunk) = self.chunks.get_mut(at).filter(|chunk| chunk.len() >= CHUNK_SEQUENCES_MAX) else { return };
         if chunk.last - chunk.first < chunk.len() * DENSE_ONE_OF {
             self.dense.get_or_insert_default().add_sorted(chunk.iter());
+            self.dense_block = block_of(chunk.last);
             self.chunks.remove(at);
         } else if chunk.len() > CHUNK_SEQUENCES_MAX {
             let upper = chunk.split();
@@ -233,6 +236,11 @@ impl PartialEq for Scattered {
     fn eq(&self, other: &Self) -> bool {
         self.iter().eq(other.iter())
     }
+}
+
+/// What shares a container in a bitmap.
+fn block_of(number: u64) -> u64 {
+    number >> 16
 }
 
 /// Both in order.

@@ -96,12 +96,6 @@ impl Sequences {
         self.0 = RoaringTreemap::from_bitmaps(without_runs);
     }
 
-    /// Whether its last is so near that what is added behind it costs next to nothing.
-    pub(super) fn ends_near(&self, sequence: Sequence) -> bool {
-        const BLOCK_BITS: u32 = 16; // what shares a container
-        self.0.max().is_some_and(|last| last >> BLOCK_BITS == sequence.as_u64() >> BLOCK_BITS)
-    }
-
     /// Adds numbers in order. What comes behind all that is there is added much faster; nearly always it does.
     pub(super) fn add_sorted(&mut self, numbers: impl Iterator<Item = u64> + Clone) {
         if self.0.append(numbers.clone()).is_err() {
