@@ -1,6 +1,6 @@
 //! Sets of sequences that lie scattered among those of others: what one holder holds, or settled.
 //!
-//! Where thousands of queues are mixed, six of a hundred thousand sequences are those of one queue. Such a stretch lies
+//! Where ten thousand queues are mixed, ten of a hundred thousand sequences are those of one. Such a stretch lies
 //! in chunks, at two to three bytes a sequence; a stretch that has many lies in `Sequences`.
 //! Always true: a sequence lies in a chunk or in `dense`, never in both; chunks are in order, and none is empty or above
 //! its bound; see `Scattered::check`.
@@ -15,7 +15,7 @@ use crate::types::Sequence;
 /// A chunk is full with so many. The more there are, the longer it takes to find one, and the less each costs.
 const CHUNK_SEQUENCES_MAX: u64 = 128;
 
-/// A chunk that is half full at least, and has one of so many sequences, is dense: a bitmap takes no more than it.
+/// A full chunk that has one of so many sequences is dense: a bitmap takes no more, and is changed faster.
 const DENSE_ONE_OF: u64 = 512;
 
 /// A set of sequences that lie scattered among others.
