@@ -22,6 +22,7 @@ use super::{
     reading::{ReadNumber, Schedule},
     sequence::SequenceSource,
     session::Session,
+    statistics::{Passed, Totals},
     transaction::Committing,
 };
 use crate::{
@@ -120,6 +121,7 @@ pub struct Core {
     pub(super) deadlines: Deadlines,
     pub(super) memory: Memory,
     pub(super) schedule: Schedule,
+    pub(super) totals: Totals,
     pub(super) last_read: ReadNumber,
     /// How many queues have a name in the spool, or had.
     pub(super) spoolers: u64,
@@ -136,6 +138,8 @@ pub(super) struct Place {
     /// Whose temporary destination it is.
     pub(super) owner: Option<SessionId>,
     pub(super) role: PlaceRole,
+    /// Of a topic: what was sent to it, and what left subscriptions that have ended.
+    pub(super) passed: Passed,
 }
 
 /// What a destination does with a message.
@@ -177,6 +181,7 @@ impl Core {
             deadlines: Deadlines::default(),
             memory,
             schedule: Schedule::unknown(),
+            totals: Totals::default(),
             last_read: ReadNumber::default(),
             spoolers: 0,
             last_transaction: 0,
@@ -320,7 +325,7 @@ impl Core {
             }
             DestinationKind::Topic | DestinationKind::TemporaryTopic => PlaceRole::Topic(Arc::default()),
         };
-        self.places.insert(destination, Place { id, owner, role });
+        self.places.insert(destination, Place { id, owner, role, passed: Passed::default() });
     }
 
     /// Adds a subscription's queue to its topic.
@@ -347,8 +352,10 @@ impl Core {
         if let Some(holder) = queue.holder {
             self.holders.remove(&holder);
         }
-        if let Some(Place { role: PlaceRole::Topic(subscriptions), .. }) = self.places.get_mut(&queue.destination) {
+        let place = self.places.get_mut(&queue.destination);
+        if let Some(Place { role: PlaceRole::Topic(subscriptions), passed, .. }) = place {
             Arc::make_mut(subscriptions).retain(|other| *other != key);
+            passed.add_left(queue.passed);
         }
         self.deadlines.unwatch_queue(key, &mut queue);
     }

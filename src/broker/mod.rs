@@ -2,7 +2,7 @@
 //!
 //! `core.rs` holds the value and takes commands; `routing.rs` brings messages in, `dispatch.rs` hands them out,
 //! `settling.rs` takes answers, `redelivery.rs` decides what comes back and what is dead, `memory.rs` what leaves memory
-//! (`spooling.rs` what the store does not keep), and `reading.rs` takes it in again. What those are made of (`queue.rs`
+//! (`spooling.rs` what the store does not keep), `reading.rs` takes it in again, and `statistics.rs` tells about all of it. What those are made of (`queue.rs`
 //! and its `lane.rs`, `run.rs`, `mark.rs`, `ready.rs`; `consumer.rs`, `transaction.rs`, `sequence.rs`, `policy.rs`,
 //! `deadlines.rs`) knows nothing of the core.
 
@@ -28,6 +28,7 @@ mod sequence;
 mod session;
 mod settling;
 mod spooling;
+mod statistics;
 mod transaction;
 
 pub use command::{
@@ -39,6 +40,7 @@ pub use effects::{Change, Effects};
 pub use entry::Kept;
 pub use reading::{Pending, Read, ReadNumber};
 pub use receipt::Receipt;
+pub use statistics::{DestinationStatistics, DurableStatistics, NAMED_MAX, Passed, Statistics, Totals};
 pub use transaction::TransactionId;
 
 slotmap::new_key_type! {

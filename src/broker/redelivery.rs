@@ -146,6 +146,7 @@ impl Core {
         let Some(queue) = self.queues.get_mut(acknowledged.queue) else { return };
         let mut entry = acknowledged.in_flight.entry;
         if acknowledged.verdict == Verdict::Accepted {
+            self.totals.acknowledged += 1;
             queue.over_bound_since = None;
             self.schedule.settled(now, queue.holder, &entry);
             unspool(queue, &entry, effects);
@@ -160,6 +161,7 @@ impl Core {
                 self.lay_back(now, acknowledged.queue, entry, due);
             }
             Fate::Dead => {
+                self.totals.dead_lettered += 1;
                 self.schedule.settled(now, queue.holder, &entry);
                 unspool(queue, &entry, effects);
                 queue.forget(&entry);
@@ -171,6 +173,7 @@ impl Core {
     /// ActiveMQ does.
     pub(super) fn expire(&mut self, now: Timestamp, key: QueueKey, entry: Entry, effects: &mut Effects) {
         let Some(queue) = self.queues.get_mut(key) else { return };
+        self.totals.expired += 1;
         let kept = entry.message.persistent && !matches!(queue.role, QueueRole::TopicSubscription(_));
         if kept {
             return self.dead_letter(now, key, entry, "expired", None, effects);
@@ -201,6 +204,7 @@ impl Core {
             effects.term_wanted = true;
             return self.keep_for_next_term(key, entry);
         };
+        self.totals.dead_lettered += 1;
         if let Some(queue) = self.queues.get_mut(key) {
             queue.forget(&entry);
             unspool(queue, &entry, effects);
