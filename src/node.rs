@@ -5,6 +5,8 @@
 //! memory outlives the term that made it, and a term is a value: nothing global stands in the way of a second one.
 //! On failure: a [`NodeError`], which ends the process. `kill -9` is an ordinary event: what was confirmed is safe.
 
+mod standing;
+
 use std::{
     error::Error,
     future::Future,
@@ -20,17 +22,21 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::{
     broker::CoreOptions,
     config::{Backend, Config, write_duration, write_size},
+    console::{ConsoleError, TermView},
     election::{FileLocker, LockError, Locker},
     engine::{self, EngineHandle, Stores},
     persistence::{
-        MemoryAdapter, PersistenceAdapter, SpoolAdapter, StoreError,
+        MemoryAdapter, PersistenceAdapter, SpoolAdapter, StoreError, TimedAdapter,
         journal::{JournalAdapter, JournalOptions},
     },
     server::{Doors, OpenDoors, PublishedAddresses, ServerError, Service, raise_open_files_limit},
     session::UserError,
     tasks::{StillRunning, Tasks},
+    telemetry::Traffic,
     types::{Clock, Meter, Tenure},
 };
+
+use self::standing::Standing;
 
 /// How many threads run the sessions and the engine. One: a hop between two costs more than it brings at the rates
 /// that were measured; see benches/README.md.
@@ -80,6 +86,9 @@ pub enum NodeError {
     /// A port can't be opened.
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// The console's port can't be opened.
+    #[error(transparent)]
+    Console(#[from] ConsoleError),
     /// A task without which the broker is worth nothing has ended; it has logged why.
     #[error("the task {0} ended unasked")]
     TaskEnded(&'static str),
@@ -103,12 +112,28 @@ pub async fn run(config: Config, standby: Standby) -> Result<(), NodeError> {
     greet(&config);
     let doors = Doors::prepare(&config)?;
     prepare_data(&config.data)?;
+    let standing = Standing::begin(&config)?;
+    let lived = live(config, standby, doors, &mut signals, &standing).await;
+    standing.end().await;
+    lived
+}
+
+/// Stands by, serves a term, and gives the baton back.
+async fn live(
+    config: Config,
+    standby: Standby,
+    doors: Doors,
+    signals: &mut Signals,
+    standing: &Standing,
+) -> Result<(), NodeError> {
     let mut locker = FileLocker::new(&config.data);
-    if !become_master(&mut locker, &config, standby, &mut signals).await? {
+    if !become_master(&mut locker, &config, standby, signals, standing).await? {
         return Ok(());
     }
     let config = Arc::new(config);
-    if let Err(error) = serve_term(config.clone(), doors, &mut signals).await {
+    let served = serve_term(config.clone(), doors, signals, standing).await;
+    standing.has_served();
+    if let Err(error) = served {
         // The journal's thread may still write. The lock goes with the process, and not before.
         std::mem::forget(locker);
         return Err(error);
@@ -119,13 +144,18 @@ pub async fn run(config: Config, standby: Standby) -> Result<(), NodeError> {
 }
 
 /// The one place that knows which stores there are: the adapter's type ends here.
-async fn serve_term(config: Arc<Config>, doors: Doors, signals: &mut Signals) -> Result<(), NodeError> {
+async fn serve_term(
+    config: Arc<Config>,
+    doors: Doors,
+    signals: &mut Signals,
+    standing: &Standing,
+) -> Result<(), NodeError> {
     match config.store.backend {
         Backend::Journal => {
             let adapter = JournalAdapter::open(&config.data, journal_options(&config))?;
-            run_term(adapter, config, doors, signals).await
+            run_term(adapter, config, doors, signals, standing).await
         }
-        Backend::Memory => run_term(MemoryAdapter::default(), config, doors, signals).await,
+        Backend::Memory => run_term(MemoryAdapter::default(), config, doors, signals, standing).await,
     }
 }
 
@@ -135,11 +165,13 @@ fn journal_options(config: &Config) -> JournalOptions {
 
 /// A term as master: from the store's state to the last goodbye.
 async fn run_term<A: PersistenceAdapter>(
-    mut adapter: A,
+    adapter: A,
     config: Arc<Config>,
     doors: Doors,
     signals: &mut Signals,
+    standing: &Standing,
 ) -> Result<(), NodeError> {
+    let mut adapter = TimedAdapter::new(adapter, standing.commit_histograms());
     let recovery = async {
         let catalog = adapter.recover().await?;
         let tenure = Tenure::default().next_above(catalog.tenure);
@@ -151,7 +183,7 @@ async fn run_term<A: PersistenceAdapter>(
         return Ok(());
     };
     tracing::info!(term = tenure.term.0, destinations = catalog.destinations.len(), "this broker is the master");
-    let tasks = Tasks::new();
+    let tasks = standing.tasks().group();
     let failed = Failed::default();
     let clock = Clock::start(); // one for all of the term: what a session calls now, the engine does too
     let meter = Meter::new(config.limits.memory_bytes_max); // and one of these: all that is held counts in one budget
@@ -167,7 +199,9 @@ async fn run_term<A: PersistenceAdapter>(
             return Err(error.into());
         }
     };
-    Term::begin(config, engine.handle, tasks, open, clock, meter)?.run(signals).await?;
+    let term = Term::begin(config, engine.handle, tasks, open, clock, meter)?;
+    standing.serves(tenure.term, term.view());
+    term.run(signals, standing).await?;
     // A task that fails while it stops has been asked to end, and so brings nothing down; the process tells all the same.
     failed.get().map_or(Ok(()), |task| Err(NodeError::TaskEnded(task)))
 }
@@ -201,6 +235,7 @@ struct Term {
     tasks: Tasks,
     listeners: Tasks,
     sessions: Tasks,
+    traffic: Arc<Traffic>,
     published: PublishedAddresses,
 }
 
@@ -220,15 +255,21 @@ impl Term {
             path: config.data.clone(),
             source,
         })?;
-        open.serve(&Service::new(engine.clone(), &config, clock, meter)?, &listeners, &sessions);
+        let traffic = Arc::<Traffic>::default();
+        let service = Service::new(engine.clone(), &config, clock, meter, traffic.clone())?;
+        open.serve(&service, &listeners, &sessions);
         for (name, uri) in addresses {
             tracing::info!("connector {name} listens on {uri}");
         }
         tracing::info!("ready; stop with Ctrl-C or SIGTERM");
-        Ok(Self { config, engine, tasks, listeners, sessions, published })
+        Ok(Self { config, engine, tasks, listeners, sessions, traffic, published })
     }
 
-    async fn run(self, signals: &mut Signals) -> Result<(), NodeError> {
+    fn view(&self) -> TermView {
+        TermView { engine: self.engine.clone(), traffic: self.traffic.clone() }
+    }
+
+    async fn run(self, signals: &mut Signals, standing: &Standing) -> Result<(), NodeError> {
         let name = tokio::select! {
             name = signals.next() => name,
             task = self.tasks.broken() => {
@@ -236,6 +277,7 @@ impl Term {
                 return Err(NodeError::TaskEnded(task));
             }
         };
+        standing.stops();
         let within = write_duration(self.config.stop_timeout);
         tracing::info!("stopping on {name}, within {within}; a second signal stops at once");
         let tasks = self.tasks.clone();
@@ -278,6 +320,7 @@ async fn become_master(
     config: &Config,
     standby: Standby,
     signals: &mut Signals,
+    standing: &Standing,
 ) -> Result<bool, NodeError> {
     let mut has_it = locker.acquire(Duration::ZERO).await?;
     if !has_it && standby == Standby::Exit {
@@ -286,9 +329,16 @@ async fn become_master(
     if !has_it {
         let data = config.data.display();
         tracing::info!("standby: another broker holds {data}; waiting for its end with client ports closed");
+        standing.stands_by();
     }
     while !has_it {
-        match signals.unless(locker.acquire(STANDBY_PATIENCE)).await {
+        let attempt = async {
+            tokio::select! {
+                acquired = locker.acquire(STANDBY_PATIENCE) => Ok(acquired?),
+                task = standing.tasks().broken() => Err(NodeError::TaskEnded(task)),
+            }
+        };
+        match signals.unless(attempt).await {
             Some(acquired) => has_it = acquired?,
             None => {
                 tracing::info!("stopped; this broker was a standby");
@@ -296,6 +346,7 @@ async fn become_master(
             }
         }
     }
+    standing.starts();
     PublishedAddresses::withdraw_stale(&config.data).map_err(|source| NodeError::Data {
         action: "remove old addresses from",
         path: config.data.clone(),

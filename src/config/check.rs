@@ -6,8 +6,8 @@ use argon2::password_hash::phc::PasswordHash;
 use figment::Figment;
 
 use super::{
-    Config, ConfigError, Connector, Limits, Options, RedeliveryPolicy, Scheme, Secret, StompOptions, StoreOptions,
-    TlsClientCert, TlsOptions, TlsText, User, UserText, sources, units,
+    Config, ConfigError, Connector, ConsoleOptions, Limits, Options, RedeliveryPolicy, Scheme, Secret, StompOptions,
+    StoreOptions, TlsClientCert, TlsOptions, TlsText, User, UserText, sources, units,
 };
 
 /// The smallest and the largest segment; smaller ones are all headers, larger ones free space too late.
@@ -26,6 +26,7 @@ pub(super) fn check(options: Options, written: &Figment) -> Result<Config, Confi
     check.data(&options.data)?;
     check.duration("stop_timeout", options.stop_timeout)?;
     check.store(&options.store)?;
+    let console = check.console(options.console)?;
     check.stomp(&options.stomp)?;
     check.limits(&options.limits)?;
     check.redelivery(&options.redelivery)?;
@@ -40,6 +41,7 @@ pub(super) fn check(options: Options, written: &Figment) -> Result<Config, Confi
         stop_timeout: options.stop_timeout,
         store: options.store,
         log: options.log,
+        console,
         connectors,
         stomp: options.stomp,
         limits: options.limits,
@@ -117,6 +119,17 @@ impl Check<'_> {
             let (least, most) = (units::write_size(*SEGMENT_BYTES.start()), units::write_size(*SEGMENT_BYTES.end()));
             format!("{} is out of range; write {least} to {most}", units::write_size(store.segment_bytes))
         })
+    }
+
+    fn console(&self, console: ConsoleOptions) -> Result<ConsoleOptions, ConfigError> {
+        let is_address = |listen: &str| {
+            listen.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+        };
+        self.require(console.listen.is_empty() || is_address(&console.listen), "console.listen", || {
+            format!("{:?} is no address; write a host, a colon and a port, or \"\" for no console", console.listen)
+        })?;
+        let is_wanted = self.written.contains("console.listen");
+        Ok(ConsoleOptions { is_wanted, ..console })
     }
 
     fn stomp(&self, stomp: &StompOptions) -> Result<(), ConfigError> {

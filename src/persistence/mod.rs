@@ -4,14 +4,18 @@
 //! writer's business (`engine/writer.rs`), written once for all adapters. The behaviour suite in `tests/it/` is the
 //! definition of the trait; an adapter is done when it passes.
 
+mod footprint;
 pub mod journal;
 mod memory;
 mod spool;
+mod timed;
 
 use std::{error::Error, future::Future, io, path::PathBuf, sync::Arc};
 
+pub use footprint::{Footprint, footprint};
 pub use memory::{MemoryAdapter, MemoryReader, MemoryStore};
 pub use spool::{SpoolAdapter, SpoolReader};
+pub use timed::{CommitHistograms, TimedAdapter};
 
 pub use crate::types::{Backlog, DueMessage, DuePage, DueReason, Page, PageRange, Window};
 use crate::types::{Batch, Catalog, Holder, Priority, Sequence, Tenure, Timestamp};

@@ -9,6 +9,7 @@ use crate::{
     config::{Config, Connector},
     engine::EngineHandle,
     session::{self, Authenticator, ConnectionInfo, SessionOptions, UserError},
+    telemetry::Traffic,
     types::{Clock, Meter, Text},
 };
 
@@ -36,7 +37,13 @@ impl Service {
     ///
     /// # Errors
     /// [`UserError`] names a user whose password hash makes no sense.
-    pub fn new(engine: EngineHandle, config: &Config, clock: Clock, meter: Meter) -> Result<Self, UserError> {
+    pub fn new(
+        engine: EngineHandle,
+        config: &Config,
+        clock: Clock,
+        meter: Meter,
+        traffic: Arc<Traffic>,
+    ) -> Result<Self, UserError> {
         let users = config.users.iter().map(|user| (user.name.clone(), user.password_hash.reveal().to_owned()));
         let options = SessionOptions {
             stomp: config.stomp.clone(),
@@ -46,6 +53,7 @@ impl Service {
             clock,
             meter,
             buffers: Arc::default(),
+            traffic,
             authenticator: Arc::new(Authenticator::new(users)?),
         };
         Ok(Self { engine, frame_bytes_max: options.stomp.frame_bytes_max, options: Arc::new(options) })
@@ -60,6 +68,11 @@ impl Service {
         stomp.connect_timeout = given.connect_timeout.unwrap_or(stomp.connect_timeout);
         let frame_bytes_max = given.frame_bytes_max.unwrap_or(self.frame_bytes_max);
         Self { engine: self.engine.clone(), options: Arc::new(options), frame_bytes_max }
+    }
+
+    /// What counts this term's connections.
+    pub(super) fn traffic(&self) -> &Traffic {
+        &self.options.traffic
     }
 
     /// How long a connection may take until it is one.

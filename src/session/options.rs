@@ -6,6 +6,7 @@ use super::{Authenticator, Buffers};
 use crate::{
     codec::stomp::DecodeLimits,
     config::{Limits, StompOptions},
+    telemetry::Traffic,
     types::{Clock, Meter, Text, Timestamp},
 };
 
@@ -26,6 +27,8 @@ pub struct SessionOptions {
     pub meter: Meter,
     /// What connections at work lend each other.
     pub buffers: Arc<Buffers>,
+    /// Counts them.
+    pub traffic: Arc<Traffic>,
     /// Who may connect.
     pub authenticator: Arc<Authenticator>,
 }
@@ -95,6 +98,7 @@ pub(super) mod tests {
             clock: Clock::start(),
             meter: Meter::unlimited(),
             buffers: Arc::default(),
+            traffic: Arc::default(),
             authenticator: Arc::new(Authenticator::new([]).unwrap()),
         }
     }
