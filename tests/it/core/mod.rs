@@ -10,6 +10,7 @@ mod paging;
 mod random;
 mod rejections;
 mod sessions;
+mod statistics;
 mod store;
 mod topics;
 mod transactions;

@@ -3,6 +3,7 @@
 //! Nothing here waits for a duration. [`PATIENCE`] is the net under what must happen but does not.
 
 mod broker;
+mod http;
 mod raw;
 mod script;
 mod seed;
@@ -11,6 +12,7 @@ mod small_disk;
 use std::time::Duration;
 
 pub(crate) use broker::{Broker, Settings};
+pub(crate) use http::{get, request};
 pub(crate) use raw::{Frame, Raw, Writer, encode};
 pub(crate) use script::Script;
 pub(crate) use seed::Seed;
