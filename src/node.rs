@@ -236,6 +236,8 @@ struct Term {
     listeners: Tasks,
     sessions: Tasks,
     traffic: Arc<Traffic>,
+    /// Each connector's name and URI.
+    addresses: Vec<(String, String)>,
     published: PublishedAddresses,
 }
 
@@ -258,11 +260,7 @@ impl Term {
         let traffic = Arc::<Traffic>::default();
         let service = Service::new(engine.clone(), &config, clock, meter, traffic.clone())?;
         open.serve(&service, &listeners, &sessions);
-        for (name, uri) in addresses {
-            tracing::info!("connector {name} listens on {uri}");
-        }
-        tracing::info!("ready; stop with Ctrl-C or SIGTERM");
-        Ok(Self { config, engine, tasks, listeners, sessions, traffic, published })
+        Ok(Self { config, engine, tasks, listeners, sessions, traffic, addresses, published })
     }
 
     fn view(&self) -> TermView {
@@ -270,6 +268,10 @@ impl Term {
     }
 
     async fn run(self, signals: &mut Signals, standing: &Standing) -> Result<(), NodeError> {
+        for (name, uri) in &self.addresses {
+            tracing::info!("connector {name} listens on {uri}");
+        }
+        tracing::info!("ready; stop with Ctrl-C or SIGTERM");
         let name = tokio::select! {
             name = signals.next() => name,
             task = self.tasks.broken() => {
