@@ -37,7 +37,7 @@ impl Balancer {
         fs::write(&file, config).unwrap();
         let checked = haproxy().arg("-c").arg("-f").arg(&file).output().unwrap();
         assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
-        let child = haproxy().arg("-db").arg("-f").arg(&file).spawn().unwrap();
+        let child = haproxy().arg("-db").arg("-f").arg(&file).stderr(Stdio::null()).spawn().unwrap();
         Self { child, address, _directory: directory }
     }
 }
