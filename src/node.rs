@@ -33,7 +33,7 @@ use crate::{
     session::UserError,
     tasks::{StillRunning, Tasks},
     telemetry::Traffic,
-    types::{Clock, Meter, Tenure},
+    types::{Clock, Footing, Mandate, Meter, Tenure, TermContext},
 };
 
 use self::standing::Standing;
@@ -185,11 +185,15 @@ async fn run_term<A: PersistenceAdapter>(
     tracing::info!(term = tenure.term.0, destinations = catalog.destinations.len(), "this broker is the master");
     let tasks = standing.tasks().group();
     let failed = Failed::default();
-    let clock = Clock::start(); // one for all of the term: what a session calls now, the engine does too
-    let meter = Meter::new(config.limits.memory_bytes_max); // and one of these: all that is held counts in one budget
+    let context = TermContext {
+        clock: Clock::start(),
+        mandate: Mandate::permanent(), // the file lock is lost with the process
+        meter: Meter::new(config.limits.memory_bytes_max),
+    };
     let stores = Stores { store: adapter, spool: SpoolAdapter::open(&config.data)? };
     let options = core_options(&config, &stores.store);
-    let engine = engine::start(stores, options, &catalog, tenure, clock, meter.clone(), tasks.stop_token());
+    let stop = tasks.stop_token();
+    let engine = engine::start(stores, options, &catalog, tenure, context.clone(), stop);
     tasks.spawn_essential("engine", log_error("engine", failed.clone(), engine.engine));
     tasks.spawn_essential("store", log_error("store", failed.clone(), engine.store));
     let open = match doors.open().await {
@@ -199,9 +203,9 @@ async fn run_term<A: PersistenceAdapter>(
             return Err(error.into());
         }
     };
-    let term = Term::begin(config, engine.handle, tasks, open, clock, meter)?;
+    let term = Term::begin(config, engine.handle, tasks, open, context)?;
     standing.serves(tenure.term, term.view());
-    term.run(signals, standing).await?;
+    term.run(tenure, signals, standing).await?;
     // A task that fails while it stops has been asked to end, and so brings nothing down; the process tells all the same.
     failed.get().map_or(Ok(()), |task| Err(NodeError::TaskEnded(task)))
 }
@@ -236,6 +240,7 @@ struct Term {
     listeners: Tasks,
     sessions: Tasks,
     traffic: Arc<Traffic>,
+    mandate: Mandate,
     /// Each connector's name and URI.
     addresses: Vec<(String, String)>,
     published: PublishedAddresses,
@@ -247,8 +252,7 @@ impl Term {
         engine: EngineHandle,
         tasks: Tasks,
         open: OpenDoors,
-        clock: Clock,
-        meter: Meter,
+        context: TermContext,
     ) -> Result<Self, NodeError> {
         let (listeners, sessions) = (tasks.group(), tasks.group());
         let addresses = open.addresses();
@@ -258,25 +262,32 @@ impl Term {
             source,
         })?;
         let traffic = Arc::<Traffic>::default();
-        let service = Service::new(engine.clone(), &config, clock, meter, traffic.clone())?;
+        let mandate = context.mandate.clone();
+        let service = Service::new(engine.clone(), &config, context, traffic.clone())?;
         open.serve(&service, &listeners, &sessions);
-        Ok(Self { config, engine, tasks, listeners, sessions, traffic, addresses, published })
+        Ok(Self { config, engine, tasks, listeners, sessions, traffic, mandate, addresses, published })
     }
 
     fn view(&self) -> TermView {
         TermView { engine: self.engine.clone(), traffic: self.traffic.clone() }
     }
 
-    async fn run(self, signals: &mut Signals, standing: &Standing) -> Result<(), NodeError> {
+    async fn run(mut self, tenure: Tenure, signals: &mut Signals, standing: &Standing) -> Result<(), NodeError> {
         for (name, uri) in &self.addresses {
             tracing::info!("connector {name} listens on {uri}");
         }
         tracing::info!("ready; stop with Ctrl-C or SIGTERM");
-        let name = tokio::select! {
-            name = signals.next() => name,
-            task = self.tasks.broken() => {
-                self.tasks.abort(); // confirm nothing more: what this task did for the others is missing
-                return Err(NodeError::TaskEnded(task));
+        let name = loop {
+            tokio::select! {
+                name = signals.next() => break name,
+                () = self.mandate.changed() => match self.mandate.footing() {
+                    Footing::Firm => standing.goes_on(tenure.term),
+                    Footing::Doubtful | Footing::Lost(_) => standing.pauses(tenure.term),
+                },
+                task = self.tasks.broken() => {
+                    self.tasks.abort(); // confirm nothing more: what this task did for the others is missing
+                    return Err(NodeError::TaskEnded(task));
+                }
             }
         };
         standing.stops();

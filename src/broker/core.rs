@@ -12,7 +12,8 @@ use std::{
 use slotmap::SlotMap;
 
 use super::{
-    Command, ConsumerKey, Effects, QueueKey, Refusal, TransactionId,
+    Command, ConsumerKey, Effects, QueueKey, Refusal, UnitId,
+    committing::Committing,
     consumer::Consumer,
     deadlines::Deadlines,
     mark::DispatchMark,
@@ -23,7 +24,6 @@ use super::{
     sequence::SequenceSource,
     session::Session,
     statistics::{Passed, Totals},
-    transaction::Committing,
 };
 use crate::{
     config::{Limits, RedeliveryPolicy},
@@ -117,7 +117,9 @@ pub struct Core {
     pub(super) consumers: SlotMap<ConsumerKey, Consumer>,
     /// Durable subscriptions by client-id and name.
     pub(super) durables: BTreeMap<(Text, Text), DurableSubscription>,
-    pub(super) committing: HashMap<TransactionId, Committing>,
+    pub(super) committing: HashMap<UnitId, Committing>,
+    /// What has expired becomes a dead letter from then on.
+    pub(super) deaths_from: Timestamp,
     pub(super) deadlines: Deadlines,
     pub(super) memory: Memory,
     pub(super) schedule: Schedule,
@@ -125,7 +127,7 @@ pub struct Core {
     pub(super) last_read: ReadNumber,
     /// How many queues have a name in the spool, or had.
     pub(super) spoolers: u64,
-    pub(super) last_transaction: u64,
+    pub(super) last_unit: UnitId,
     last_destination: DestinationId,
     last_durable: DurableId,
 }
@@ -178,13 +180,14 @@ impl Core {
             consumers: SlotMap::with_key(),
             durables: BTreeMap::new(),
             committing: HashMap::new(),
+            deaths_from: Timestamp::default(),
             deadlines: Deadlines::default(),
             memory,
             schedule: Schedule::unknown(),
             totals: Totals::default(),
             last_read: ReadNumber::default(),
             spoolers: 0,
-            last_transaction: 0,
+            last_unit: UnitId::default(),
             last_destination: catalog.last_destination,
             last_durable: catalog.last_durable,
         };
@@ -251,7 +254,10 @@ impl Core {
     /// When [`Self::advance`] has something to do next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        [self.deadlines.next(), self.schedule.next()].into_iter().flatten().min()
+        let in_store = self.schedule.next().filter(|_| !self.memory.is_full());
+        let deaths = self.deadlines.next_death().into_iter().chain(in_store).min();
+        let deaths = deaths.filter(|_| self.has_room_to_die()).map(|at| at.max(self.deaths_from));
+        self.deadlines.next().into_iter().chain(deaths).min()
     }
 
     /// A dispatch mark is durable (R9).
@@ -380,7 +386,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        broker::{AckMode, Change, Connect, Send, Subscribe},
+        broker::{AckMode, Change, Connect, Send, Subscribe, redelivery::COMMITTING_MAX},
         types::{ConsumerNo, Message, MessageDraft},
     };
 
@@ -396,7 +402,7 @@ mod tests {
             transaction_operations_max: 10,
             transaction_bytes_max: 1 << 20,
             memory_bytes_max: 16 << 20,
-            queue_bytes_max: Some(1 << 20),
+            queue_bytes_max: None,
             topic_backlog_bytes_max: 1 << 20,
             slow_consumer_timeout: Duration::from_secs(30),
         };
@@ -469,7 +475,7 @@ mod tests {
         assert!(std::mem::take(&mut effects.term_wanted));
         assert!(inserted(&mut effects).is_empty());
         core.enter_term(Term(4));
-        core.advance(Timestamp(expires.0 + 2_000), &mut effects);
+        core.advance(Timestamp(expires.0 + 5_000), &mut effects);
         core.check();
         assert_eq!(inserted(&mut effects), [Sequence::new(Term(4), 1)]);
         let subscribe = Subscribe {
@@ -482,6 +488,26 @@ mod tests {
         };
         core.apply(NOW, SESSION, Command::Subscribe(subscribe), &mut effects).unwrap();
         assert!(core.sequences.peek() > Sequence::new(Term(4), 1));
+    }
+
+    #[test]
+    fn r14_so_many_dead_letters_wait_for_the_store_and_others_follow() {
+        let (mut core, mut effects) = near_the_end(1_000_000);
+        let expires = Timestamp(NOW.0 + 10);
+        for _ in 0..COMMITTING_MAX + 500 {
+            core.apply(NOW, SESSION, send(None, Some(expires)), &mut effects).unwrap();
+        }
+        inserted(&mut effects);
+        while core.next_deadline().is_some_and(|at| at <= expires) {
+            core.advance(expires, &mut effects);
+        }
+        core.check();
+        let ids: Vec<UnitId> = core.committing.keys().copied().collect();
+        assert_eq!((inserted(&mut effects).len(), ids.len()), (COMMITTING_MAX, COMMITTING_MAX));
+        ids.into_iter().for_each(|id| core.committed(expires, id, &mut effects));
+        core.advance(expires, &mut effects);
+        core.check();
+        assert_eq!(inserted(&mut effects).len(), 500, "what is left follows");
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(super) struct Entry {
     pub(super) changed: Timestamp,
     /// Whether settling it is an operation.
     pub(super) storage: Storage,
-    /// Whether its transaction is not durable yet (R5).
+    /// Whether its unit is not durable yet (R5).
     pub(super) hidden: bool,
     /// Whether an earlier delivery can't be ruled out (R9).
     pub(super) redelivered: bool,

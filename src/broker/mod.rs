@@ -1,12 +1,14 @@
 //! The core: queues, topics, subscriptions, transactions. A plain value without clock, I/O or randomness.
 //!
 //! `core.rs` holds the value and takes commands; `routing.rs` brings messages in, `dispatch.rs` hands them out,
-//! `settling.rs` takes answers, `redelivery.rs` decides what comes back and what is dead, `memory.rs` what leaves memory
-//! (`spooling.rs` what the store does not keep), `reading.rs` takes it in again, and `statistics.rs` tells about all of it. What those are made of (`queue.rs`
+//! `settling.rs` takes answers, `redelivery.rs` decides what comes back and what is dead, `committing.rs` hides what is
+//! not durable yet, `memory.rs` decides what leaves memory (`spooling.rs` what the store does not keep), `reading.rs`
+//! takes it in again, and `statistics.rs` tells about all of it. What those are made of (`queue.rs`
 //! and its `lane.rs`, `run.rs`, `mark.rs`, `ready.rs`; `consumer.rs`, `transaction.rs`, `sequence.rs`, `policy.rs`,
 //! `deadlines.rs`) knows nothing of the core.
 
 mod command;
+mod committing;
 mod consumer;
 mod core;
 mod deadlines;
@@ -35,13 +37,13 @@ pub use command::{
     Ack, AckMode, AckTarget, CloseReason, Command, Connect, Delivery, Outgoing, Refusal, Request, Send, Subscribe,
     TransactionName, Unsubscribe, Verdict,
 };
+pub use committing::UnitId;
 pub use core::{Core, CoreOptions, Full, Hold, NotDone};
 pub use effects::{Change, Effects};
 pub use entry::Kept;
 pub use reading::{Pending, Read, ReadNumber};
 pub use receipt::Receipt;
 pub use statistics::{DestinationStatistics, DurableStatistics, NAMED_MAX, Passed, Statistics, Totals};
-pub use transaction::TransactionId;
 
 slotmap::new_key_type! {
     /// A queue of the core.

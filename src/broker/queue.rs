@@ -4,7 +4,7 @@
 //!
 //! Always true: within a priority messages are handed out by sequence, whether they are in memory or have to be read
 //! first; `messages` and `bytes` count everything that is not settled, in flight or not, in memory or not; what is hidden
-//! belongs to a transaction that is not durable yet, and nothing behind it in its priority is delivered before it (R5).
+//! belongs to a unit that is not durable yet, and nothing behind it in its priority is delivered before it (R5).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -158,6 +158,11 @@ impl Queue {
         self.delayed.insert((due, entry.sequence), entry);
     }
 
+    /// Keeps what was taken out and has expired until its deadline is served.
+    pub(super) fn set_aside(&mut self, entry: Entry) {
+        self.delay(Timestamp(u64::MAX), entry);
+    }
+
     /// Puts what is due by `now` back to its place.
     pub(super) fn release_due(&mut self, now: Timestamp) {
         while let Some(first) = self.delayed.first_entry() {
@@ -192,7 +197,7 @@ impl Queue {
         self.lane(priority)?.take(sequence)
     }
 
-    /// Makes a message visible whose transaction is durable (R5).
+    /// Makes a message visible whose unit is durable (R5).
     pub(super) fn reveal(&mut self, priority: Priority, sequence: Sequence) -> Option<&Entry> {
         let entry = self.lane(priority)?.get_mut(sequence)?;
         entry.hidden = false;

@@ -263,9 +263,9 @@ impl Core {
         }
     }
 
-    /// Asks for what comes due by `now` and lies in the store alone.
+    /// Asks for what comes due by `now` and lies in the store alone, if there is memory for it.
     pub(super) fn want_due(&mut self, now: Timestamp, effects: &mut Effects) {
-        if self.schedule.next().is_none_or(|next| next > now) {
+        if self.memory.is_full() || self.schedule.next().is_none_or(|next| next > now) {
             return;
         }
         self.last_read = ReadNumber(self.last_read.0 + 1);

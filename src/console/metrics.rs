@@ -71,7 +71,7 @@ metrics! {
     TERM Gauge "batonmq_term" "The number of the term that this process serves; it grows at each take-over.";
     CONNECTIONS Gauge "batonmq_connections" "Open connections.";
     ACCEPTED Counter "batonmq_connections_accepted_total" "Connections that got a place.";
-    REFUSED Counter "batonmq_connections_refused_total" "Connections beyond maximumConnections.";
+    REFUSED Counter "batonmq_connections_refused_total" "Connections that got none.";
     SESSIONS Gauge "batonmq_sessions" "Clients that are connected, by the protocol they speak.";
     HELD Gauge "batonmq_held_sessions" "Clients whose SENDs wait because something is full.";
     RECEIVED Counter "batonmq_messages_received_total" "Messages taken from clients.";
@@ -153,8 +153,10 @@ pub(super) async fn page(role: Role, view: &View, histories: &Histories) -> Opti
     let term = view.terms.borrow().current.clone();
     if let Some(TermView { engine, traffic }) = term {
         page.traffic(&traffic);
-        // A term that has ended meanwhile leaves its lines out.
-        if let Ok(overview) = timeout(ENGINE_PATIENCE, engine.overview()).await.ok()? {
+        // A paused engine answers nobody (R24). A term that has ended meanwhile leaves its lines out.
+        if role.is_serving()
+            && let Ok(overview) = timeout(ENGINE_PATIENCE, engine.overview()).await.ok()?
+        {
             page.overview(&overview);
         }
         page.footprint(footprint(&view.data));

@@ -4,7 +4,7 @@
 //! settles what is still open here waits for the next batch, so that refusing it can't lose the other's insert.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     hash::{BuildHasherDefault, Hasher},
     sync::Arc,
     time::Duration,
@@ -14,7 +14,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::receipts::StepRef;
 use crate::{
-    broker::{Pending, TransactionId},
+    broker::{Pending, UnitId},
     types::{Batch, BatchNumber, Held, Holder, Op, Sequence, Timestamp},
 };
 
@@ -34,8 +34,10 @@ pub(super) struct Unit {
     pub(super) ops: SmallVec<[Option<Op>; 1]>,
     /// The frame whose answer waits for it.
     pub(super) origin: Option<StepRef>,
-    /// The transaction that it is.
-    pub(super) transaction: Option<TransactionId>,
+    /// What the core calls it; `None`: it is a single operation, or what is left of one.
+    pub(super) id: Option<UnitId>,
+    /// Whether a client waits for what the core gave an id.
+    pub(super) awaited: bool,
     /// When it came in.
     pub(super) since: Timestamp,
     /// Whether it is over only when everything before it is (R2): who settled the message had something of its own
@@ -50,16 +52,22 @@ impl Unit {
         Self {
             ops: ops.into_iter().map(Some).collect(),
             origin,
-            transaction: None,
+            id: None,
+            awaited: false,
             since,
             in_order: false,
             doubtful: false,
         }
     }
 
-    /// The same as a transaction's.
-    pub(super) fn of(self, transaction: Option<TransactionId>) -> Self {
-        Self { transaction, ..self }
+    /// The same under a name of the core's.
+    pub(super) fn named(self, id: UnitId, awaited: bool) -> Self {
+        Self { id: Some(id), awaited, ..self }
+    }
+
+    /// Whether it is a message that dies: one that nobody waits for.
+    pub(super) fn is_dead_letter(&self) -> bool {
+        self.id.is_some() && !self.awaited
     }
 
     /// What is left of it.
@@ -86,6 +94,14 @@ impl Unit {
         self.live().filter_map(became).collect()
     }
 
+    /// What it is, if that may cancel or merge.
+    fn stands_alone(&self) -> Option<Op> {
+        match self.ops.as_slice() {
+            [Some(op @ (Op::Settle { .. } | Op::Return { .. }))] if self.id.is_none() => Some(op.clone()),
+            _ => None,
+        }
+    }
+
     fn deletes_durable(&self) -> bool {
         self.live().any(|op| matches!(op, Op::DeleteDurable { .. }))
     }
@@ -95,14 +111,14 @@ impl Unit {
         self.live().all(|op| matches!(op, Op::Settle { .. } | Op::Return { .. } | Op::DeleteDurable { .. }))
     }
 
-    /// Whether it is what a client sent, and hears of when a full store can't have it (R8). Everything else waits:
-    /// what may be there already, too.
+    /// Whether it is what a client sent, and hears of when a full store can't have it (R8). Everything else waits: dead
+    /// letters, and what may be there already.
     fn is_send(&self) -> bool {
         if self.doubtful {
             return false;
         }
-        if self.transaction.is_some() {
-            return !self.only_settles();
+        if self.id.is_some() {
+            return !self.is_dead_letter() && !self.only_settles();
         }
         self.origin.is_some() && !self.is_empty() && self.live().all(|op| matches!(op, Op::Insert(_)))
     }
@@ -139,19 +155,10 @@ pub(super) struct OpenBatch {
     inserts: HashMap<Sequence, Slot, BuildHasherDefault<SequenceHasher>>,
     returns: HashMap<(Sequence, Holder), Slot>,
     /// What waits for the next batch, in order.
-    deferred: Vec<Deferred>,
-    deferred_inserts: HashSet<Sequence>,
+    deferred: Vec<Unit>,
     bytes: usize,
     eager: bool,
     first: Option<Timestamp>,
-}
-
-/// Something that has to wait for the next batch.
-#[derive(Debug)]
-enum Deferred {
-    Unit(Unit),
-    Settle { sequence: Sequence, holder: Holder, origin: Option<StepRef>, since: Timestamp, clean: bool },
-    Return { sequence: Sequence, held: Held, origin: Option<StepRef>, since: Timestamp },
 }
 
 /// What was taken out of the open batch to be written, and who waits for what of it.
@@ -177,8 +184,8 @@ impl OpenBatch {
         // A durable subscription is deleted after every insert that names it, deferred ones too.
         let deletes_early = unit.deletes_durable() && !self.deferred.is_empty();
         if deletes_early || unit.live().any(|op| self.is_open(op)) {
-            self.defer_unit(unit);
-            return;
+            self.touch(unit.since);
+            return self.deferred.push(unit);
         }
         self.touch(unit.since);
         let at = self.units.len();
@@ -203,12 +210,8 @@ impl OpenBatch {
         since: Timestamp,
         clean: bool,
     ) -> Settled {
-        if self.deferred_inserts.contains(&sequence) {
-            self.deferred.push(Deferred::Settle { sequence, holder, origin, since, clean });
-            return Settled::Written;
-        }
         if let Some(slot) = self.inserts.get(&sequence).copied() {
-            let (doubtful, derived) = (self.is_doubtful(slot), self.is_derived(slot));
+            let doubtful = self.is_doubtful(slot);
             let freed = match self.cancel(slot, sequence, holder, clean && !doubtful) {
                 Some((sender, true)) => {
                     self.push_behind(sender, since);
@@ -218,9 +221,7 @@ impl OpenBatch {
             };
             // An insert that the store may have is settled there too, below.
             if !doubtful {
-                let Some(origin) = origin.filter(|_| derived) else { return Settled::Cancelled(freed) };
-                self.push_behind(origin, since); // else what it came from would come back after its ack was confirmed
-                return Settled::Written;
+                return Settled::Cancelled(freed);
             }
         }
         if let Some(slot) = self.returns.remove(&(sequence, holder)) {
@@ -232,10 +233,6 @@ impl OpenBatch {
 
     /// Adds a message's return to its holder; merged into its insert or earlier return if that is open.
     pub(super) fn give_back(&mut self, sequence: Sequence, held: Held, origin: Option<StepRef>, since: Timestamp) {
-        if self.deferred_inserts.contains(&sequence) {
-            self.deferred.push(Deferred::Return { sequence, held, origin, since });
-            return;
-        }
         if let Some(slot) = self.inserts.get(&sequence).copied() {
             if let Some(Some(Op::Insert(stored))) = self.op(slot)
                 && let Some(part) = stored.holders.iter_mut().find(|part| part.holder == held.holder)
@@ -267,16 +264,7 @@ impl OpenBatch {
 
     /// What became of a holder's messages by what is in here (R26).
     pub(super) fn pending(&self, holder: Holder) -> impl Iterator<Item = (Sequence, Pending)> {
-        let deferred = self.deferred.iter().flat_map(move |item| match item {
-            Deferred::Unit(unit) => unit.pending(holder),
-            Deferred::Settle { sequence, holder: by, .. } => {
-                (*by == holder).then_some((*sequence, Pending::Settled)).into_iter().collect()
-            }
-            Deferred::Return { sequence, held, .. } => {
-                (held.holder == holder).then_some((*sequence, Pending::Returned(*held))).into_iter().collect()
-            }
-        });
-        self.units.iter().flat_map(move |unit| unit.pending(holder)).chain(deferred)
+        self.units.iter().chain(&self.deferred).flat_map(move |unit| unit.pending(holder))
     }
 
     /// Somebody waits for what is in here.
@@ -332,7 +320,7 @@ impl OpenBatch {
         for (holder, upto) in part.marks.into_iter().chain(newer.marks) {
             self.mark(holder, upto, newer.first.unwrap_or_default());
         }
-        self.refill(part.units.into_iter().chain(newer.units).map(Deferred::Unit).chain(newer.deferred));
+        self.refill(part.units.into_iter().chain(newer.units).chain(newer.deferred));
         self.eager = newer.eager;
     }
 
@@ -345,7 +333,7 @@ impl OpenBatch {
         let (late, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.units).into_iter().partition(overdue);
         let newer = std::mem::take(self);
         self.marks = newer.marks;
-        self.refill(rest.into_iter().map(Deferred::Unit).chain(newer.deferred));
+        self.refill(rest.into_iter().chain(newer.deferred));
         (self.eager, self.first) = (newer.eager, newer.first);
         late
     }
@@ -365,18 +353,19 @@ impl OpenBatch {
         let deferred = std::mem::take(&mut self.deferred);
         let marks: Vec<_> = std::mem::take(&mut self.marks).into_iter().collect();
         *self = Self { eager, ..Self::default() };
-        self.refill(waiting.into_iter().map(Deferred::Unit).chain(deferred));
+        self.refill(waiting.into_iter().chain(deferred));
         self.eager |= !self.units.is_empty(); // somebody waits for what was deferred
         Part { marks, units, since }
     }
 
     /// What was here before meets again: a settle may cancel now, a return may merge.
-    fn refill(&mut self, items: impl Iterator<Item = Deferred>) {
+    fn refill(&mut self, units: impl Iterator<Item = Unit>) {
         let mut behind = Vec::new();
-        for item in items {
-            match item.reopened() {
-                Deferred::Unit(unit) => self.push(unit),
-                Deferred::Settle { sequence, holder, origin, since, clean } => {
+        for unit in units {
+            let Unit { origin, since, in_order, .. } = unit;
+            let clean = !in_order;
+            match unit.stands_alone() {
+                Some(Op::Settle { sequence, holder }) => {
                     let slot = self.inserts.get(&sequence).copied().filter(|slot| !self.is_doubtful(*slot));
                     let Some(slot) = slot else {
                         self.settle(sequence, holder, origin, since, clean);
@@ -385,7 +374,8 @@ impl OpenBatch {
                     behind.extend(self.cancel(slot, sequence, holder, clean).map(|freed| (freed, since)));
                     behind.extend(origin.map(|origin| ((origin, false), since)));
                 }
-                Deferred::Return { sequence, held, origin, since } => self.give_back(sequence, held, origin, since),
+                Some(Op::Return { sequence, held }) => self.give_back(sequence, held, origin, since),
+                _ => self.push(unit),
             }
         }
         for ((origin, in_order), since) in behind {
@@ -401,7 +391,7 @@ impl OpenBatch {
         let barrier = Unit::barrier(origin, since);
         match self.deferred.is_empty() {
             true => self.push(barrier),
-            false => self.deferred.push(Deferred::Unit(barrier)),
+            false => self.deferred.push(barrier),
         }
     }
 
@@ -416,18 +406,7 @@ impl OpenBatch {
             Op::Return { sequence, held } => (sequence, held.holder),
             _ => return false,
         };
-        self.inserts.contains_key(sequence)
-            || self.returns.contains_key(&(*sequence, holder))
-            || self.deferred_inserts.contains(sequence)
-    }
-
-    fn defer_unit(&mut self, unit: Unit) {
-        self.touch(unit.since);
-        self.deferred_inserts.extend(unit.live().filter_map(|op| match op {
-            Op::Insert(stored) => Some(stored.sequence),
-            _ => None,
-        }));
-        self.deferred.push(Deferred::Unit(unit));
+        self.inserts.contains_key(sequence) || self.returns.contains_key(&(*sequence, holder))
     }
 
     /// Takes a holder out of an open insert; if nothing is left of a plain send, its frame, and whether that has to wait
@@ -442,14 +421,8 @@ impl OpenBatch {
         }
         let unit = self.units.get_mut(slot.0)?;
         unit.in_order |= !clean;
-        let nothing_left = unit.transaction.is_none() && unit.is_empty();
-        let sender = if nothing_left { unit.origin.take() } else { None };
+        let sender = if unit.is_empty() { unit.origin.take() } else { None };
         sender.map(|sender| (sender, unit.in_order))
-    }
-
-    /// Whether an insert belongs to a unit that does more than insert: a dead letter.
-    fn is_derived(&self, (unit, _): Slot) -> bool {
-        self.units.get(unit).is_some_and(|unit| unit.live().any(|op| !matches!(op, Op::Insert(_))))
     }
 
     fn is_doubtful(&self, (unit, _): Slot) -> bool {
@@ -463,21 +436,6 @@ impl OpenBatch {
     fn clear(&mut self, slot: Slot) {
         if let Some(op) = self.op(slot).and_then(Option::take) {
             self.bytes -= size(&op);
-        }
-    }
-}
-
-impl Deferred {
-    /// What stands alone may cancel or merge.
-    fn reopened(self) -> Self {
-        let Self::Unit(unit) = self else { return self };
-        let Unit { origin, since, in_order, transaction: None, .. } = unit else { return Self::Unit(unit) };
-        match unit.ops.as_slice() {
-            [Some(Op::Settle { sequence, holder })] => {
-                Self::Settle { sequence: *sequence, holder: *holder, origin, since, clean: !in_order }
-            }
-            [Some(Op::Return { sequence, held })] => Self::Return { sequence: *sequence, held: *held, origin, since },
-            _ => Self::Unit(unit),
         }
     }
 }
@@ -631,38 +589,6 @@ mod tests {
     }
 
     #[test]
-    fn r1_what_belongs_to_a_dead_letter_stays() {
-        let mut batch = OpenBatch::default();
-        batch.push(Unit::new(smallvec![settle(1), insert(2, &[QUEUE])], Some(step(9)), NOW));
-        assert_eq!(batch.settle(sequence(2), QUEUE, None, NOW, true), Settled::Cancelled(None));
-        assert_eq!(ops(batch.take()), [settle(1)]);
-    }
-
-    #[test]
-    fn r2_who_acks_a_dead_letter_waits_for_what_it_came_from() {
-        let mut batch = OpenBatch::default();
-        batch.push(Unit::new(smallvec![settle(1), insert(2, &[QUEUE])], None, NOW));
-        assert_eq!(batch.settle(sequence(2), QUEUE, Some(step(7)), NOW, true), Settled::Written);
-        let part = batch.take();
-        let origins: Vec<_> = part.units.iter().filter_map(|unit| unit.origin).collect();
-        assert_eq!(origins, [step(7)]);
-        let left: Vec<_> = part.units.iter().flat_map(Unit::live).cloned().collect();
-        assert_eq!(left, [settle(1)], "the dead letter itself is never written (R1)");
-    }
-
-    #[test]
-    fn r11_a_dead_letter_that_may_be_stored_is_settled_in_the_store_too() {
-        let mut batch = OpenBatch::default();
-        batch.push(Unit::new(smallvec![settle(1), insert(2, &[QUEUE])], None, NOW));
-        let mut unknown = batch.take();
-        unknown.doubt();
-        batch.reopen(unknown);
-        assert_eq!(batch.settle(sequence(2), QUEUE, Some(step(7)), NOW, true), Settled::Written);
-        let left: Vec<_> = batch.take().units.iter().flat_map(Unit::live).cloned().collect();
-        assert_eq!(left, [settle(1), settle(2)]);
-    }
-
-    #[test]
     fn r14_a_durable_subscription_is_deleted_after_the_inserts_that_name_it() {
         let durable = DurableId(1);
         let mut batch = OpenBatch::default();
@@ -683,10 +609,9 @@ mod tests {
         let mut batch = OpenBatch::default();
         sent(&mut batch, 1);
         batch.push(Unit::new(smallvec![settle(1), insert(2, &[QUEUE])], None, NOW));
-        assert_eq!(batch.settle(sequence(2), QUEUE, None, NOW, true), Settled::Written, "it waits behind its insert");
         assert_eq!(ops(batch.take()), [insert(1, &[QUEUE])]);
         assert!(batch.is_due(NOW));
-        assert_eq!(ops(batch.take()), [settle(1)]);
+        assert_eq!(ops(batch.take()), [settle(1), insert(2, &[QUEUE])]);
         assert!(batch.is_empty());
     }
 

@@ -10,6 +10,7 @@ mod handle;
 mod held;
 mod outbox;
 mod overview;
+mod pause;
 mod reader;
 mod receipts;
 mod spool;

@@ -28,9 +28,9 @@ use super::{
 use crate::{
     broker::{
         Change, CloseReason, Command, Core, Effects, Hold, Kept, NotDone, Outgoing, Read, Receipt, Refusal, Request,
-        TransactionId,
+        UnitId,
     },
-    types::{Clock, Meter, Op, SessionId, Timestamp},
+    types::{Clock, Footing, Mandate, Meter, Op, SessionId, Timestamp},
 };
 
 /// So many messages from sessions are taken in one turn.
@@ -68,6 +68,8 @@ pub(super) struct Engine {
     pub(super) core: Core,
     pub(super) writer: Writer,
     pub(super) clock: Clock,
+    /// Whether this broker is the master, as far as is known (R24).
+    pub(super) mandate: Mandate,
     /// Counts what messages take in memory (R31).
     pub(super) meter: Meter,
     /// When the log was told last that memory is full.
@@ -138,6 +140,14 @@ impl Engine {
         let (mut reachable, mut stopping) = (true, None);
         let stop = self.stop.clone();
         while !stopping.is_some_and(|since| self.has_done_what_it_can(since)) {
+            if self.mandate.footing() != Footing::Firm {
+                let reply = self.sit_out_doubt().await?;
+                if stop.is_cancelled() {
+                    return Ok(()); // nobody was told that what is not written is safe
+                }
+                self.turn(reply, &mut read, &mut inbound, stopping.is_some())?;
+                continue;
+            }
             let deadline = self.next_deadline();
             if deadline != armed {
                 armed = deadline;
@@ -148,6 +158,7 @@ impl Engine {
             let mut reply = None;
             tokio::select! {
                 biased;
+                () = self.mandate.changed() => continue,
                 answered = self.replies.recv() => match answered {
                     Some(answered) => reply = Some(answered),
                     None => return Err(EngineError::TermOver("the store's task has ended".into())),
@@ -436,13 +447,13 @@ impl Engine {
                 *pending += u32::from(origin.is_some());
                 open.push(Unit::new(SmallVec::from_buf([op]), origin, now));
             }
-            Change::Unit { origin, ops, transaction } => {
+            Change::Unit { origin, ops, id, awaited } => {
                 let origin = step(origin);
                 *pending += u32::from(origin.is_some());
-                if transaction.is_some() {
+                if awaited {
                     open.make_eager();
                 }
-                open.push(Unit::new(ops, origin, now).of(transaction));
+                open.push(Unit::new(ops, origin, now).named(id, awaited));
             }
             Change::Return { origin, sequence, held } => {
                 let origin = step(origin);
@@ -566,7 +577,7 @@ impl Engine {
                 self.core.marked(now, holder, upto, &mut self.effects);
             }
             for unit in part.units {
-                self.unit_done(now, unit.origin, unit.transaction);
+                self.unit_done(now, unit.origin, unit.id);
             }
             self.take_effects(now);
         }
@@ -576,8 +587,8 @@ impl Engine {
         Ok(())
     }
 
-    fn unit_done(&mut self, now: Timestamp, origin: Option<StepRef>, transaction: Option<TransactionId>) {
-        if let Some(id) = transaction {
+    fn unit_done(&mut self, now: Timestamp, origin: Option<StepRef>, id: Option<UnitId>) {
+        if let Some(id) = id {
             self.core.committed(now, id, &mut self.effects);
             self.take_effects(now);
         }
@@ -588,7 +599,7 @@ impl Engine {
 
     /// R13: what the store never takes leaves the core, and its sender gets ERROR.
     fn unit_refused(&mut self, now: Timestamp, unit: Unit, why: &str) {
-        match unit.transaction {
+        match unit.id {
             Some(id) => self.core.commit_refused(now, id, &mut self.effects),
             None => {
                 for op in unit.live() {
@@ -600,6 +611,9 @@ impl Engine {
             }
         }
         self.take_effects(now);
+        if unit.is_dead_letter() {
+            return self.dead_letter_refused(&unit);
+        }
         let Some(step) = unit.origin else { return };
         let Some(link) = self.sessions.get_mut(&step.session) else { return };
         let closes = (!link.lenient).then_some(CloseReason::Refused);
@@ -610,6 +624,17 @@ impl Engine {
         self.advance_ledger(step.session);
         if ends {
             self.end_session(now, step.session);
+        }
+    }
+
+    /// Nobody sent it: who rejected the message did nothing wrong, and may get it once more.
+    fn dead_letter_refused(&mut self, unit: &Unit) {
+        for dead in unit.live().filter_map(|op| if let Op::Insert(dead) = op { Some(dead) } else { None }) {
+            let of = dead.message.original_destination.as_ref().map(tracing::field::display);
+            tracing::warn!(of, "the store refuses a dead letter; its message goes back to where it was");
+        }
+        if let Some(step) = unit.origin {
+            self.free(step);
         }
     }
 

@@ -86,6 +86,16 @@ impl Standing {
             terms.begun += 1;
             terms.current = Some(view);
         });
+        self.goes_on(term);
+    }
+
+    /// It is in doubt that it has the baton (R24).
+    pub(super) fn pauses(&self, term: Term) {
+        self.tell(Role::Paused { term, since: self.clock.now() });
+    }
+
+    /// It has the baton, and its doors are open.
+    pub(super) fn goes_on(&self, term: Term) {
         self.tell(Role::Master { term, since: self.clock.now() });
     }
 

@@ -10,7 +10,7 @@ use crate::{
     engine::EngineHandle,
     session::{self, Authenticator, ConnectionInfo, SessionOptions, UserError},
     telemetry::Traffic,
-    types::{Clock, Meter, Text},
+    types::{Footing, TermContext, Text},
 };
 
 /// Who is at the other end.
@@ -40,8 +40,7 @@ impl Service {
     pub fn new(
         engine: EngineHandle,
         config: &Config,
-        clock: Clock,
-        meter: Meter,
+        context: TermContext,
         traffic: Arc<Traffic>,
     ) -> Result<Self, UserError> {
         let users = config.users.iter().map(|user| (user.name.clone(), user.password_hash.reveal().to_owned()));
@@ -49,9 +48,10 @@ impl Service {
             stomp: config.stomp.clone(),
             limits: config.limits.clone(),
             broker_name: config.broker_name.clone(),
-            term_started: clock.now(),
-            clock,
-            meter,
+            term_started: context.clock.now(),
+            clock: context.clock,
+            mandate: context.mandate,
+            meter: context.meter,
             buffers: Arc::default(),
             traffic,
             authenticator: Arc::new(Authenticator::new(users)?),
@@ -73,6 +73,11 @@ impl Service {
     /// What counts this term's connections.
     pub(super) fn traffic(&self) -> &Traffic {
         &self.options.traffic
+    }
+
+    /// Whether it is in doubt that this broker is the master: nobody is let in then (R24).
+    pub(super) fn is_paused(&self) -> bool {
+        self.options.mandate.footing() != Footing::Firm
     }
 
     /// How long a connection may take until it is one.

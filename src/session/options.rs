@@ -7,7 +7,7 @@ use crate::{
     codec::stomp::DecodeLimits,
     config::{Limits, StompOptions},
     telemetry::Traffic,
-    types::{Clock, Meter, Text, Timestamp},
+    types::{Clock, Mandate, Meter, Text, Timestamp},
 };
 
 /// What all sessions of a term share.
@@ -23,6 +23,8 @@ pub struct SessionOptions {
     pub term_started: Timestamp,
     /// The broker's clock.
     pub clock: Clock,
+    /// Whether the broker is the master: nothing but heart-beats leaves past its lease (R24).
+    pub mandate: Mandate,
     /// The term's memory.
     pub meter: Meter,
     /// What connections at work lend each other.
@@ -96,6 +98,7 @@ pub(super) mod tests {
             broker_name: "test.broker".into(),
             term_started: Timestamp(1_700_000_000_000),
             clock: Clock::start(),
+            mandate: Mandate::permanent(),
             meter: Meter::unlimited(),
             buffers: Arc::default(),
             traffic: Arc::default(),

@@ -48,7 +48,7 @@ impl Supervisor {
             Role::Starting => "STATUS=starting: reading the store".to_owned(),
             Role::Standby => "READY=1\nSTATUS=standby: another broker is the master".to_owned(),
             Role::Master { term, .. } => format!("READY=1\nSTATUS=master in term {}", term.0),
-            Role::Paused { term, .. } => format!("STATUS=paused in term {}: the store does not answer", term.0),
+            Role::Paused { term, .. } => format!("STATUS=paused in term {}: who holds the baton is in doubt", term.0),
             Role::Stopping => "STOPPING=1\nSTATUS=stopping".to_owned(),
         };
         self.send(&state);

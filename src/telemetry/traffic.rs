@@ -64,7 +64,7 @@ impl ConnectorTraffic {
         OpenConnection(Arc::clone(self))
     }
 
-    /// A connection was one too many.
+    /// A connection got no place.
     pub fn refuse(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }

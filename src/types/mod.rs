@@ -2,8 +2,10 @@
 //!
 //! Plain values without I/O. Everything else in the crate may import this module; it imports nothing of the crate.
 
+mod context;
 mod destination;
 mod ids;
+mod mandate;
 mod message;
 mod meter;
 mod page;
@@ -13,11 +15,13 @@ mod role;
 mod text;
 mod time;
 
+pub use context::TermContext;
 pub use destination::{Destination, DestinationKind};
 pub use ids::{
     BatchNumber, ConsumerNo, DeliveryTag, DestinationId, DurableId, FencingToken, Priority, Sequence, SessionId,
     Tenure, Term,
 };
+pub use mandate::{BatonLost, BootTime, Footing, Mandate, MandateKeeper};
 pub use message::{BodyKind, Message, MessageDraft};
 pub use meter::{Charge, Meter};
 pub use page::{Backlog, DueMessage, DuePage, DueReason, Page, PageRange, Window};

@@ -17,7 +17,7 @@ pub enum Role {
         /// When the doors were opened.
         since: Timestamp,
     },
-    /// The master, while it can't reach its store: nothing is handed out or confirmed (R24).
+    /// The master, while it is in doubt whether it still is: nothing is handed out or confirmed (R24).
     Paused {
         /// Of this tenure.
         term: Term,

@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use batonmq::{
-    broker::{AckMode, Change, Delivery, Verdict},
+    broker::{AckMode, Delivery, Verdict},
     config::RedeliveryPolicy,
-    types::{Destination, Op, SessionId, Timestamp},
+    types::{Destination, SessionId, Timestamp},
 };
 
 pub(super) const DLQ: &str = "ActiveMQ.DLQ";
@@ -37,7 +37,7 @@ pub(super) enum State {
     Hidden,
     Delayed(Timestamp),
     InFlight(Who, u64),
-    /// Acknowledged in a transaction that is open, or on its way to the store.
+    /// Acknowledged in a transaction that is open, or on its way to the store; or dying.
     Held,
 }
 
@@ -55,6 +55,8 @@ pub(super) struct Record {
     pub(super) failures: u32,
     /// The command by which it came back last, came due, or died.
     pub(super) moved: u64,
+    /// Whether it came back late last.
+    pub(super) was_delayed: bool,
     /// Where it was sent first, if it is a dead letter.
     pub(super) origin: Option<Destination>,
 }
@@ -102,6 +104,8 @@ pub(super) struct Committing {
     since: Timestamp,
     hidden: Vec<Place>,
     answers: Vec<Answer>,
+    /// What a dead letter is made of.
+    pub(super) dying: Option<Place>,
 }
 
 /// What a store must learn.
@@ -117,7 +121,8 @@ pub(super) enum Event {
 /// Events that stand or fall together.
 #[derive(Clone, Debug)]
 pub(super) struct Group {
-    pub(super) transaction: Option<u64>,
+    /// The transaction or dead letter.
+    pub(super) unit: Option<u64>,
     /// The places of a message sent outside a transaction, which the store may refuse.
     pub(super) sent: Vec<Place>,
     pub(super) events: Vec<Event>,
@@ -167,6 +172,9 @@ pub(super) struct Model {
     pub(super) consumers: BTreeMap<Who, Consumer>,
     pub(super) sessions: BTreeMap<SessionId, Session>,
     pub(super) committing: BTreeMap<u64, Committing>,
+    /// The store refused a dead letter: what has expired need not be one before, and what came due and lies in the store
+    /// alone need not be read.
+    pub(super) deaths_from: Timestamp,
     pub(super) policies: Vec<RedeliveryPolicy>,
     /// What the last command wants the store to learn.
     pub(super) groups: Vec<Group>,
@@ -234,9 +242,9 @@ impl Model {
         (places, events)
     }
 
-    fn group(&mut self, transaction: Option<u64>, events: Vec<Event>) {
+    fn group(&mut self, unit: Option<u64>, events: Vec<Event>) {
         if !events.is_empty() {
-            self.groups.push(Group { transaction, sent: Vec::new(), events });
+            self.groups.push(Group { unit, sent: Vec::new(), events });
         }
     }
 
@@ -255,7 +263,7 @@ impl Model {
         let (places, events) = self.enter(&queues, record, State::Pending);
         let sent = places.into_iter().filter(|place| self.queues[&place.0].records[&place.1].stored).collect();
         if !events.is_empty() {
-            self.groups.push(Group { transaction: None, sent, events });
+            self.groups.push(Group { unit: None, sent, events });
         }
     }
 
@@ -289,7 +297,7 @@ impl Model {
         for (_, place) in self.reached(who, tag) {
             match verdict {
                 Verdict::Accepted => self.settle(place),
-                Verdict::Rejected => self.reject(place, "rejected by its consumer"),
+                Verdict::Rejected => self.reject(place),
             }
         }
         self.forgive(who);
@@ -319,7 +327,7 @@ impl Model {
         }
     }
 
-    fn reject(&mut self, place: Place, cause: &str) {
+    fn reject(&mut self, place: Place) {
         let record = self.record(place).unwrap();
         if record.withdrawn {
             self.remove(place);
@@ -329,11 +337,7 @@ impl Model {
         let failures = record.failures;
         match self.fate(place.0, failures) {
             Some(due) => self.give_back(place, due),
-            None => {
-                let (_, events) = self.bury(place, cause, State::Pending);
-                self.remove(place);
-                self.group(None, events);
-            }
+            None => self.die(place),
         }
     }
 
@@ -357,7 +361,7 @@ impl Model {
     fn give_back(&mut self, place: Place, due: Option<Timestamp>) {
         let command = self.commands;
         let record = self.record(place).unwrap();
-        record.moved = command;
+        (record.moved, record.was_delayed) = (command, false);
         record.redelivered = true;
         record.state = due.map_or(State::Pending, State::Delayed);
         let (deliveries, failures) = (record.deliveries, record.failures);
@@ -366,8 +370,21 @@ impl Model {
         }
     }
 
+    /// A message becomes a dead letter when the store has that.
+    fn die(&mut self, place: Place) {
+        let number = self.next();
+        let (hidden, events) = self.bury(place);
+        self.record(place).unwrap().state = State::Held;
+        self.committing.insert(number, Committing { hidden, dying: Some(place), ..Committing::default() });
+        if events.is_empty() {
+            self.committed(number);
+        } else {
+            self.group(Some(number), events);
+        }
+    }
+
     /// Makes a dead letter of a message, which stays where it is.
-    fn bury(&mut self, place: Place, _cause: &str, state: State) -> (Vec<Place>, Vec<Event>) {
+    fn bury(&mut self, place: Place) -> (Vec<Place>, Vec<Event>) {
         let record = self.record(place).unwrap().clone();
         let here = match &self.queues[&place.0].label {
             Label::Queue(name) => Destination::queue(name),
@@ -385,7 +402,7 @@ impl Model {
             ..record.clone()
         };
         let dlq = self.queue(Label::Queue(DLQ.into()));
-        let (places, added) = self.enter(&[dlq], &dead, state);
+        let (places, added) = self.enter(&[dlq], &dead, State::Hidden);
         let removed = (record.stored && !record.withdrawn).then_some(Event::Remove(place));
         (places, removed.into_iter().chain(added).collect())
     }
@@ -397,7 +414,7 @@ impl Model {
         if record.withdrawn {
             self.remove(place);
         } else if counts {
-            self.reject(place, "its consumers went away too often");
+            self.reject(place);
         } else {
             self.give_back(place, None);
         }
@@ -427,7 +444,7 @@ impl Model {
                     events.extend(record.stored.then_some(returned));
                 }
                 None => {
-                    let (places, buried) = self.bury(answer.place, "rejected by its consumer", State::Hidden);
+                    let (places, buried) = self.bury(answer.place);
                     committing.hidden.extend(places);
                     events.extend(buried);
                 }
@@ -469,6 +486,9 @@ impl Model {
                 }
             }
         }
+        if let Some(place) = committing.dying {
+            self.remove(place);
+        }
     }
 
     pub(super) fn commit_refused(&mut self, number: u64) {
@@ -477,6 +497,13 @@ impl Model {
             self.remove(place);
         }
         self.return_answers(committing.answers);
+        let Some(dying) = committing.dying else { return };
+        self.deaths_from = Timestamp(self.now.0 + 5_000);
+        match self.record(dying).map(|record| record.withdrawn) {
+            Some(true) => drop(self.remove(dying)),
+            Some(false) => self.give_back(dying, Some(self.deaths_from)),
+            None => {} // its subscription is gone
+        }
     }
 
     pub(super) fn abort(&mut self, session: SessionId, name: &str) {
@@ -548,14 +575,15 @@ impl Model {
 
     // What time and the core do.
 
-    /// What is due returns, what has expired dies; in which order, the core's changes say.
-    pub(super) fn advance(&mut self, changes: &[Change]) {
+    /// What is due returns, what has expired dies; in which order, the core's changes say. `died` has what dead letters
+    /// in them are made of, if the store has that, and their message-ids.
+    pub(super) fn advance(&mut self, died: &[(Option<Place>, String)]) {
         let now = self.now;
         let mut expired = Vec::new();
         for (number, queue) in &mut self.queues {
             for (order, record) in &mut queue.records {
                 if matches!(record.state, State::Delayed(due) if due <= now) {
-                    record.state = State::Pending;
+                    (record.state, record.was_delayed) = (State::Pending, true);
                     record.moved = self.commands;
                 }
                 let lies_here = matches!(record.state, State::Pending | State::Delayed(_));
@@ -564,20 +592,21 @@ impl Model {
                 }
             }
         }
-        for change in changes {
-            let Change::Unit { ops, transaction: None, .. } = change else { continue };
-            let Some(Op::Insert(dead)) = ops.last() else { continue };
-            let same = |place: &Place| self.queues[&place.0].records[&place.1].id == dead.message.id.as_str();
-            if let Some(at) = expired.iter().position(|place| self.is_kept(*place) && same(place)) {
-                let place = expired.remove(at);
-                let (_, events) = self.bury(place, "expired", State::Pending);
-                self.remove(place);
-                self.group(None, events);
+        for (place, id) in died {
+            let same = |other: &Place| match place {
+                Some(place) => place == other,
+                None => self.is_kept(*other) && self.queues[&other.0].records[&other.1].id == *id,
+            };
+            if let Some(at) = expired.iter().position(same) {
+                self.die(expired.remove(at));
             }
         }
         for place in expired {
-            assert!(!self.is_kept(place), "{:?} has expired and is no dead letter", self.record(place));
-            self.remove(place);
+            if self.is_kept(place) {
+                assert!(now < self.deaths_from, "{:?} has expired and is no dead letter", self.record(place));
+            } else {
+                self.remove(place);
+            }
         }
     }
 
@@ -594,10 +623,16 @@ impl Model {
     fn head_of(&self, queue: QueueNo, counts: impl Fn(&Record) -> bool) -> Option<u64> {
         let records = &self.queues[&queue].records;
         (0..10).rev().find_map(|priority| {
+            let alive = |record: &Record| record.expires.is_none_or(|expires| expires > self.now);
+            let counts = |record: &Record| (alive(record) || record.state == State::Hidden) && counts(record);
             let lane = records.iter().filter(|(_, record)| record.priority == priority && counts(record));
             let mut visible = lane.filter(|(_, record)| matches!(record.state, State::Pending | State::Hidden));
             visible.next().filter(|(_, record)| record.state == State::Pending).map(|(order, _)| *order)
         })
+    }
+
+    fn may_be_late(&self, record: &Record) -> bool {
+        record.was_delayed && self.now < self.deaths_from
     }
 
     pub(super) fn has_credit(&self, who: Who) -> bool {
@@ -615,7 +650,8 @@ impl Model {
         let order = self.head(consumer.queue).expect("a queue hands out what it has");
         // One command may give back or bury much, and hand some of it out before it gives back or buries the rest.
         let (command, id) = (self.commands, delivery.message.id.as_str());
-        let other = self.head_of(consumer.queue, |record| record.moved != command || record.id == id);
+        let counts = |record: &Record| record.moved != command && !self.may_be_late(record);
+        let other = self.head_of(consumer.queue, |record| counts(record) || record.id == id);
         let is_meant = |order: &u64| self.queues[&consumer.queue].records[order].id == id;
         let order = other.filter(is_meant).unwrap_or(order);
         let place = (consumer.queue, order);
@@ -648,7 +684,7 @@ impl Model {
             assert!(held <= consumer.prefetch + consumer.excess, "in flight is at most the prefetch");
             let label = &self.queues[&consumer.queue].label;
             if held < consumer.prefetch && !waits_for_a_mark(label) {
-                let head = self.head(consumer.queue);
+                let head = self.head_of(consumer.queue, |record| !self.may_be_late(record));
                 assert_eq!(head, None, "{label:?} has something for {who:?}");
             }
         }
@@ -659,6 +695,7 @@ impl Model {
         self.sessions.clear();
         self.consumers.clear();
         self.committing.clear();
+        self.deaths_from = Timestamp(0);
         self.groups.clear();
         self.firsts.clear();
         let keep = |label: &Label| matches!(label, Label::Queue(_));
