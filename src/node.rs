@@ -5,6 +5,8 @@
 //! memory outlives the term that made it, and a term is a value: nothing global stands in the way of a second one.
 //! On failure: a [`NodeError`], which ends the process. `kill -9` is an ordinary event: what was confirmed is safe.
 
+mod standing;
+
 use std::{
     error::Error,
     future::Future,
@@ -20,16 +22,18 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::{
     broker::CoreOptions,
     config::{Backend, Config, write_duration, write_size},
+    console::{ConsoleError, TermView},
     election::{FileLocker, LockError, Locker},
     engine::{self, EngineHandle, Stores},
     persistence::{
-        MemoryAdapter, PersistenceAdapter, SpoolAdapter, StoreError,
+        MemoryAdapter, PersistenceAdapter, SpoolAdapter, StoreError, TimedAdapter,
         journal::{JournalAdapter, JournalOptions},
     },
     server::{Doors, OpenDoors, PublishedAddresses, ServerError, Service, raise_open_files_limit},
     session::UserError,
     tasks::{StillRunning, Tasks},
-    types::{Clock, Mandate, Meter, Tenure, TermContext},
+    telemetry::Traffic,
+    types::{Clock, Footing, Mandate, Meter, Tenure, TermContext},
 };
 #[cfg(feature = "postgres")]
 use crate::{
@@ -38,6 +42,8 @@ use crate::{
     persistence::PostgresAdapter,
     types::Group,
 };
+
+use self::standing::Standing;
 
 /// How many threads run the sessions and the engine. One: a hop between two costs more than it brings at the rates
 /// that were measured; see benches/README.md.
@@ -87,6 +93,9 @@ pub enum NodeError {
     /// A port can't be opened.
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// The console's port can't be opened.
+    #[error(transparent)]
+    Console(#[from] ConsoleError),
     /// A task without which the broker is worth nothing has ended; it has logged why.
     #[error("the task {0} ended unasked")]
     TaskEnded(&'static str),
@@ -111,12 +120,29 @@ pub async fn run(config: Config, standby: Standby) -> Result<(), NodeError> {
     let doors = Doors::prepare(&config)?;
     prepare_data(&config.data)?;
     let store = StoreChoice::prepare(&config)?;
+    let standing = Standing::begin(&config)?;
+    let lived = live(config, standby, store, doors, &mut signals, &standing).await;
+    standing.end().await;
+    lived
+}
+
+/// Stands by, serves a term, and gives the baton back.
+async fn live(
+    config: Config,
+    standby: Standby,
+    store: StoreChoice,
+    doors: Doors,
+    signals: &mut Signals,
+    standing: &Standing,
+) -> Result<(), NodeError> {
     let mut locker = FileLocker::new(&config.data);
-    if !become_master(&mut locker, &config, standby, &mut signals).await? {
+    if !become_master(&mut locker, &config, standby, signals, standing).await? {
         return Ok(());
     }
     let config = Arc::new(config);
-    if let Err(error) = serve_term(config.clone(), store, doors, &mut signals).await {
+    let served = serve_term(config.clone(), store, doors, signals, standing).await;
+    standing.has_served();
+    if let Err(error) = served {
         // The journal's thread may still write. The lock goes with the process, and not before.
         std::mem::forget(locker);
         return Err(error);
@@ -170,16 +196,17 @@ async fn serve_term(
     store: StoreChoice,
     doors: Doors,
     signals: &mut Signals,
+    standing: &Standing,
 ) -> Result<(), NodeError> {
     match store {
         StoreChoice::Journal => {
             let adapter = JournalAdapter::open(&config.data, journal_options(&config))?;
-            run_term(adapter, config, doors, signals).await
+            run_term(adapter, config, doors, signals, standing).await
         }
-        StoreChoice::Memory => run_term(MemoryAdapter::default(), config, doors, signals).await,
+        StoreChoice::Memory => run_term(MemoryAdapter::default(), config, doors, signals, standing).await,
         #[cfg(feature = "postgres")]
         StoreChoice::Postgres(postgres, group) => {
-            run_term(PostgresAdapter::new(*postgres, group)?, config, doors, signals).await
+            run_term(PostgresAdapter::new(*postgres, group)?, config, doors, signals, standing).await
         }
     }
 }
@@ -190,11 +217,13 @@ fn journal_options(config: &Config) -> JournalOptions {
 
 /// A term as master: from the store's state to the last goodbye.
 async fn run_term<A: PersistenceAdapter>(
-    mut adapter: A,
+    adapter: A,
     config: Arc<Config>,
     doors: Doors,
     signals: &mut Signals,
+    standing: &Standing,
 ) -> Result<(), NodeError> {
+    let mut adapter = TimedAdapter::new(adapter, standing.commit_histograms());
     let recovery = async {
         let catalog = adapter.recover().await?;
         let tenure = Tenure::default().next_above(catalog.tenure);
@@ -206,7 +235,7 @@ async fn run_term<A: PersistenceAdapter>(
         return Ok(());
     };
     tracing::info!(term = tenure.term.0, destinations = catalog.destinations.len(), "this broker is the master");
-    let tasks = Tasks::new();
+    let tasks = standing.tasks().group();
     let failed = Failed::default();
     let context = TermContext {
         clock: Clock::start(),
@@ -226,7 +255,9 @@ async fn run_term<A: PersistenceAdapter>(
             return Err(error.into());
         }
     };
-    Term::begin(config, engine.handle, tasks, open, context)?.run(signals).await?;
+    let term = Term::begin(config, engine.handle, tasks, open, context)?;
+    standing.serves(tenure.term, term.view());
+    term.run(tenure, signals, standing).await?;
     // A task that fails while it stops has been asked to end, and so brings nothing down; the process tells all the
     // same.
     failed.get().map_or(Ok(()), |task| Err(NodeError::TaskEnded(task)))
@@ -261,6 +292,10 @@ struct Term {
     tasks: Tasks,
     listeners: Tasks,
     sessions: Tasks,
+    traffic: Arc<Traffic>,
+    mandate: Mandate,
+    /// Each connector's name and URI.
+    addresses: Vec<(String, String)>,
     published: PublishedAddresses,
 }
 
@@ -279,22 +314,36 @@ impl Term {
             path: config.data.clone(),
             source,
         })?;
-        open.serve(&Service::new(engine.clone(), &config, context)?, &listeners, &sessions);
-        for (name, uri) in addresses {
+        let traffic = Arc::<Traffic>::default();
+        let mandate = context.mandate.clone();
+        let service = Service::new(engine.clone(), &config, context, traffic.clone())?;
+        open.serve(&service, &listeners, &sessions);
+        Ok(Self { config, engine, tasks, listeners, sessions, traffic, mandate, addresses, published })
+    }
+
+    fn view(&self) -> TermView {
+        TermView { engine: self.engine.clone(), traffic: self.traffic.clone() }
+    }
+
+    async fn run(mut self, tenure: Tenure, signals: &mut Signals, standing: &Standing) -> Result<(), NodeError> {
+        for (name, uri) in &self.addresses {
             tracing::info!("connector {name} listens on {uri}");
         }
         tracing::info!("ready; stop with Ctrl-C or SIGTERM");
-        Ok(Self { config, engine, tasks, listeners, sessions, published })
-    }
-
-    async fn run(self, signals: &mut Signals) -> Result<(), NodeError> {
-        let name = tokio::select! {
-            name = signals.next() => name,
-            task = self.tasks.broken() => {
-                self.tasks.abort(); // confirm nothing more: what this task did for the others is missing
-                return Err(NodeError::TaskEnded(task));
+        let name = loop {
+            tokio::select! {
+                name = signals.next() => break name,
+                () = self.mandate.changed() => match self.mandate.footing() {
+                    Footing::Firm => standing.goes_on(tenure.term),
+                    Footing::Doubtful | Footing::Lost(_) => standing.pauses(tenure.term),
+                },
+                task = self.tasks.broken() => {
+                    self.tasks.abort(); // confirm nothing more: what this task did for the others is missing
+                    return Err(NodeError::TaskEnded(task));
+                }
             }
         };
+        standing.stops();
         let within = write_duration(self.config.stop_timeout);
         tracing::info!("stopping on {name}, within {within}; a second signal stops at once");
         let tasks = self.tasks.clone();
@@ -337,6 +386,7 @@ async fn become_master(
     config: &Config,
     standby: Standby,
     signals: &mut Signals,
+    standing: &Standing,
 ) -> Result<bool, NodeError> {
     let mut has_it = locker.acquire(Duration::ZERO).await?;
     if !has_it && standby == Standby::Exit {
@@ -345,9 +395,16 @@ async fn become_master(
     if !has_it {
         let data = config.data.display();
         tracing::info!("standby: another broker holds {data}; waiting for its end with client ports closed");
+        standing.stands_by();
     }
     while !has_it {
-        match signals.unless(locker.acquire(STANDBY_PATIENCE)).await {
+        let attempt = async {
+            tokio::select! {
+                acquired = locker.acquire(STANDBY_PATIENCE) => Ok(acquired?),
+                task = standing.tasks().broken() => Err(NodeError::TaskEnded(task)),
+            }
+        };
+        match signals.unless(attempt).await {
             Some(acquired) => has_it = acquired?,
             None => {
                 tracing::info!("stopped; this broker was a standby");
@@ -355,6 +412,7 @@ async fn become_master(
             }
         }
     }
+    standing.starts();
     PublishedAddresses::withdraw_stale(&config.data).map_err(|source| NodeError::Data {
         action: "remove old addresses from",
         path: config.data.clone(),

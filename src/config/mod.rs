@@ -37,6 +37,8 @@ pub struct Config {
     pub store: StoreOptions,
     /// What the log tells, and how.
     pub log: LogOptions,
+    /// Where health and metrics are told.
+    pub console: ConsoleOptions,
     /// Where clients connect; never empty.
     pub connectors: Vec<Connector>,
     /// STOMP's own options.
@@ -80,6 +82,7 @@ pub(crate) struct Options {
     stop_timeout: Duration,
     store: StoreText,
     log: LogOptions,
+    console: ConsoleOptions,
     connectors: Vec<Connector>,
     stomp: StompOptions,
     limits: Limits,
@@ -96,6 +99,7 @@ impl Default for Options {
             stop_timeout: Duration::from_secs(10),
             store: StoreText::default(),
             log: LogOptions::default(),
+            console: ConsoleOptions::default(),
             connectors: Vec::new(),
             stomp: StompOptions::default(),
             limits: Limits::default(),
@@ -242,6 +246,24 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// Where health and metrics are told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConsoleOptions {
+    /// Host and port; empty: nowhere.
+    pub listen: String,
+    /// Whether that was written, and not only the default: then it has to be had.
+    #[serde(skip)]
+    pub is_wanted: bool,
+}
+
+/// ActiveMQ's port, and since 5.16 its address too: whoever reaches it needs no password.
+impl Default for ConsoleOptions {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:8161".to_owned(), is_wanted: false }
+    }
 }
 
 /// STOMP's own options.

@@ -6,6 +6,7 @@ use super::{Authenticator, Buffers};
 use crate::{
     codec::stomp::DecodeLimits,
     config::{Limits, StompOptions},
+    telemetry::Traffic,
     types::{Clock, Mandate, Meter, Text, Timestamp},
 };
 
@@ -28,6 +29,8 @@ pub struct SessionOptions {
     pub meter: Meter,
     /// What connections at work lend each other.
     pub buffers: Arc<Buffers>,
+    /// Counts them.
+    pub traffic: Arc<Traffic>,
     /// Who may connect.
     pub authenticator: Arc<Authenticator>,
 }
@@ -98,6 +101,7 @@ pub(super) mod tests {
             mandate: Mandate::permanent(),
             meter: Meter::unlimited(),
             buffers: Arc::default(),
+            traffic: Arc::default(),
             authenticator: Arc::new(Authenticator::new([]).unwrap()),
         }
     }

@@ -82,7 +82,7 @@ const SEGMENT_BYTES_MIN: u64 = 16 << 10;
 const SEGMENT_BYTES_MAX: u64 = 2 << 30;
 
 /// The directory below the data directory.
-const DIRECTORY: &str = "journal";
+pub(super) const DIRECTORY: &str = "journal";
 
 /// How a journal works.
 #[derive(Clone, Debug)]

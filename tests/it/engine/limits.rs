@@ -326,6 +326,7 @@ async fn a_refused_client_that_goes_on_sending_is_cut_off() {
         mandate: Mandate::permanent(),
         meter: Meter::unlimited(),
         buffers: Arc::default(),
+        traffic: Arc::default(),
         authenticator: Arc::new(Authenticator::new([]).unwrap()),
     };
     let info = ConnectionInfo {
