@@ -503,13 +503,18 @@ impl<S: AsyncWrite + Unpin, L: Link> Writer<'_, S, L> {
     async fn write_all(&mut self, waiting: &mut Vec<Outgoing>) -> Result<(), End> {
         let mut waiting = waiting.drain(..);
         while waiting.len() > 0 {
-            self.await_mandate().await?;
+            if !self.mandate.holds() {
+                // R24: what was given may be another broker's to give by now.
+                let mandate = self.mandate.clone();
+                self.beat_until(mandate.until_it_holds()).await?.map_err(|_| End::STOPPING)?;
+            }
             let mut written = Written::default();
             let close = self.renderer.render_chunk(&mut waiting, self.writes.output(), &mut written);
             self.writes.flush().await?;
             if written.bytes > 0 {
                 self.delivered.notify_one();
-                self.link.written(written).await.map_err(|_| End::STOPPING)?;
+                let link = self.link;
+                self.beat_until(link.written(written)).await?.map_err(|_| End::STOPPING)?;
             }
             if let Some(reason) = close {
                 return Err(self.end_of(reason));
@@ -518,16 +523,17 @@ impl<S: AsyncWrite + Unpin, L: Link> Writer<'_, S, L> {
         Ok(())
     }
 
-    /// R24: past the lease nothing leaves but heart-beats; what was given may be another broker's to give by now.
-    async fn await_mandate(&mut self) -> Result<(), End> {
-        while !self.mandate.holds() {
+    /// Waits for something, and nothing leaves meanwhile but heart-beats.
+    async fn beat_until<T>(&mut self, done: impl Future<Output = T>) -> Result<T, End> {
+        let mut done = pin!(done);
+        loop {
             let interval = self.interval.filter(|_| self.renderer.has_greeted()).unwrap_or(FAR);
             tokio::select! {
-                proven = self.mandate.until_it_holds() => proven.map_err(|_| End::STOPPING)?,
+                biased;
+                done = &mut done => return Ok(done),
                 () = sleep(interval) => self.beat().await?,
             }
         }
-        Ok(())
     }
 
     fn end_of(&self, reason: CloseReason) -> End {
