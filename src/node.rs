@@ -29,7 +29,7 @@ use crate::{
     server::{Doors, OpenDoors, PublishedAddresses, ServerError, Service, raise_open_files_limit},
     session::UserError,
     tasks::{StillRunning, Tasks},
-    types::{Clock, Meter, Tenure},
+    types::{Clock, Mandate, Meter, Tenure, TermContext},
 };
 
 /// How many threads run the sessions and the engine. One: a hop between two costs more than it brings at the rates
@@ -153,11 +153,15 @@ async fn run_term<A: PersistenceAdapter>(
     tracing::info!(term = tenure.term.0, destinations = catalog.destinations.len(), "this broker is the master");
     let tasks = Tasks::new();
     let failed = Failed::default();
-    let clock = Clock::start(); // one for all of the term: what a session calls now, the engine does too
-    let meter = Meter::new(config.limits.memory_bytes_max); // and one of these: all that is held counts in one budget
+    let context = TermContext {
+        clock: Clock::start(),
+        mandate: Mandate::permanent(), // the file lock is lost with the process
+        meter: Meter::new(config.limits.memory_bytes_max),
+    };
     let stores = Stores { store: adapter, spool: SpoolAdapter::open(&config.data)? };
     let options = core_options(&config, &stores.store);
-    let engine = engine::start(stores, options, &catalog, tenure, clock, meter.clone(), tasks.stop_token());
+    let stop = tasks.stop_token();
+    let engine = engine::start(stores, options, &catalog, tenure, context.clone(), stop);
     tasks.spawn_essential("engine", log_error("engine", failed.clone(), engine.engine));
     tasks.spawn_essential("store", log_error("store", failed.clone(), engine.store));
     let open = match doors.open().await {
@@ -167,7 +171,7 @@ async fn run_term<A: PersistenceAdapter>(
             return Err(error.into());
         }
     };
-    Term::begin(config, engine.handle, tasks, open, clock, meter)?.run(signals).await?;
+    Term::begin(config, engine.handle, tasks, open, context)?.run(signals).await?;
     // A task that fails while it stops has been asked to end, and so brings nothing down; the process tells all the same.
     failed.get().map_or(Ok(()), |task| Err(NodeError::TaskEnded(task)))
 }
@@ -210,8 +214,7 @@ impl Term {
         engine: EngineHandle,
         tasks: Tasks,
         open: OpenDoors,
-        clock: Clock,
-        meter: Meter,
+        context: TermContext,
     ) -> Result<Self, NodeError> {
         let (listeners, sessions) = (tasks.group(), tasks.group());
         let addresses = open.addresses();
@@ -220,7 +223,7 @@ impl Term {
             path: config.data.clone(),
             source,
         })?;
-        open.serve(&Service::new(engine.clone(), &config, clock, meter)?, &listeners, &sessions);
+        open.serve(&Service::new(engine.clone(), &config, context)?, &listeners, &sessions);
         for (name, uri) in addresses {
             tracing::info!("connector {name} listens on {uri}");
         }

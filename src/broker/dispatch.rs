@@ -1,5 +1,7 @@
 //! Messages on their way out: which consumer gets which message, and when.
 
+use std::time::Duration;
+
 use smallvec::SmallVec;
 
 use super::{
@@ -30,8 +32,10 @@ impl Core {
     pub(super) fn dispatch(&mut self, now: Timestamp, key: QueueKey, effects: &mut Effects) {
         let mut expired: SmallVec<[Entry; 4]> = SmallVec::new();
         let mut delivered = false;
-        while let Some((priority, consumer)) = self.next_consumer(key) {
-            let Some(queue) = self.queues.get_mut(key) else { break };
+        while self.queues.get(key).is_some_and(Queue::serves)
+            && let Some((priority, consumer)) = self.next_consumer(key)
+            && let Some(queue) = self.queues.get_mut(key)
+        {
             match next_message(queue, now, self.open_from, effects) {
                 Next::Deliver(entry) => {
                     self.deliver(key, consumer, entry, effects);
@@ -177,6 +181,13 @@ impl Core {
             if !std::mem::replace(&mut queue.slowness_watched, true) {
                 self.deadlines.watch_slowness(key, now.after(self.options.limits.slow_consumer_timeout));
             }
+        }
+    }
+
+    /// Nothing was handed out for so long, and nobody is to blame for it.
+    pub fn paused(&mut self, paused: Duration) {
+        for queue in self.queues.values_mut() {
+            queue.over_bound_since = queue.over_bound_since.map(|since| since.after(paused));
         }
     }
 

@@ -130,6 +130,11 @@ impl Queue {
         self.lane_or_new(entry.message.priority).push(entry);
     }
 
+    /// Whether something may be handed out, or is to be read for it; a consumer need not be asked otherwise.
+    pub(super) fn serves(&self) -> bool {
+        self.lanes.iter().any(Lane::serves)
+    }
+
     /// The next message that may be delivered, taken out: the highest priority first. Nothing while one of a higher
     /// priority has to be read first.
     pub(super) fn pop(&mut self) -> Popped {

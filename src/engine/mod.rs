@@ -9,6 +9,7 @@ mod committer;
 mod handle;
 mod held;
 mod outbox;
+mod pause;
 mod reader;
 mod receipts;
 mod spool;

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     broker::{Core, CoreOptions, Effects},
     persistence::{PersistenceAdapter, StoreError},
-    types::{Catalog, Clock, DestinationKind, Holder, Meter, Tenure},
+    types::{Catalog, DestinationKind, Holder, Tenure, TermContext},
 };
 
 /// A term's engine, ready to be run.
@@ -43,14 +43,13 @@ pub struct Stores<A, S> {
 /// Makes the engine of a term. The adapter has recovered `catalog` and raised `tenure`. No message is read before
 /// somebody wants it, so a start takes as long for ten million as for none.
 ///
-/// `meter` counts what messages take in memory; `stop` asks the engine to write what is left and end.
+/// `stop` asks the engine to write what is left and end.
 pub fn start<A: PersistenceAdapter, S: PersistenceAdapter>(
     Stores { store: adapter, spool }: Stores<A, S>,
     options: CoreOptions,
     catalog: &Catalog,
     tenure: Tenure,
-    clock: Clock,
-    meter: Meter,
+    context: TermContext,
     stop: CancellationToken,
 ) -> Running<
     impl Future<Output = Result<(), EngineError>> + Send + use<A, S>,
@@ -66,8 +65,9 @@ pub fn start<A: PersistenceAdapter, S: PersistenceAdapter>(
     let engine = Engine {
         core: Core::recover(options, tenure.term, catalog),
         writer: Writer::new(tenure),
-        clock,
-        meter,
+        clock: context.clock,
+        mandate: context.mandate,
+        meter: context.meter,
         full_told: None,
         inbox: inbound,
         requests,

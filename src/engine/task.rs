@@ -30,7 +30,7 @@ use crate::{
         Change, CloseReason, Command, Core, Effects, Hold, Kept, NotDone, Outgoing, Read, Receipt, Refusal, Request,
         TransactionId,
     },
-    types::{Clock, Meter, Op, SessionId, Timestamp},
+    types::{Clock, Footing, Mandate, Meter, Op, SessionId, Timestamp},
 };
 
 /// So many messages from sessions are taken in one turn.
@@ -68,6 +68,8 @@ pub(super) struct Engine {
     pub(super) core: Core,
     pub(super) writer: Writer,
     pub(super) clock: Clock,
+    /// Whether this broker is the master, as far as is known (R24).
+    pub(super) mandate: Mandate,
     /// Counts what messages take in memory (R31).
     pub(super) meter: Meter,
     /// When the log was told last that memory is full.
@@ -138,6 +140,14 @@ impl Engine {
         let (mut reachable, mut stopping) = (true, None);
         let stop = self.stop.clone();
         while !stopping.is_some_and(|since| self.has_done_what_it_can(since)) {
+            if self.mandate.footing() != Footing::Firm {
+                let reply = self.sit_out_doubt().await?;
+                if stop.is_cancelled() {
+                    return Ok(()); // nobody was told that what is not written is safe
+                }
+                self.turn(reply, &mut read, &mut inbound, stopping.is_some())?;
+                continue;
+            }
             let deadline = self.next_deadline();
             if deadline != armed {
                 armed = deadline;
@@ -148,6 +158,7 @@ impl Engine {
             let mut reply = None;
             tokio::select! {
                 biased;
+                () = self.mandate.changed() => continue,
                 answered = self.replies.recv() => match answered {
                     Some(answered) => reply = Some(answered),
                     None => return Err(EngineError::TermOver("the store's task has ended".into())),

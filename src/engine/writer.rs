@@ -95,13 +95,15 @@ pub(super) struct Writer {
     answer_awaited: bool,
     not_before: Option<Timestamp>,
     outage_since: Option<Timestamp>,
+    /// Nobody has waited too long for room before this: a pause is nobody's fault (R24).
+    patient_until: Timestamp,
     last_number: BatchNumber,
 }
 
 /// Why the tenure has to be raised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Raise {
-    /// A batch's outcome is unknown.
+    /// A batch's outcome is unknown, or the lock was in doubt.
     Token,
     /// The counter of sequences ends.
     Term,
@@ -122,6 +124,7 @@ impl Writer {
             answer_awaited: false,
             not_before: None,
             outage_since: None,
+            patient_until: Timestamp(0),
             last_number: BatchNumber(0),
         }
     }
@@ -297,6 +300,13 @@ impl Writer {
         over("the store has not taken anything for too long")
     }
 
+    /// The lock was in doubt and is proven again: whatever still runs for this broker is made void first (R11, R18).
+    pub(super) fn resume(&mut self, now: Timestamp) {
+        self.raise_wanted.get_or_insert(Raise::Token);
+        (self.not_before, self.outage_since) = (None, None);
+        self.patient_until = now.after(HELD_MAX);
+    }
+
     /// The counter of sequences ends: a new term is raised between two batches (R17).
     pub(super) fn want_term(&mut self) {
         self.raise_wanted.get_or_insert(Raise::Term);
@@ -312,7 +322,7 @@ impl Writer {
 
     /// What a full store could not take in time (R8); with what its sender is told.
     pub(super) fn take_overdue(&mut self, now: Timestamp) -> Vec<(Unit, &'static str)> {
-        if !matches!(self.flow, Flow::Full { .. }) || self.answer_awaited {
+        if !matches!(self.flow, Flow::Full { .. }) || self.answer_awaited || now < self.patient_until {
             return Vec::new();
         }
         let limit = Timestamp(now.0.saturating_sub(u64::try_from(HELD_MAX.as_millis()).unwrap_or(u64::MAX)));
@@ -359,7 +369,7 @@ impl Writer {
         match self.flow {
             Flow::Open => self.open.due_at(),
             Flow::Full { retry_at } => {
-                let overdue = self.open.oldest_send().map(|since| since.after(HELD_MAX));
+                let overdue = self.open.oldest_send().map(|since| since.after(HELD_MAX).max(self.patient_until));
                 Some(overdue.map_or(retry_at, |overdue| overdue.min(retry_at)))
             }
         }

@@ -130,6 +130,9 @@ impl Listener {
     }
 
     fn admit(&mut self, stream: TcpStream, address: SocketAddr) {
+        if self.service.is_paused() {
+            return self.turn_away();
+        }
         let Ok(place) = self.places.clone().try_acquire_owned() else {
             return self.refuse(stream);
         };
@@ -142,6 +145,17 @@ impl Listener {
         match self.tls.clone() {
             None => self.sessions.spawn("session", accepted.serve(stream)), // a task as small as can be
             Some(acceptor) => self.sessions.spawn("session", accepted.serve_tls(stream, acceptor)),
+        }
+    }
+
+    /// Closes without a word, so that a client with a list of brokers tries the next at once (R24).
+    fn turn_away(&mut self) {
+        if let Some(times) = self.complaints.complain(Trouble::Paused) {
+            tracing::warn!(
+                connector = &*self.name,
+                times,
+                "turned a connection away: it is in doubt who the master is"
+            );
         }
     }
 
@@ -236,13 +250,14 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 enum Trouble {
     Accept,
     TooMany,
+    Paused,
 }
 
 /// Counts complaints and lets one through at a time.
 #[derive(Default)]
 struct Complaints {
-    untold: [u64; 2],
-    told: [Option<Instant>; 2],
+    untold: [u64; 3],
+    told: [Option<Instant>; 3],
 }
 
 impl Complaints {

@@ -9,7 +9,7 @@ use crate::{
     config::{Config, Connector},
     engine::EngineHandle,
     session::{self, Authenticator, ConnectionInfo, SessionOptions, UserError},
-    types::{Clock, Meter, Text},
+    types::{Footing, TermContext, Text},
 };
 
 /// Who is at the other end.
@@ -36,15 +36,16 @@ impl Service {
     ///
     /// # Errors
     /// [`UserError`] names a user whose password hash makes no sense.
-    pub fn new(engine: EngineHandle, config: &Config, clock: Clock, meter: Meter) -> Result<Self, UserError> {
+    pub fn new(engine: EngineHandle, config: &Config, context: TermContext) -> Result<Self, UserError> {
         let users = config.users.iter().map(|user| (user.name.clone(), user.password_hash.reveal().to_owned()));
         let options = SessionOptions {
             stomp: config.stomp.clone(),
             limits: config.limits.clone(),
             broker_name: config.broker_name.clone(),
-            term_started: clock.now(),
-            clock,
-            meter,
+            term_started: context.clock.now(),
+            clock: context.clock,
+            mandate: context.mandate,
+            meter: context.meter,
             buffers: Arc::default(),
             authenticator: Arc::new(Authenticator::new(users)?),
         };
@@ -60,6 +61,11 @@ impl Service {
         stomp.connect_timeout = given.connect_timeout.unwrap_or(stomp.connect_timeout);
         let frame_bytes_max = given.frame_bytes_max.unwrap_or(self.frame_bytes_max);
         Self { engine: self.engine.clone(), options: Arc::new(options), frame_bytes_max }
+    }
+
+    /// Whether it is in doubt that this broker is the master: nobody is let in then (R24).
+    pub(super) fn is_paused(&self) -> bool {
+        self.options.mandate.footing() != Footing::Firm
     }
 
     /// How long a connection may take until it is one.

@@ -31,7 +31,7 @@ use crate::{
     broker::{CloseReason, Command, Connect, Outgoing, Refusal, Request},
     codec::stomp::{Decoder, Sender, Version},
     engine::{EngineGone, EngineHandle, Written},
-    types::Text,
+    types::{Mandate, Text},
 };
 
 /// The broker sends after this part of a promised interval, so that a client with a strict clock is content.
@@ -220,6 +220,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
             renderer: Renderer::new(hello.version, &name, connected, subscribers),
             link: &link,
             writes: &mut self.writes,
+            mandate: self.options.mandate.clone(),
             delivered: &delivered,
             interval: hello.heart_beat.sends.map(|interval| interval.mul_f64(HEART_BEAT_EARLY)),
         };
@@ -460,6 +461,7 @@ struct Writer<'a, S, L> {
     renderer: Renderer,
     link: &'a L,
     writes: &'a mut Writes<S>,
+    mandate: Mandate,
     /// Tells the reader of deliveries.
     delivered: &'a Notify,
     /// How long the socket may be quiet before a heart-beat.
@@ -500,6 +502,7 @@ impl<S: AsyncWrite + Unpin, L: Link> Writer<'_, S, L> {
     async fn write_all(&mut self, waiting: &mut Vec<Outgoing>) -> Result<(), End> {
         let mut waiting = waiting.drain(..);
         while waiting.len() > 0 {
+            self.await_mandate().await?;
             let mut written = Written::default();
             let close = self.renderer.render_chunk(&mut waiting, self.writes.output(), &mut written);
             self.writes.flush().await?;
@@ -509,6 +512,18 @@ impl<S: AsyncWrite + Unpin, L: Link> Writer<'_, S, L> {
             }
             if let Some(reason) = close {
                 return Err(self.end_of(reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// R24: past the lease nothing leaves but heart-beats; what was given may be another broker's to give by now.
+    async fn await_mandate(&mut self) -> Result<(), End> {
+        while !self.mandate.holds() {
+            let interval = self.interval.filter(|_| self.renderer.has_greeted()).unwrap_or(FAR);
+            tokio::select! {
+                proven = self.mandate.until_it_holds() => proven.map_err(|_| End::STOPPING)?,
+                () = sleep(interval) => self.beat().await?,
             }
         }
         Ok(())

@@ -6,7 +6,7 @@ use super::{Authenticator, Buffers};
 use crate::{
     codec::stomp::DecodeLimits,
     config::{Limits, StompOptions},
-    types::{Clock, Meter, Text, Timestamp},
+    types::{Clock, Mandate, Meter, Text, Timestamp},
 };
 
 /// What all sessions of a term share.
@@ -22,6 +22,8 @@ pub struct SessionOptions {
     pub term_started: Timestamp,
     /// The broker's clock.
     pub clock: Clock,
+    /// Whether the broker is the master: nothing but heart-beats leaves past its lease (R24).
+    pub mandate: Mandate,
     /// The term's memory.
     pub meter: Meter,
     /// What connections at work lend each other.
@@ -93,6 +95,7 @@ pub(super) mod tests {
             broker_name: "test.broker".into(),
             term_started: Timestamp(1_700_000_000_000),
             clock: Clock::start(),
+            mandate: Mandate::permanent(),
             meter: Meter::unlimited(),
             buffers: Arc::default(),
             authenticator: Arc::new(Authenticator::new([]).unwrap()),

@@ -2,9 +2,11 @@
 //!
 //! Plain values without I/O. Everything else in the crate may import this module; it imports nothing of the crate.
 
+mod context;
 mod destination;
 mod group;
 mod ids;
+mod mandate;
 mod message;
 mod meter;
 mod page;
@@ -13,12 +15,14 @@ mod record;
 mod text;
 mod time;
 
+pub use context::TermContext;
 pub use destination::{Destination, DestinationKind};
 pub use group::Group;
 pub use ids::{
     BatchNumber, ConsumerNo, DeliveryTag, DestinationId, DurableId, FencingToken, Priority, Sequence, SessionId,
     Tenure, Term,
 };
+pub use mandate::{BatonLost, BootTime, Footing, Mandate, MandateKeeper};
 pub use message::{BodyKind, Message, MessageDraft};
 pub use meter::{Charge, Meter};
 pub use page::{Backlog, DueMessage, DuePage, DueReason, Page, PageRange, Window};

@@ -13,7 +13,7 @@ use crate::{
     broker::{Delivery, Receipt},
     engine::EngineGone,
     session::Authenticator,
-    types::{BodyKind, Charge, ConsumerNo, DeliveryTag, Message, MessageDraft, Meter, SessionId},
+    types::{BodyKind, BootTime, Charge, ConsumerNo, DeliveryTag, Message, MessageDraft, Meter, SessionId},
 };
 
 /// What a connection told the engine.
@@ -368,6 +368,25 @@ async fn r24_a_socket_that_we_do_not_read_is_never_judged_silent() {
     assert!(matches!(scene.requests().await[..], [Command::Send(_)]));
     scene.say("BEGIN\ntransaction:t\n\n^").await;
     assert!(matches!(scene.requests().await[..], [Command::Begin(_)]));
+}
+
+/// What is there is not a lie yet, but may be one when it arrives.
+#[tokio::test(start_paused = true)]
+async fn r24_past_the_lease_heart_beats_leave_and_nothing_else() {
+    let (keeper, mandate) = Mandate::until(BootTime::now().after(FAR));
+    let scene = Scene::with(SessionOptions { mandate, ..options() }, info(), 64 << 10);
+    let mut scene = scene.connect("\nheart-beat:0,1000").await;
+    keeper.prove(BootTime::now());
+    scene.answer([receipt("late")]).await;
+    for _ in 0..5 {
+        assert_eq!(scene.hear().await, "\n");
+    }
+    keeper.prove(BootTime::now().after(FAR));
+    assert!(scene.hear().await.starts_with("RECEIPT\nreceipt-id:late"));
+    keeper.lose("another broker took over");
+    scene.answer([receipt("never")]).await;
+    assert_eq!(scene.hear_all().await, "");
+    assert_eq!(scene.end().await, End::STOPPING);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! An engine in this process, and clients that speak to it without a protocol.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use batonmq::{
     broker::{
@@ -10,7 +10,9 @@ use batonmq::{
     config::Limits,
     engine::{self, EngineError, EngineHandle, SessionLink, Stores, Written},
     persistence::{MemoryAdapter, PersistenceAdapter, StoreError},
-    types::{Clock, ConsumerNo, Destination, Message, MessageDraft, Meter},
+    types::{
+        BootTime, Clock, ConsumerNo, Destination, Mandate, MandateKeeper, Message, MessageDraft, Meter, TermContext,
+    },
 };
 use smallvec::smallvec;
 use tokio::{task::JoinSet, time::timeout};
@@ -21,9 +23,14 @@ use super::store::{PATIENCE, Store};
 /// The message that [`Broker::keep_busy`] sends.
 pub(super) const BLOCKER: &str = "blocker";
 
+/// Longer than any test.
+pub(super) const LEASE: Duration = Duration::from_secs(3_600);
+
 /// One term's engine on a store.
 pub(super) struct Broker {
     pub(super) handle: EngineHandle,
+    /// Says what is known of the broker's lock.
+    pub(super) keeper: MandateKeeper,
     pub(super) stop: CancellationToken,
     engine: JoinSet<Result<(), EngineError>>,
     store: JoinSet<Result<(), StoreError>>,
@@ -51,11 +58,13 @@ impl Broker {
         let tenure = catalog.tenure.next_above(catalog.tenure);
         adapter.raise(tenure).await.unwrap();
         let stop = CancellationToken::new();
-        let running = engine::start(stores(adapter), options, &catalog, tenure, Clock::start(), meter, stop.clone());
+        let (keeper, mandate) = Mandate::until(BootTime::now().after(LEASE));
+        let context = TermContext { clock: Clock::start(), mandate, meter };
+        let running = engine::start(stores(adapter), options, &catalog, tenure, context, stop.clone());
         let (mut engine, mut store) = (JoinSet::new(), JoinSet::new());
         engine.spawn(running.engine);
         store.spawn(running.store);
-        Self { handle: running.handle, stop, engine, store }
+        Self { handle: running.handle, keeper, stop, engine, store }
     }
 
     /// From now on a batch is under way, until the test lets the store go; what comes stays open meanwhile.

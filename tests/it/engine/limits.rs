@@ -8,7 +8,7 @@ use batonmq::{
     engine::{self, SESSION_BUDGET_BYTES_MAX},
     persistence::PersistenceAdapter,
     session::{Authenticator, ConnectionInfo, End, SessionOptions, serve},
-    types::{Clock, Destination, MessageDraft, Meter, Op},
+    types::{Clock, Destination, Mandate, MessageDraft, Meter, Op, TermContext},
 };
 use tokio::{
     io::AsyncWriteExt,
@@ -287,7 +287,8 @@ async fn a_session_waits_for_an_engine_that_does_not_come_round() {
     let tenure = catalog.tenure.next_above(catalog.tenure);
     adapter.raise(tenure).await.unwrap();
     let stop = CancellationToken::new();
-    let started = engine::start(stores(adapter), options(), &catalog, tenure, Clock::start(), Meter::unlimited(), stop);
+    let context = TermContext { clock: Clock::start(), mandate: Mandate::permanent(), meter: Meter::unlimited() };
+    let started = engine::start(stores(adapter), options(), &catalog, tenure, context, stop);
     let engine::Running { handle, engine, store } = started;
     let mut opened = Vec::new();
     let waiting = loop {
@@ -322,6 +323,7 @@ async fn a_refused_client_that_goes_on_sending_is_cut_off() {
         broker_name: "test".into(),
         term_started: Clock::start().now(),
         clock: Clock::start(),
+        mandate: Mandate::permanent(),
         meter: Meter::unlimited(),
         buffers: Arc::default(),
         authenticator: Arc::new(Authenticator::new([]).unwrap()),

@@ -5,6 +5,7 @@ mod broker;
 mod errors;
 mod life;
 mod limits;
+mod pause;
 mod receipts;
 mod simulation;
 mod store;

@@ -1,5 +1,5 @@
-//! Random clients over a store that delays, refuses, fills up, loses its connection and dies with the engine; the
-//! promises of ARCHITECTURE.md, "Always true", hold after each.
+//! Random clients over a store that delays, refuses, fills up, loses its connection and dies with the engine, under a
+//! baton that comes into doubt (R24); the promises of ARCHITECTURE.md, "Always true", hold after each.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -87,7 +87,7 @@ impl Run {
             peers[at].client.subscribe(1, queue).await;
         }
         for _ in 0..STEPS {
-            self.disturb(seed);
+            self.disturb(seed, &broker);
             let at = seed.range(0, 4) as usize;
             self.act(seed, &mut peers[at], at).await;
             if seed.range(0, 4) == 0 {
@@ -95,6 +95,7 @@ impl Run {
             }
             if seed.range(0, 60) == 0 {
                 self.store.let_go(); // a store that says nothing for 30 s ends the term
+                broker.prove();
                 tokio::time::sleep(Duration::from_secs(6)).await;
             }
             for peer in &mut peers {
@@ -104,6 +105,7 @@ impl Run {
         if seed.range(0, 2) == 0 {
             self.store.set_full(false);
             self.store.let_go();
+            broker.prove();
             self.store.calm();
             tokio::time::sleep(Duration::from_secs(1)).await;
             for peer in &mut peers {
@@ -116,7 +118,7 @@ impl Run {
         self.check();
     }
 
-    fn disturb(&mut self, seed: &mut Seed) {
+    fn disturb(&mut self, seed: &mut Seed, broker: &Broker) {
         match seed.range(0, 40) {
             0 => self.store.hold(),
             1..=3 => self.store.let_go(),
@@ -127,6 +129,8 @@ impl Run {
             9 => self.store.will_say([Reply::Again]),
             10 => self.store.will_say([Reply::Unknown { applied: true }, Reply::Full]),
             11 => self.store.will_say([Reply::Full]),
+            12 => broker.keeper.doubt(),
+            13..=16 => broker.prove(),
             _ => {}
         }
     }
