@@ -9,6 +9,7 @@ use crate::{
     config::{Config, Connector},
     engine::EngineHandle,
     session::{self, Authenticator, ConnectionInfo, SessionOptions, UserError},
+    tasks::Tasks,
     types::{Footing, TermContext, Text},
 };
 
@@ -36,7 +37,12 @@ impl Service {
     ///
     /// # Errors
     /// [`UserError`] names a user whose password hash makes no sense.
-    pub fn new(engine: EngineHandle, config: &Config, context: TermContext) -> Result<Self, UserError> {
+    pub fn new(
+        engine: EngineHandle,
+        config: &Config,
+        context: TermContext,
+        farewells: Tasks,
+    ) -> Result<Self, UserError> {
         let users = config.users.iter().map(|user| (user.name.clone(), user.password_hash.reveal().to_owned()));
         let options = SessionOptions {
             stomp: config.stomp.clone(),
@@ -47,6 +53,7 @@ impl Service {
             mandate: context.mandate,
             meter: context.meter,
             buffers: Arc::default(),
+            farewells,
             authenticator: Arc::new(Authenticator::new(users)?),
         };
         Ok(Self { engine, frame_bytes_max: options.stomp.frame_bytes_max, options: Arc::new(options) })

@@ -6,6 +6,7 @@ use super::{Authenticator, Buffers};
 use crate::{
     codec::stomp::DecodeLimits,
     config::{Limits, StompOptions},
+    tasks::Tasks,
     types::{Clock, Mandate, Meter, Text, Timestamp},
 };
 
@@ -28,6 +29,8 @@ pub struct SessionOptions {
     pub meter: Meter,
     /// What connections at work lend each other.
     pub buffers: Arc<Buffers>,
+    /// Where sockets wait for their peers' end while the broker stops.
+    pub farewells: Tasks,
     /// Who may connect.
     pub authenticator: Arc<Authenticator>,
 }
@@ -98,6 +101,7 @@ pub(super) mod tests {
             mandate: Mandate::permanent(),
             meter: Meter::unlimited(),
             buffers: Arc::default(),
+            farewells: Tasks::new(),
             authenticator: Arc::new(Authenticator::new([]).unwrap()),
         }
     }
