@@ -1,7 +1,8 @@
 //! How fast batches become durable: the journal and the memory adapter, beside the disk's own fdatasync rate.
 //!
-//! `cargo bench --bench commit [-- DIRECTORY]`; the directory decides which disk is measured, by default the one of the
-//! target directory. Each line is two seconds of batches, one under way at a time, as the engine's writer does.
+//! `cargo bench --bench commit [-- DIRECTORY] [postgres://…]`; the directory decides which disk is measured, by default
+//! the one of the target directory. With a URL PostgreSQL is measured too, in a schema `bench`. Each line is two seconds
+//! of batches, one under way at a time, as the engine's writer does.
 
 use std::{
     fs::File,
@@ -29,7 +30,8 @@ const BODY_BYTES: usize = 1_024;
 const BATCH_MESSAGES: [u64; 4] = [1, 10, 100, 1_000];
 
 fn main() -> anyhow::Result<()> {
-    let directory = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
+    let (urls, others): (Vec<_>, Vec<_>) = std::env::args().skip(1).partition(|argument| argument.contains("://"));
+    let directory = others.into_iter().find(|argument| !argument.starts_with("--"));
     let directory = directory.map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
     let directory = tempfile::tempdir_in(directory)?;
     println!("{:<44}{:>12}{:>12}{:>12}", "", "commits/s", "messages/s", "MB/s");
@@ -38,7 +40,7 @@ fn main() -> anyhow::Result<()> {
         let what = format!("fdatasync alone, {kib} KiB written before");
         println!("{what:<44}{rate:>12.0}{:>12}{:>12.1}", "", rate * f64::from(kib) * 1_024.0 / 1e6);
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     for messages in BATCH_MESSAGES {
         let data = tempfile::tempdir_in(directory.path())?;
         let journal = JournalAdapter::open(data.path(), JournalOptions::default())?;
@@ -52,7 +54,21 @@ fn main() -> anyhow::Result<()> {
     for messages in BATCH_MESSAGES {
         report("memory", messages, runtime.block_on(commits(MemoryAdapter::new(), messages))?);
     }
+    #[cfg(feature = "postgres")]
+    for url in urls {
+        for messages in BATCH_MESSAGES {
+            report("postgres", messages, runtime.block_on(commits(postgres(&url)?, messages))?);
+        }
+    }
     Ok(())
+}
+
+#[cfg(feature = "postgres")]
+fn postgres(url: &str) -> anyhow::Result<batonmq::persistence::PostgresAdapter> {
+    use batonmq::db::postgres::{Postgres, PostgresOptions};
+    let options = PostgresOptions { url, password: None, tls_ca_file: None, broker_name: "bench" };
+    let group = batonmq::types::Group::new("bench").expect("it can be a group's name");
+    Ok(batonmq::persistence::PostgresAdapter::new(Postgres::new(&options)?, group)?)
 }
 
 fn report(store: &str, messages: u64, (commits, took): (u64, Duration)) {
@@ -82,11 +98,12 @@ fn fdatasync_rate(directory: &Path, bytes: u32) -> io::Result<f64> {
 /// Each batch stores some messages and settles those of the batch before.
 async fn commits(mut store: impl PersistenceAdapter, messages: u64) -> anyhow::Result<(u64, Duration)> {
     let catalog = store.recover().await?;
-    store.raise(Tenure::default().next_above(catalog.tenure)).await?;
+    let tenure = Tenure::default().next_above(catalog.tenure);
+    store.raise(tenure).await?;
     let (mut number, mut waited) = (0, Duration::ZERO);
     let began = Instant::now();
     while began.elapsed() < SPAN {
-        let batch = Arc::new(batch(number, messages));
+        let batch = Arc::new(batch(tenure.term, number, messages));
         let begin = Instant::now();
         store.try_commit(&batch).await?;
         waited += begin.elapsed();
@@ -114,6 +131,9 @@ impl Disk for NoDisk {
         Ok(())
     }
     fn remove(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+    fn remove_tree(&self, _: &Path) -> io::Result<()> {
         Ok(())
     }
     fn exchange(&self, _: &Path, _: &Path) -> io::Result<()> {
@@ -147,10 +167,10 @@ impl DiskFile for NoDisk {
     }
 }
 
-fn batch(number: u64, messages: u64) -> Batch {
+fn batch(term: Term, number: u64, messages: u64) -> Batch {
     let queue = DestinationId(1);
     let first = number * messages;
-    let sequence = |counter| Sequence::new(Term(1), counter);
+    let sequence = |counter| Sequence::new(term, counter);
     let insert = |counter| {
         let id = format!("ID:bench-{counter}");
         let body = Bytes::from(vec![b'x'; BODY_BYTES]);

@@ -1,8 +1,8 @@
 //! What clients see of the journal's copying: load C beside what must be copied, and on an empty journal.
 //!
-//! `cargo bench --bench copying -- --harness STOMPBENCH`, the load generator's binary (see benches/README.md). Before the
-//! load, one message of eleven is kept and the others are settled, so that every segment has some that live; as the load
-//! writes, these segments leave one after the other. In each run the two brokers take turns.
+//! `cargo bench --bench copying -- --harness STOMPBENCH`, the load generator's binary (see benches/README.md). Before
+//! the load, one message of eleven is kept and the others are settled, so that every segment has some that live; as the
+//! load writes, these segments leave one after the other. In each run the two brokers take turns.
 
 #[path = "kit/mod.rs"]
 mod kit;

@@ -1,7 +1,7 @@
 //! What a backlog costs: filling a journal without consumers, starting on it, and draining it.
 //!
-//! `cargo bench --bench journal [-- [messages [queues [DIRECTORY]]]]`, by default a million messages of 100 bytes in one
-//! queue. Messages go round the queues, a thousand a batch. Memory is the process's, so run it by itself.
+//! `cargo bench --bench journal [-- [messages [queues [DIRECTORY]]]]`, by default a million messages of 100 bytes in
+//! one queue. Messages go round the queues, a thousand a batch. Memory is the process's, so run it by itself.
 
 use std::{
     fs,

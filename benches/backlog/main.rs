@@ -3,9 +3,9 @@
 //! `cargo bench --bench backlog [-- --messages 10000000 --settled 20000000 --memory-mib 400 --directory DIR]`
 //!
 //! First story: four producers send messages of 100 bytes to one queue, and a hundredth as many of 64 KiB to another,
-//! without any consumer. The broker is killed in the middle and at the end, and again for each measured start; then four
-//! consumers drain both queues. Second story: messages are sent and settled in rounds, one in each round stays, and
-//! again starts are measured. Beside each start stands that of an empty broker, which has been killed before too.
+//! without any consumer. The broker is killed in the middle and at the end, and again for each measured start; then
+//! four consumers drain both queues. Second story: messages are sent and settled in rounds, one in each round stays,
+//! and again starts are measured. Beside each start stands that of an empty broker, which has been killed before too.
 //!
 //! The broker runs in a control group of that memory where one can be made (as root); its peak resident size is printed
 //! either way. Every message is verified: none confirmed is missing, none torn, none twice, each producer's in order.

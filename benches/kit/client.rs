@@ -1,7 +1,7 @@
 //! A blocking STOMP 1.2 client, no more of it than the benches need.
 //!
-//! An ERROR is an `io::Error`: whoever gets one connects again. Headers are compared and handed back as they came, never
-//! unescaped.
+//! An ERROR is an `io::Error`: whoever gets one connects again. Headers are compared and handed back as they came,
+//! never unescaped.
 
 use std::{
     io::{self, ErrorKind, Read as _, Write as _},

@@ -2,7 +2,8 @@
 
 use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path};
 
-/// Bytes of memory, by their name in `/proc/PID/status`: `VmRSS` is what is resident now, `VmHWM` the most that ever was.
+/// Bytes of memory, by their name in `/proc/PID/status`: `VmRSS` is what is resident now, `VmHWM` the most that ever
+/// was.
 pub(crate) fn in_memory(pid: u32, what: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let value = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':'))?;

@@ -76,8 +76,8 @@ pub(crate) fn fill(address: SocketAddr, loads: &[&Load]) -> anyhow::Result<Rate>
     Ok(Rate { messages: confirmed.into_inner(), took: began.elapsed() })
 }
 
-/// Sends what is due, until so many messages are confirmed; then the broker is killed in the midst of it. `look` sees it
-/// right before.
+/// Sends what is due, until so many messages are confirmed; then the broker is killed in the midst of it. `look` sees
+/// it right before.
 pub(crate) fn fill_until_killed(
     address: SocketAddr,
     loads: &[&Load],

@@ -16,8 +16,8 @@ static BLOCK: [u8; 64 << 10] = [0; 64 << 10];
 /// Set for the process that has its own mounts.
 const INSIDE: &str = "SOAK_HAS_ITS_OWN_MOUNTS";
 
-/// Goes on in a mount namespace of this process's own, so that nothing stays mounted when it ends; in a user namespace too
-/// if it is not root.
+/// Goes on in a mount namespace of this process's own, so that nothing stays mounted when it ends; in a user namespace
+/// too if it is not root.
 pub(crate) fn enter_own_mounts() -> anyhow::Result<()> {
     if std::env::var_os(INSIDE).is_some() {
         return Ok(());

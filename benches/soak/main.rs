@@ -1,15 +1,16 @@
 //! An hour in the life of a broker: mixed load, clients that come and go, `kill -9`, and a full disk.
 //!
-//! `cargo bench --bench soak [-- --minutes 60 --svg benches/soak.svg]`; ten minutes if nothing is said. Needs root or user
-//! namespaces, for a small file system of its own.
+//! `cargo bench --bench soak [-- --minutes 60 --svg benches/soak.svg]`; ten minutes if nothing is said. Needs root or
+//! user namespaces, for a small file system of its own.
 //!
-//! The script has six rounds of equal length. In each there is steady load, then consumers stay away and a backlog grows,
-//! then the disk is full too, then the consumers come back and drain what they can, then there is room again. In the first
-//! and the last round the broker is killed in the midst of the load, of the backlog, and of the full disk. The four rounds
-//! between are one life of it: that nothing grows is judged by the medians of the second and the last of them.
+//! The script has six rounds of equal length. In each there is steady load, then consumers stay away and a backlog
+//! grows, then the disk is full too, then the consumers come back and drain what they can, then there is room again. In
+//! the first and the last round the broker is killed in the midst of the load, of the backlog, and of the full disk.
+//! The four rounds between are one life of it: that nothing grows is judged by the medians of the second and the last
+//! of them.
 //!
-//! At the end everything must have come: nothing confirmed is lost, nothing comes again whose ACK was confirmed, what comes
-//! twice says so, and each producer's messages come in its order. The exit code tells.
+//! At the end everything must have come: nothing confirmed is lost, nothing comes again whose ACK was confirmed, what
+//! comes twice says so, and each producer's messages come in its order. The exit code tells.
 
 mod disk;
 #[path = "../kit/mod.rs"]

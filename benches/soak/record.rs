@@ -74,8 +74,8 @@ pub(crate) struct Measure {
     and: f64,
 }
 
-/// All that must not grow. The tolerances are what two equal stretches differ by: a segment of the journal more or less, a
-/// few clients that come and go, threads that have read pages and wait for more.
+/// All that must not grow. The tolerances are what two equal stretches differ by: a segment of the journal more or
+/// less, a few clients that come and go, threads that have read pages and wait for more.
 pub(crate) const MEASURES: [Measure; 4] = [
     Measure { name: "memory, MB", of: |sample| sample.memory_mb, part: 0.10, and: 8.0 },
     Measure { name: "disk, MB", of: |sample| sample.disk_mb, part: 0.10, and: 2.0 * 67.2 },

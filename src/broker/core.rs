@@ -1,7 +1,7 @@
 //! The core as one value: what it owns, and the door through which commands come in.
 //!
-//! Always true: `apply` neither waits nor fails half-way; a command that is refused or held has changed nothing, but that
-//! the destination of a held SEND is there.
+//! Always true: `apply` neither waits nor fails half-way; a command that is refused or held has changed nothing, but
+//! that the destination of a held SEND is there.
 //! Everything that leaves goes through [`Effects`], in order. Same commands at the same times, same effects.
 
 use std::{
@@ -12,9 +12,11 @@ use std::{
 use slotmap::SlotMap;
 
 use super::{
-    Command, ConsumerKey, Effects, QueueKey, Refusal, TransactionId,
+    Command, ConsumerKey, Effects, QueueKey, Refusal, UnitId,
+    committing::Committing,
     consumer::Consumer,
     deadlines::Deadlines,
+    garbage::Garbage,
     mark::DispatchMark,
     memory::Memory,
     policy,
@@ -22,7 +24,6 @@ use super::{
     reading::{ReadNumber, Schedule},
     sequence::SequenceSource,
     session::Session,
-    transaction::Committing,
 };
 use crate::{
     config::{Limits, RedeliveryPolicy},
@@ -116,14 +117,17 @@ pub struct Core {
     pub(super) consumers: SlotMap<ConsumerKey, Consumer>,
     /// Durable subscriptions by client-id and name.
     pub(super) durables: BTreeMap<(Text, Text), DurableSubscription>,
-    pub(super) committing: HashMap<TransactionId, Committing>,
+    pub(super) committing: HashMap<UnitId, Committing>,
+    /// What has expired becomes a dead letter from then on.
+    pub(super) deaths_from: Timestamp,
     pub(super) deadlines: Deadlines,
+    pub(super) garbage: Garbage,
     pub(super) memory: Memory,
     pub(super) schedule: Schedule,
     pub(super) last_read: ReadNumber,
     /// How many queues have a name in the spool, or had.
     pub(super) spoolers: u64,
-    pub(super) last_transaction: u64,
+    pub(super) last_unit: UnitId,
     last_destination: DestinationId,
     last_durable: DurableId,
 }
@@ -156,8 +160,8 @@ pub(super) struct DurableSubscription {
 }
 
 impl Core {
-    /// The core of a new term, with everything of the catalog. Messages are read when they are wanted; how many there are
-    /// is told with [`Self::count`].
+    /// The core of a new term, with everything of the catalog. Messages are read when they are wanted; how many there
+    /// are is told with [`Self::count`].
     #[must_use]
     pub fn recover(options: CoreOptions, term: Term, catalog: &Catalog) -> Self {
         let sequences = SequenceSource::new(term);
@@ -174,12 +178,14 @@ impl Core {
             consumers: SlotMap::with_key(),
             durables: BTreeMap::new(),
             committing: HashMap::new(),
+            deaths_from: Timestamp::default(),
             deadlines: Deadlines::default(),
+            garbage: Garbage::default(),
             memory,
             schedule: Schedule::unknown(),
             last_read: ReadNumber::default(),
             spoolers: 0,
-            last_transaction: 0,
+            last_unit: UnitId::default(),
             last_destination: catalog.last_destination,
             last_durable: catalog.last_durable,
         };
@@ -246,7 +252,11 @@ impl Core {
     /// When [`Self::advance`] has something to do next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        [self.deadlines.next(), self.schedule.next()].into_iter().flatten().min()
+        let in_store = self.schedule.next().filter(|_| !self.memory.is_full());
+        let deaths = self.deadlines.next_death().into_iter().chain(in_store).min();
+        let deaths = deaths.filter(|_| self.has_room_to_die()).map(|at| at.max(self.deaths_from));
+        let at_once = (!self.garbage.is_empty()).then_some(Timestamp(0));
+        [at_once, self.deadlines.next(), deaths].into_iter().flatten().min()
     }
 
     /// A dispatch mark is durable (R9).
@@ -340,7 +350,7 @@ impl Core {
         key
     }
 
-    /// Removes a subscription's queue and all that lies in it.
+    /// Removes a subscription's queue; what lies in it in memory goes in slices (R29).
     pub(super) fn remove_subscription(&mut self, key: QueueKey, effects: &mut Effects) {
         let Some(mut queue) = self.queues.remove(key) else { return };
         effects.spool.extend(queue.spooler.map(|id| Op::DeleteDurable { id }));
@@ -350,7 +360,8 @@ impl Core {
         if let Some(Place { role: PlaceRole::Topic(subscriptions), .. }) = self.places.get_mut(&queue.destination) {
             Arc::make_mut(subscriptions).retain(|other| *other != key);
         }
-        self.deadlines.unwatch_queue(key, &mut queue);
+        let remains = queue.take_all(self.sequences.peek().before());
+        self.throw_away(key, remains);
     }
 
     fn add_durable(&mut self, id: DurableId, client_id: Text, name: Text, topic: &Destination) {
@@ -373,7 +384,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        broker::{AckMode, Change, Connect, Send, Subscribe},
+        broker::{AckMode, Change, Connect, Send, Subscribe, redelivery::COMMITTING_MAX},
         types::{ConsumerNo, Message, MessageDraft},
     };
 
@@ -389,7 +400,7 @@ mod tests {
             transaction_operations_max: 10,
             transaction_bytes_max: 1 << 20,
             memory_bytes_max: 16 << 20,
-            queue_bytes_max: Some(1 << 20),
+            queue_bytes_max: None,
             topic_backlog_bytes_max: 1 << 20,
             slow_consumer_timeout: Duration::from_secs(30),
         };
@@ -462,7 +473,7 @@ mod tests {
         assert!(std::mem::take(&mut effects.term_wanted));
         assert!(inserted(&mut effects).is_empty());
         core.enter_term(Term(4));
-        core.advance(Timestamp(expires.0 + 2_000), &mut effects);
+        core.advance(Timestamp(expires.0 + 5_000), &mut effects);
         core.check();
         assert_eq!(inserted(&mut effects), [Sequence::new(Term(4), 1)]);
         let subscribe = Subscribe {
@@ -475,6 +486,26 @@ mod tests {
         };
         core.apply(NOW, SESSION, Command::Subscribe(subscribe), &mut effects).unwrap();
         assert!(core.sequences.peek() > Sequence::new(Term(4), 1));
+    }
+
+    #[test]
+    fn r14_so_many_dead_letters_wait_for_the_store_and_others_follow() {
+        let (mut core, mut effects) = near_the_end(1_000_000);
+        let expires = Timestamp(NOW.0 + 10);
+        for _ in 0..COMMITTING_MAX + 500 {
+            core.apply(NOW, SESSION, send(None, Some(expires)), &mut effects).unwrap();
+        }
+        inserted(&mut effects);
+        while core.next_deadline().is_some_and(|at| at <= expires) {
+            core.advance(expires, &mut effects);
+        }
+        core.check();
+        let ids: Vec<UnitId> = core.committing.keys().copied().collect();
+        assert_eq!((inserted(&mut effects).len(), ids.len()), (COMMITTING_MAX, COMMITTING_MAX));
+        ids.into_iter().for_each(|id| core.committed(expires, id, &mut effects));
+        core.advance(expires, &mut effects);
+        core.check();
+        assert_eq!(inserted(&mut effects).len(), 500, "what is left follows");
     }
 
     #[test]

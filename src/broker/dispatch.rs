@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use smallvec::SmallVec;
-
 use super::{
     Change, CloseReason, ConsumerKey, Core, Delivery, Effects, Outgoing, QueueKey, Refusal,
     deadlines::Deadline,
@@ -30,7 +28,6 @@ enum Next {
 impl Core {
     /// Hands out what a queue has to consumers with credit, until either ends.
     pub(super) fn dispatch(&mut self, now: Timestamp, key: QueueKey, effects: &mut Effects) {
-        let mut expired: SmallVec<[Entry; 4]> = SmallVec::new();
         let mut delivered = false;
         while self.queues.get(key).is_some_and(Queue::serves)
             && let Some((priority, consumer)) = self.next_consumer(key)
@@ -43,17 +40,13 @@ impl Core {
                 }
                 Next::Expired(entry) => {
                     queue.ready.push_front(priority, consumer);
-                    self.deadlines.unwatch_expiry(key, &entry);
-                    expired.push(entry);
+                    queue.set_aside(entry);
                 }
                 Next::Nothing => {
                     queue.ready.push_front(priority, consumer);
                     break;
                 }
             }
-        }
-        for entry in expired {
-            self.expire(now, key, entry, effects);
         }
         let awaited = || delivered || self.queues.get(key).is_some_and(|queue| !queue.ready.is_empty());
         if self.memory.has_let_go() && awaited() {
@@ -143,9 +136,13 @@ impl Core {
 
     /// Serves what is due by `now`, a bounded part of it.
     pub fn advance(&mut self, now: Timestamp, effects: &mut Effects) {
-        self.want_due(now, effects);
+        self.drop_garbage();
+        if self.may_die(now) {
+            self.want_due(now, effects);
+        }
         for _ in 0..DEADLINES_A_TURN_MAX {
-            let Some(deadline) = self.deadlines.take_due(now) else { return };
+            let may_die = self.may_die(now);
+            let Some(deadline) = self.deadlines.take_due(now, may_die) else { return };
             match deadline {
                 Deadline::Expiry(key, priority, sequence) => {
                     let Some(queue) = self.queues.get_mut(key) else { continue };
@@ -153,9 +150,6 @@ impl Core {
                     let entry = if visible { queue.take(priority, sequence) } else { None };
                     if let Some(entry) = entry {
                         self.expire(now, key, entry, effects);
-                    }
-                    if effects.term_wanted {
-                        return; // the counter's end: what could not be made a dead letter has its deadline again
                     }
                 }
                 Deadline::Redelivery(key) => {

@@ -4,7 +4,7 @@
 
 use smallvec::SmallVec;
 
-use super::{Outgoing, Read, transaction::TransactionId};
+use super::{Outgoing, Read, committing::UnitId};
 use crate::types::{Held, Holder, Op, Sequence, SessionId};
 
 /// A buffer for what the core brings about.
@@ -62,13 +62,23 @@ pub enum Change {
         /// Whether dispatch waits for it.
         awaited: bool,
     },
+    /// Everything is gone that a holder holds at or below `upto`. Nothing about it follows but settles of what was out.
+    Purge {
+        /// Whose messages.
+        holder: Holder,
+        /// The last that goes.
+        upto: Sequence,
+    },
     /// Operations that stand or fall together.
     Unit {
         /// Whose frame asked for it and waits for it; `None`: nobody's.
         origin: Option<SessionId>,
         /// What to write.
         ops: SmallVec<[Op; 1]>,
-        /// The transaction, for [`super::Core::committed`] or [`super::Core::commit_refused`]; `None`: a dead letter.
-        transaction: Option<TransactionId>,
+        /// For [`super::Core::committed`] or [`super::Core::commit_refused`].
+        id: UnitId,
+        /// Whether a client waits for it, and is told when a full store can't have it in time: a transaction (R8). A dead
+        /// letter goes along with others, and waits for as long as it has to.
+        awaited: bool,
     },
 }

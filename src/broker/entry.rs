@@ -15,6 +15,9 @@ pub(super) enum Storage {
     Spooled,
     /// It refused it while the message was out: a late ack is accepted and writes nothing, and it never returns (R13).
     Withdrawn,
+    /// It was purged while the message was out: it never returns, and whatever becomes of it is a settle, so that an ack
+    /// is not confirmed before the purge is durable (R29).
+    Purged,
 }
 
 /// Up to when what was changed can be read again.
@@ -35,7 +38,7 @@ pub(super) struct Entry {
     pub(super) changed: Timestamp,
     /// Whether settling it is an operation.
     pub(super) storage: Storage,
-    /// Whether its transaction is not durable yet (R5).
+    /// Whether its unit is not durable yet (R5).
     pub(super) hidden: bool,
     /// Whether an earlier delivery can't be ruled out (R9).
     pub(super) redelivered: bool,
@@ -85,9 +88,19 @@ impl Entry {
         let is_kept = match self.storage {
             Storage::Stored => self.changed < kept.stored_before,
             Storage::Spooled => self.changed < kept.spooled_before,
-            Storage::Never | Storage::Withdrawn => false,
+            Storage::Never | Storage::Withdrawn | Storage::Purged => false,
         };
         is_kept && !self.hidden
+    }
+
+    /// Whether the store has it, or will, and is to hear when it is settled.
+    pub(super) fn is_stored(&self) -> bool {
+        matches!(self.storage, Storage::Stored | Storage::Purged)
+    }
+
+    /// Whether its queue does not want it back: it was withdrawn or purged while it was out.
+    pub(super) fn is_disowned(&self) -> bool {
+        matches!(self.storage, Storage::Withdrawn | Storage::Purged)
     }
 
     /// The holder's part as the store keeps it.

@@ -6,8 +6,8 @@
 //! page of it is read.
 //!
 //! Always true: only what the store has as it is here leaves memory, so a gap never spans what is not durable, and a
-//! read of all of it finds all of it (R25). What was handed out and lies within the gap is in `skip`: a page that brings
-//! it, because its settle is not durable yet or because it is in flight, brings nothing (R26, R27).
+//! read of all of it finds all of it (R25). What was handed out and lies within the gap is in `skip`: a page that
+//! brings it, because its settle is not durable yet or because it is in flight, brings nothing (R26, R27).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -65,6 +65,15 @@ pub(super) enum Popped {
     Nothing,
 }
 
+/// Where the first message of a lane lies.
+enum Front {
+    Returned,
+    Head,
+    Gap,
+    /// Nowhere, or nobody may see it yet.
+    Nothing,
+}
+
 /// What of a lane is to be read next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stretch {
@@ -109,22 +118,31 @@ impl Lane {
 
     /// Takes the first message out, unless nobody may see it yet.
     pub(super) fn pop(&mut self) -> Popped {
-        let before_head = |returned: Sequence| self.head.first().is_none_or(|head| returned < head);
-        let before_gap =
-            |returned: Sequence| !self.head.is_empty() || self.gap.as_ref().is_none_or(|gap| returned <= gap.after);
-        let returned = self.returned.first_key_value().map(|(sequence, _)| *sequence);
-        let entry = if returned.is_some_and(|returned| before_head(returned) && before_gap(returned)) {
-            self.returned.pop_first().map(|(_, entry)| entry)
-        } else if self.head.front().is_some_and(|first| first.hidden) {
-            None
-        } else if self.head.is_empty() && self.gap.is_some() {
-            return Popped::Cold;
-        } else {
-            self.head.pop_front()
+        let entry = match self.front() {
+            Front::Returned => self.returned.pop_first().map(|(_, entry)| entry),
+            Front::Head => self.head.pop_front(),
+            Front::Gap => return Popped::Cold,
+            Front::Nothing => None,
         };
         let Some(entry) = entry else { return Popped::Nothing };
         self.handed_out = self.handed_out.max(entry.sequence);
         Popped::Entry(entry)
+    }
+
+    fn front(&self) -> Front {
+        let before_head = |returned: Sequence| self.head.first().is_none_or(|head| returned < head);
+        let before_gap =
+            |returned: Sequence| !self.head.is_empty() || self.gap.as_ref().is_none_or(|gap| returned <= gap.after);
+        let returned = self.returned.first_key_value().map(|(sequence, _)| *sequence);
+        if returned.is_some_and(|returned| before_head(returned) && before_gap(returned)) {
+            return Front::Returned;
+        }
+        match self.head.front() {
+            Some(first) if first.hidden => Front::Nothing,
+            Some(_) => Front::Head,
+            None if self.gap.is_some() => Front::Gap,
+            None => Front::Nothing,
+        }
     }
 
     /// Gives back what was taken out; it keeps its place.
@@ -170,10 +188,9 @@ impl Lane {
         self.gap.is_some()
     }
 
-    /// Whether something in memory may be handed out, or is to be read for it.
+    /// Whether something may be handed out, or is to be read for it.
     pub(super) fn serves(&self) -> bool {
-        let visible = self.head.front().is_some_and(|entry| !entry.hidden);
-        visible || !self.returned.is_empty() || self.gap.is_some()
+        !matches!(self.front(), Front::Nothing)
     }
 
     /// What should be read now: something, if there is a gap, nobody reads it, and the head runs low.
@@ -296,10 +313,22 @@ impl Lane {
         }
     }
 
-    /// Takes everything out that is in memory.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = Entry> + use<> {
-        let Self { returned, head, tail, .. } = std::mem::replace(self, Self::new(self.priority));
-        returned.into_values().chain([head, tail].into_iter().flat_map(|mut run| run.drain()))
+    /// Takes everything out, in memory or not. All that was `given` a sequence counts as handed out.
+    pub(super) fn take_all(&mut self, given: Sequence) -> Self {
+        let emptied = Self { handed_out: given.max(self.handed_out), ..Self::new(self.priority) };
+        std::mem::replace(self, emptied)
+    }
+
+    /// What lies in memory behind a sequence.
+    pub(super) fn behind(&self, sequence: Sequence) -> impl Iterator<Item = &Entry> {
+        let returned = self.returned.range(sequence.next()..).map(|(_, entry)| entry);
+        returned.chain(self.head.behind(sequence)).chain(self.tail.behind(sequence))
+    }
+
+    /// Takes out something that is in memory, of a lane that nobody is served from any more.
+    pub(super) fn pop_any(&mut self) -> Option<Entry> {
+        let returned = self.returned.pop_first().map(|(_, entry)| entry);
+        returned.or_else(|| self.head.pop_front()).or_else(|| self.tail.pop_front())
     }
 
     /// How many are in memory.
@@ -480,6 +509,17 @@ mod tests {
         shrink(&mut lane, 1);
         assert!(!lane.end_read(ReadNumber(7)));
         assert_eq!(lane.wanted().unwrap().after, at(1));
+    }
+
+    #[test]
+    fn r5_nothing_is_read_for_what_nobody_may_see_yet() {
+        let mut lane = Lane::new(Priority::default());
+        lane.push(Entry { hidden: true, ..stored(1) });
+        (2..=5).for_each(|counter| lane.push(stored(counter)));
+        assert_eq!(shrink(&mut lane, 1), [2, 3, 4, 5]);
+        assert!(!lane.serves(), "lower priorities are not to wait for it");
+        lane.get_mut(at(1)).unwrap().hidden = false;
+        assert!(lane.serves());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //!
 //! Always true: within a priority messages are handed out by sequence, whether they are in memory or have to be read
 //! first; `messages` and `bytes` count everything that is not settled, in flight or not, in memory or not; what is hidden
-//! belongs to a transaction that is not durable yet, and nothing behind it in its priority is delivered before it (R5).
+//! belongs to a unit that is not durable yet, and nothing behind it in its priority is delivered before it (R5).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -75,6 +75,36 @@ pub(super) struct Queue {
     pub(super) over_bound_since: Option<Timestamp>,
     /// Whether a deadline will look at that; one at a time.
     pub(super) slowness_watched: bool,
+}
+
+/// What lay in a queue, to be dropped.
+#[derive(Debug)]
+pub(super) struct Remains {
+    lanes: Vec<Lane>,
+    delayed: BTreeMap<(Timestamp, Sequence), Entry>,
+    due: BTreeMap<Sequence, Timestamp>,
+    cold_delayed: BTreeSet<Sequence>,
+}
+
+impl Remains {
+    /// What lies here in memory behind a sequence.
+    pub(super) fn behind(&self, sequence: Sequence) -> impl Iterator<Item = &Entry> {
+        let delayed = self.due.range(sequence.next()..);
+        let delayed = delayed.filter_map(|(sequence, due)| self.delayed.get(&(*due, *sequence)));
+        delayed.chain(self.lanes.iter().flat_map(move |lane| lane.behind(sequence)))
+    }
+
+    /// Takes a message out, whichever comes easiest, and what is remembered of others.
+    pub(super) fn pop(&mut self) -> Option<Entry> {
+        self.due.pop_first();
+        self.cold_delayed.pop_first();
+        let delayed = self.delayed.pop_first().map(|(_, entry)| entry);
+        delayed.or_else(|| self.lanes.iter_mut().find_map(Lane::pop_any))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.delayed.is_empty() && self.cold_delayed.is_empty() && self.lanes.iter().all(|lane| lane.len() == 0)
+    }
 }
 
 impl Queue {
@@ -153,6 +183,11 @@ impl Queue {
         self.delayed.insert((due, entry.sequence), entry);
     }
 
+    /// Keeps what was taken out and has expired until its deadline is served.
+    pub(super) fn set_aside(&mut self, entry: Entry) {
+        self.delay(Timestamp(u64::MAX), entry);
+    }
+
     /// Puts what is due by `now` back to its place.
     pub(super) fn release_due(&mut self, now: Timestamp) {
         while let Some(first) = self.delayed.first_entry() {
@@ -186,7 +221,7 @@ impl Queue {
         self.lane(priority)?.take(sequence)
     }
 
-    /// Makes a message visible whose transaction is durable (R5).
+    /// Makes a message visible whose unit is durable (R5).
     pub(super) fn reveal(&mut self, priority: Priority, sequence: Sequence) -> Option<&Entry> {
         let entry = self.lane(priority)?.get_mut(sequence)?;
         entry.hidden = false;
@@ -236,7 +271,7 @@ impl Queue {
     /// Who keeps a message of this queue outside memory, and whether that is the spool.
     pub(super) fn keeper(&self, storage: Storage) -> Option<Keeper> {
         match storage {
-            Storage::Stored => self.holder.map(Keeper::Store),
+            Storage::Stored | Storage::Purged => self.holder.map(Keeper::Store),
             Storage::Spooled => self.spooler.map(|id| Keeper::Spool(Holder::Durable(id))),
             Storage::Never | Storage::Withdrawn => None,
         }
@@ -250,11 +285,22 @@ impl Queue {
         (entry.storage == Storage::Never && !entry.hidden && !has_a_time(entry)).then_some(entry)
     }
 
-    /// Takes everything out that lies here in memory.
-    pub(super) fn drain(&mut self) -> Vec<Entry> {
-        self.due.clear();
-        let delayed = std::mem::take(&mut self.delayed).into_values();
-        delayed.chain(self.lanes.iter_mut().flat_map(Lane::drain)).collect()
+    /// Whether it holds nothing, in flight or not, in memory or not.
+    pub(super) fn is_empty(&self) -> bool {
+        self.counted && self.messages == 0
+    }
+
+    /// Takes everything out that lies here, in memory or not, and counts nothing any more. No message that was `given`
+    /// a sequence before comes back.
+    pub(super) fn take_all(&mut self, given: Sequence) -> Remains {
+        (self.messages, self.bytes, self.forgotten_uncounted) = (0, 0, (0, 0));
+        self.counted = true;
+        Remains {
+            lanes: self.lanes.iter_mut().map(|lane| lane.take_all(given)).collect(),
+            delayed: std::mem::take(&mut self.delayed),
+            due: std::mem::take(&mut self.due),
+            cold_delayed: std::mem::take(&mut self.cold_delayed),
+        }
     }
 
     /// The lanes that something lay in, the highest priority first.

@@ -1,8 +1,8 @@
 //! What comes back into memory: pages of queues, and what comes due while it lies in the store alone.
 //!
 //! The core asks for a read as an effect and goes on; what was read is taken in when it comes. A read that the core has
-//! moved on from meanwhile is ignored by its number. What a read brings and nobody wants is left out: what is in memory,
-//! in flight or settled (R26).
+//! moved on from meanwhile is ignored by its number. What a read brings and nobody wants is left out: what is in
+//! memory, in flight or settled (R26).
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -109,7 +109,7 @@ impl Schedule {
 
     /// A holder is done with a message.
     pub(super) fn settled(&mut self, now: Timestamp, holder: Option<Holder>, entry: &Entry) {
-        if entry.storage == Storage::Stored && entry.message.expires.is_some() {
+        if entry.is_stored() && entry.message.expires.is_some() {
             let (priority, sequence) = (entry.message.priority, entry.sequence);
             self.settled.extend(holder.map(|holder| Settled { at: now, holder, priority, sequence }));
         }
@@ -263,9 +263,9 @@ impl Core {
         }
     }
 
-    /// Asks for what comes due by `now` and lies in the store alone.
+    /// Asks for what comes due by `now` and lies in the store alone, if there is memory for it.
     pub(super) fn want_due(&mut self, now: Timestamp, effects: &mut Effects) {
-        if self.schedule.next().is_none_or(|next| next > now) {
+        if self.memory.is_full() || self.schedule.next().is_none_or(|next| next > now) {
             return;
         }
         self.last_read = ReadNumber(self.last_read.0 + 1);

@@ -6,15 +6,14 @@ use smallvec::{SmallVec, smallvec};
 
 use super::{
     Change, Core, Effects, QueueKey, Verdict,
+    committing::{Committing, Hidden},
     entry::{Entry, Storage},
     policy,
     queue::{Keeper, Queue, QueueRole},
     spooling::unspool,
     transaction::Acknowledged,
 };
-use crate::types::{
-    Destination, Message, Op, Priority, PropertiesBuilder, PropertyValue, Sequence, SessionId, Stored, Timestamp,
-};
+use crate::types::{Destination, Message, Op, PropertiesBuilder, PropertyValue, SessionId, Stored, Timestamp};
 
 /// Where dead letters go, as ActiveMQ names it.
 pub(super) const DEAD_LETTER_QUEUE: &str = "ActiveMQ.DLQ";
@@ -27,6 +26,13 @@ const ORIGINAL_EXPIRATION: &str = "originalExpiration";
 
 /// A dead letter that is rejected once more waits this long, so that its consumer does not spin.
 const REJECTED_DEAD_LETTER_DELAY: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// What can't be a dead letter now is tried again after this.
+const DEATH_DELAY: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Nothing more dies while so many units wait for the store: a full one may let them wait for long, and what expires in
+/// it would be read into memory.
+pub(super) const COMMITTING_MAX: usize = 10_000;
 
 /// What becomes of a delivery that was rejected.
 enum Fate {
@@ -45,6 +51,9 @@ impl Core {
         by: SessionId,
         effects: &mut Effects,
     ) {
+        if entry.is_disowned() {
+            return self.drop_disowned(now, key, &entry, Some(by), effects);
+        }
         let Some(queue) = self.queues.get(key) else { return };
         entry.failures = entry.failures.saturating_add(1);
         match fate(queue, &entry, now) {
@@ -55,6 +64,9 @@ impl Core {
 
     /// A consumer went away with this delivery unanswered: no attempt, unless a policy counts it.
     pub(super) fn return_lost(&mut self, now: Timestamp, key: QueueKey, mut entry: Entry, effects: &mut Effects) {
+        if entry.is_disowned() {
+            return self.drop_disowned(now, key, &entry, None, effects);
+        }
         let Some(queue) = self.queues.get(key) else { return };
         if !queue.redelivery.as_ref().is_some_and(|policy| policy.count_lost_consumers) {
             return self.return_entry(now, key, entry, None, None, effects);
@@ -63,6 +75,24 @@ impl Core {
         match fate(queue, &entry, now) {
             Fate::Redelivered(due) => self.return_entry(now, key, entry, due, None, effects),
             Fate::Dead => self.dead_letter(now, key, entry, "its consumers went away too often", None, effects),
+        }
+    }
+
+    /// A message that was withdrawn or purged while it was out is gone with its delivery.
+    fn drop_disowned(
+        &mut self,
+        now: Timestamp,
+        key: QueueKey,
+        entry: &Entry,
+        origin: Option<SessionId>,
+        effects: &mut Effects,
+    ) {
+        let Some(queue) = self.queues.get_mut(key) else { return };
+        queue.forget(entry);
+        self.schedule.settled(now, queue.holder, entry);
+        if let Some(Keeper::Store(holder)) = queue.keeper(entry.storage) {
+            let op = Op::Settle { sequence: entry.sequence, holder };
+            effects.changes.push(Change::One { origin, op });
         }
     }
 
@@ -90,9 +120,6 @@ impl Core {
 
     fn lay_back(&mut self, now: Timestamp, key: QueueKey, mut entry: Entry, due: Option<Timestamp>) {
         let Some(queue) = self.queues.get_mut(key) else { return };
-        if entry.storage == Storage::Withdrawn {
-            return queue.forget(&entry);
-        }
         (entry.redelivered, entry.changed) = (true, now);
         self.deadlines.watch_expiry(key, &entry);
         match due {
@@ -111,17 +138,14 @@ impl Core {
         now: Timestamp,
         acknowledged: &Acknowledged,
         ops: &mut SmallVec<[Op; 1]>,
-        hidden: &mut Vec<(QueueKey, Priority, Sequence)>,
+        hidden: &mut Hidden,
         effects: &mut Effects,
     ) {
         let Some(queue) = self.queues.get(acknowledged.queue) else { return };
         let entry = &acknowledged.in_flight.entry;
-        if entry.storage == Storage::Withdrawn {
-            return;
-        }
-        let holder = queue.holder.filter(|_| entry.storage == Storage::Stored);
+        let holder = queue.holder.filter(|_| entry.is_stored());
         let settle = |holder| Op::Settle { sequence: entry.sequence, holder };
-        if acknowledged.verdict == Verdict::Accepted {
+        if acknowledged.verdict == Verdict::Accepted || entry.is_disowned() {
             return ops.extend(holder.map(settle));
         }
         let failed = Entry { failures: entry.failures.saturating_add(1), ..entry.clone() };
@@ -147,9 +171,10 @@ impl Core {
         let mut entry = acknowledged.in_flight.entry;
         if acknowledged.verdict == Verdict::Accepted {
             queue.over_bound_since = None;
-            self.schedule.settled(now, queue.holder, &entry);
-            unspool(queue, &entry, effects);
-            return queue.forget(&entry);
+            return self.forget_for_good(now, acknowledged.queue, &entry, effects);
+        }
+        if entry.is_disowned() {
+            return self.drop_disowned(now, acknowledged.queue, &entry, None, effects);
         }
         entry.failures = entry.failures.saturating_add(1);
         match fate(queue, &entry, now) {
@@ -159,12 +184,16 @@ impl Core {
                 }
                 self.lay_back(now, acknowledged.queue, entry, due);
             }
-            Fate::Dead => {
-                self.schedule.settled(now, queue.holder, &entry);
-                unspool(queue, &entry, effects);
-                queue.forget(&entry);
-            }
+            Fate::Dead => self.forget_for_good(now, acknowledged.queue, &entry, effects),
         }
+    }
+
+    /// A unit has settled a message that was taken out of its queue.
+    pub(super) fn forget_for_good(&mut self, since: Timestamp, key: QueueKey, entry: &Entry, effects: &mut Effects) {
+        let Some(queue) = self.queues.get_mut(key) else { return };
+        self.schedule.settled(since, queue.holder, entry);
+        unspool(queue, entry, effects);
+        queue.forget(entry);
     }
 
     /// A message that lay in a queue has expired: a dead letter if it was kept for somebody, else it is dropped, as
@@ -179,7 +208,9 @@ impl Core {
         queue.forget(&entry);
     }
 
-    /// Moves a message that was taken out of its queue to the dead letters: one unit, with a sequence of its own (R6).
+    /// Moves a message that was taken out of its queue to the dead letters: one unit, with a sequence of its own (R6). The
+    /// dead letter is there when the unit is durable, else a kill could make a second one of a message whose first one
+    /// was delivered (R9).
     fn dead_letter(
         &mut self,
         now: Timestamp,
@@ -189,39 +220,50 @@ impl Core {
         origin: Option<SessionId>,
         effects: &mut Effects,
     ) {
+        if !self.has_room_to_die() {
+            return self.postpone_death(now, key, entry, origin, effects);
+        }
         let destination = self.dead_letter_queue(effects);
         let Some(queue) = self.queues.get_mut(key) else { return };
-        if entry.storage == Storage::Withdrawn {
-            return queue.forget(&entry);
-        }
         let holder = queue.holder.filter(|_| entry.storage == Storage::Stored);
         let dead = dead_message(&entry.message, &queue.destination, cause);
         let Some(route) = self.route(&destination, &dead) else {
-            // The counter's end: the message stays where it was until the term has been raised.
-            effects.term_wanted = true;
-            return self.keep_for_next_term(key, entry);
+            effects.term_wanted = true; // the counter's end
+            return self.postpone_death(now, key, entry, origin, effects);
         };
-        if let Some(queue) = self.queues.get_mut(key) {
-            queue.forget(&entry);
-            unspool(queue, &entry, effects);
-        }
-        self.schedule.settled(now, holder, &entry);
         let mut ops: SmallVec<[Op; 1]> = smallvec![];
         ops.extend(holder.map(|holder| Op::Settle { sequence: entry.sequence, holder }));
         ops.extend(route.stored.clone().map(Op::Insert));
-        if !ops.is_empty() {
-            effects.changes.push(Change::Unit { origin, ops, transaction: None });
-        }
-        self.enqueue(now, &route, &dead, false);
-        self.dispatch_route(now, &route, effects);
+        let mut hidden = Hidden::new();
+        self.enqueue_hidden(now, &route, &dead, &mut hidden);
+        let committing = Committing { hidden, since: now, acks: Vec::new(), dying: Some((key, entry)) };
+        self.set_out(now, committing, ops, origin, effects);
     }
 
-    fn keep_for_next_term(&mut self, key: QueueKey, mut entry: Entry) {
-        let Some(queue) = self.queues.get_mut(key) else { return };
-        entry.redelivered |= entry.deliveries > 0;
-        self.deadlines.watch_expiry(key, &entry);
-        queue.put_back(entry);
-        self.stand_in_line(key);
+    /// What can't be a dead letter now stays a message for a while.
+    pub(super) fn postpone_death(
+        &mut self,
+        now: Timestamp,
+        key: QueueKey,
+        entry: Entry,
+        origin: Option<SessionId>,
+        effects: &mut Effects,
+    ) {
+        self.deaths_from = now.after(DEATH_DELAY);
+        if entry.is_disowned() {
+            return self.drop_disowned(now, key, &entry, origin, effects);
+        }
+        self.return_entry(now, key, entry, Some(self.deaths_from), origin, effects);
+    }
+
+    /// Whether what has expired by `now` becomes a dead letter now.
+    pub(super) fn may_die(&self, now: Timestamp) -> bool {
+        self.has_room_to_die() && now >= self.deaths_from
+    }
+
+    /// Whether one more dead letter may wait for the store.
+    pub(super) fn has_room_to_die(&self) -> bool {
+        self.committing.len() < COMMITTING_MAX
     }
 
     /// The queue of dead letters; it may exceed every limit, because what can't be put there would be lost.
@@ -251,15 +293,16 @@ impl Core {
         }
     }
 
-    /// What of a queue is out and not settled: with consumers, or acknowledged in transactions.
+    /// What of a queue is out and not settled: with consumers, acknowledged in transactions, or dying.
     pub(super) fn entries_out(&mut self, key: QueueKey) -> impl Iterator<Item = &mut Entry> {
         let consumers = self.consumers.values_mut().filter(move |consumer| consumer.queue == key);
         let held = consumers.flat_map(super::consumer::Consumer::entries_mut);
         let open = self.sessions.values_mut().flat_map(|session| session.transactions.values_mut());
         let open = open.flat_map(|transaction| &mut transaction.acks);
-        let committing = self.committing.values_mut().flat_map(|committing| &mut committing.acks);
-        let acknowledged = open.chain(committing).filter(move |acknowledged| acknowledged.queue == key);
-        held.chain(acknowledged.map(|acknowledged| &mut acknowledged.in_flight.entry))
+        let open = open.map(|acknowledged| (acknowledged.queue, &mut acknowledged.in_flight.entry));
+        let committing = self.committing.values_mut().flat_map(Committing::leaving_mut);
+        let leaving = open.chain(committing).filter(move |(queue, _)| *queue == key);
+        held.chain(leaving.map(|(_, entry)| entry))
     }
 }
 

@@ -6,6 +6,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::{
     Change, Command, Core, Effects, Full, Hold, NotDone, QueueKey, Refusal, Send,
+    committing::Hidden,
     core::{Place, PlaceRole},
     entry::{Entry, Storage},
     queue::{Queue, QueueRole},
@@ -168,13 +169,13 @@ impl Core {
         }
     }
 
-    /// Puts a routed message into its queues, hidden until its transaction is durable; where it lies.
+    /// Puts a routed message into its queues, hidden until its unit is durable; where it lies.
     pub(super) fn enqueue_hidden(
         &mut self,
         now: Timestamp,
         route: &Route,
         message: &Arc<Message>,
-        hidden: &mut Vec<(QueueKey, Priority, Sequence)>,
+        hidden: &mut Hidden,
     ) {
         self.enqueue(now, route, message, true);
         hidden.extend(route.targets.as_slice().iter().map(|key| (*key, message.priority, route.sequence)));

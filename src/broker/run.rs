@@ -1,7 +1,7 @@
 //! Messages in the order of their sequences.
 //!
-//! Always true: sequences rise. Something that is taken out of the middle leaves a hole, so that a great many may expire
-//! at once; neither the first nor the last is a hole, and holes never outnumber what lies here by much.
+//! Always true: sequences rise. Something that is taken out of the middle leaves a hole, so that a great many may
+//! expire at once; neither the first nor the last is a hole, and holes never outnumber what lies here by much.
 
 use std::collections::VecDeque;
 
@@ -113,9 +113,10 @@ impl Run {
         self.bytes += std::mem::take(&mut other.bytes);
     }
 
-    /// Takes everything out.
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = Entry> + use<> {
-        std::mem::take(self).entries.into_iter().filter_map(|(_, entry)| entry)
+    /// What lies behind a sequence.
+    pub(super) fn behind(&self, sequence: Sequence) -> impl Iterator<Item = &Entry> {
+        let begin = self.entries.partition_point(|(other, _)| *other <= sequence);
+        self.entries.range(begin..).filter_map(|(_, entry)| entry.as_ref())
     }
 
     pub(super) fn first(&self) -> Option<Sequence> {

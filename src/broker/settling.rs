@@ -4,12 +4,13 @@ use smallvec::{SmallVec, smallvec};
 
 use super::{
     Ack, AckMode, AckTarget, Change, Command, ConsumerKey, Core, Effects, Hold, NotDone, QueueKey, Refusal, Send,
-    TransactionId, TransactionName, Verdict,
+    TransactionName, Verdict,
+    committing::{Committing, Hidden},
     consumer::InFlight,
     entry::Entry,
     queue::Keeper,
     spooling::unspool,
-    transaction::{Acknowledged, Committing, Transaction},
+    transaction::{Acknowledged, Transaction},
 };
 use crate::types::{ConsumerNo, DeliveryTag, Op, SessionId, Timestamp};
 
@@ -184,7 +185,8 @@ impl Core {
         transaction.is_some_and(|transaction| transaction.sends.iter().any(|(_, message)| message.persistent))
     }
 
-    /// Sends everything of a transaction on its way to the disk as one unit; visible and settled when it is durable (R5).
+    /// Sends everything of a transaction on its way to the disk as one unit; visible and settled when it is durable
+    /// (R5).
     pub(super) fn commit(
         &mut self,
         now: Timestamp,
@@ -212,10 +214,8 @@ impl Core {
     }
 
     fn commit_unit(&mut self, now: Timestamp, session: SessionId, transaction: Transaction, effects: &mut Effects) {
-        self.last_transaction += 1;
-        let id = TransactionId(self.last_transaction);
         let mut ops: SmallVec<[Op; 1]> = smallvec![];
-        let mut hidden = Vec::new();
+        let mut hidden = Hidden::new();
         for (destination, message) in &transaction.sends {
             if self.is_gone(destination) {
                 continue;
@@ -227,51 +227,8 @@ impl Core {
         for acknowledged in &transaction.acks {
             self.answer_in_unit(now, acknowledged, &mut ops, &mut hidden, effects);
         }
-        self.committing.insert(id, Committing { hidden, since: now, acks: transaction.acks });
-        if ops.is_empty() {
-            self.committed(now, id, effects);
-        } else {
-            effects.changes.push(Change::Unit { origin: Some(session), ops, transaction: Some(id) });
-        }
-    }
-
-    /// A transaction is durable: what it sent becomes visible, what it acknowledged is settled.
-    pub fn committed(&mut self, now: Timestamp, id: TransactionId, effects: &mut Effects) {
-        let Some(committing) = self.committing.remove(&id) else { return };
-        let mut queues: Vec<QueueKey> = Vec::new();
-        for (key, priority, sequence) in &committing.hidden {
-            let Some(queue) = self.queues.get_mut(*key) else { continue };
-            if let Some(entry) = queue.reveal(*priority, *sequence) {
-                self.deadlines.watch_expiry(*key, entry); // it may have come due while nobody could see it
-                queues.push(*key);
-            }
-        }
-        for acknowledged in committing.acks {
-            queues.push(acknowledged.queue);
-            self.complete_answer(committing.since, acknowledged, effects);
-        }
-        self.dispatch_all(now, queues, effects);
-        for sent in committing.hidden.chunk_by(|(.., one), (.., other)| one == other) {
-            let Some((_, priority, sequence)) = sent.first().copied() else { continue };
-            let targets: SmallVec<[QueueKey; 4]> = sent.iter().map(|(key, ..)| *key).collect();
-            self.spool(now, &targets, priority, sequence, effects);
-        }
-    }
-
-    /// The store refused a transaction: it is as if it had been aborted (R5).
-    pub fn commit_refused(&mut self, now: Timestamp, id: TransactionId, effects: &mut Effects) {
-        let Some(committing) = self.committing.remove(&id) else { return };
-        let mut queues: Vec<QueueKey> = Vec::new();
-        for (key, priority, sequence) in committing.hidden {
-            let Some(queue) = self.queues.get_mut(key) else { continue };
-            if let Some(entry) = queue.take(priority, sequence) {
-                queue.forget(&entry);
-                self.deadlines.unwatch_expiry(key, &entry);
-                queues.push(key);
-            }
-        }
-        self.give_back(now, committing.acks, effects);
-        self.dispatch_all(now, queues, effects);
+        let committing = Committing { hidden, since: now, acks: transaction.acks, dying: None };
+        self.set_out(now, committing, ops, Some(session), effects);
     }
 
     pub(super) fn abort(
@@ -286,8 +243,8 @@ impl Core {
         Ok(())
     }
 
-    /// Acknowledgements that do not count: the deliveries are the consumer's again, or the queue's if it is gone. Nothing
-    /// is handed out before all consumers have theirs: it takes their credit.
+    /// Acknowledgements that do not count: the deliveries are the consumer's again, or the queue's if it is gone.
+    /// Nothing is handed out before all consumers have theirs: it takes their credit.
     pub(super) fn give_back(&mut self, now: Timestamp, acks: Vec<Acknowledged>, effects: &mut Effects) {
         let mut lost = Vec::new();
         for acknowledged in acks {

@@ -2,8 +2,8 @@
 //!
 //! Messages that are not persistent, and those of topic subscriptions that end with their consumer. While memory is
 //! scarce, one that no consumer takes at once is spooled as it comes, once for all queues that it lies in; and so is
-//! what comes behind something that has left memory. What lay in memory before that stays there, at most the part of the
-//! budget that is not scarce yet.
+//! what comes behind something that has left memory. What lay in memory before that stays there, at most the part of
+//! the budget that is not scarce yet.
 
 use smallvec::SmallVec;
 

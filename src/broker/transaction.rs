@@ -6,11 +6,7 @@
 use std::sync::Arc;
 
 use super::{ConsumerKey, QueueKey, Verdict, consumer::InFlight};
-use crate::types::{Destination, Message, Priority, Sequence, Timestamp};
-
-/// A committing transaction's number, unique in the term.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct TransactionId(pub(super) u64);
+use crate::types::{Destination, Message};
 
 /// An open transaction.
 #[derive(Debug, Default)]
@@ -36,15 +32,4 @@ pub(super) struct Acknowledged {
     pub(super) queue: QueueKey,
     pub(super) in_flight: InFlight,
     pub(super) verdict: Verdict,
-}
-
-/// A transaction on its way to the disk.
-#[derive(Debug)]
-pub(super) struct Committing {
-    /// What becomes visible.
-    pub(super) hidden: Vec<(QueueKey, Priority, Sequence)>,
-    /// When it was committed: what it gives back is due from then on.
-    pub(super) since: Timestamp,
-    /// What is settled or given back then.
-    pub(super) acks: Vec<Acknowledged>,
 }

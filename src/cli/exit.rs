@@ -21,8 +21,8 @@ Exit codes:
   3  the configuration is wrong
   4  an address to listen on is taken or can't be had
   5  the journal is damaged
-  6  the journal was written by a newer version
-  7  no permission for a file, a directory or a port
+  6  the journal or the database's tables are of a newer version
+  7  no permission for a file, a directory, a port or the database's tables
   8  a broker holds the data directory (at a start only with --no-wait)";
 
 /// Why a command ends.
@@ -37,7 +37,7 @@ pub enum Exit {
     Port = 4,
     /// The journal is damaged.
     Damaged = 5,
-    /// The journal was written by a newer version.
+    /// The journal or the database's tables are of a newer version.
     Newer = 6,
     /// No permission.
     Permission = 7,
@@ -195,6 +195,9 @@ fn of_store(error: &StoreError) -> (Exit, &'static str) {
             (Exit::Other, "make room on the disk; a new journal needs two store.segment_bytes")
         }
         StoreError::Io { source, .. } => of_io(source),
+        StoreError::Connect(error) => of_connect(error),
+        StoreError::Schema(error) => of_schema(error),
+        StoreError::Database { .. } => (Exit::Other, "look into the database's own log"),
         StoreError::Deposed => (Exit::Other, "start the broker again; it will wait for the one that is master now"),
         StoreError::Closed => (Exit::Other, "the log says why; start the broker again"),
     }

@@ -1,13 +1,16 @@
 //! The command line: one file a subcommand, each thin.
 //!
-//! Always true: a command that fails says why in one sentence on standard error, with what to do about it, and ends with
-//! the exit code of that reason.
+//! Always true: a command that fails says why in one sentence on standard error, with what to do about it, and ends
+//! with the exit code of that reason.
 
 mod check_config;
 mod exit;
 pub mod journal;
+#[cfg(feature = "postgres")]
+mod migrate;
 mod passwd;
 mod start;
+mod status;
 
 use std::{io, path::PathBuf, process::ExitCode};
 
@@ -21,6 +24,8 @@ Examples:
   batonmq start --config /etc/batonmq.toml       start with the options of a file
   batonmq start --data /var/lib/batonmq --listen stomp://0.0.0.0:61613
   batonmq check-config --config batonmq.toml     say what is wrong with a file, without starting anything
+  batonmq migrate --config batonmq.toml          make the tables that the store of this file needs
+  batonmq status --config batonmq.toml           say who is the master of this file's group
   batonmq passwd                                 ask for a password, print its hash for [[users]]
   batonmq journal inspect ./data                 show what a stopped broker's journal holds
   batonmq journal verify ./data                  read all of it, say what is damaged
@@ -41,6 +46,11 @@ enum Command {
     Start(start::Arguments),
     /// Check the options without starting a broker
     CheckConfig(start::Sources),
+    /// Make a group's tables in the database, or bring them up to date
+    #[cfg(feature = "postgres")]
+    Migrate(migrate::Arguments),
+    /// Say which broker is the master, and which others are alive
+    Status(status::Arguments),
     /// Make the hash of a password, for [[users]] in the configuration
     Passwd,
     /// Look into the local journal of a broker that does not run
@@ -92,6 +102,9 @@ fn run(command: Option<Command>) -> Result<(), Failure> {
         None => start::run(start::Arguments::default()),
         Some(Command::Start(arguments)) => start::run(arguments),
         Some(Command::CheckConfig(sources)) => check_config::run(sources),
+        #[cfg(feature = "postgres")]
+        Some(Command::Migrate(arguments)) => migrate::run(&arguments, &mut io::stdout()),
+        Some(Command::Status(arguments)) => status::run(&arguments, &mut io::stdout()),
         Some(Command::Passwd) => passwd::run(),
         Some(Command::Journal(command)) => run_journal(command),
     }

@@ -48,6 +48,7 @@ pub(super) struct Sources {
 enum Store {
     Journal,
     Memory,
+    Postgres,
 }
 
 impl Sources {
@@ -72,6 +73,7 @@ impl Sources {
             let name = match store {
                 Store::Journal => "journal",
                 Store::Memory => "memory",
+                Store::Postgres => "postgres",
             };
             flags.push(Setting::flag("--store", "store.backend", name));
         }

@@ -6,12 +6,17 @@ use argon2::password_hash::phc::PasswordHash;
 use figment::Figment;
 
 use super::{
-    Config, ConfigError, Connector, Limits, Options, RedeliveryPolicy, Scheme, Secret, StompOptions, StoreOptions,
-    TlsClientCert, TlsOptions, TlsText, User, UserText, sources, units,
+    Backend, Config, ConfigError, Connector, DatabaseOptions, ElectionOptions, Limits, Options, RedeliveryPolicy,
+    Scheme, Secret, StompOptions, StoreOptions, StoreText, Strategy, TlsClientCert, TlsOptions, TlsText, User,
+    UserText, sources, units,
 };
+use crate::types::Group;
 
 /// The smallest and the largest segment; smaller ones are all headers, larger ones free space too late.
 const SEGMENT_BYTES: std::ops::RangeInclusive<usize> = (1 << 20)..=(1 << 30);
+
+/// How long the baton may be held without a word.
+const LEASE: std::ops::RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(300);
 
 /// What the broker needs to be of use at all.
 const MEMORY_BYTES_MIN: usize = 16 << 20;
@@ -25,7 +30,8 @@ pub(super) fn check(options: Options, written: &Figment) -> Result<Config, Confi
     check.broker_name(&options.broker_name)?;
     check.data(&options.data)?;
     check.duration("stop_timeout", options.stop_timeout)?;
-    check.store(&options.store)?;
+    let store = check.store(options.store)?;
+    check.election(&options.election, store.backend)?;
     check.stomp(&options.stomp)?;
     check.limits(&options.limits)?;
     check.redelivery(&options.redelivery)?;
@@ -38,7 +44,8 @@ pub(super) fn check(options: Options, written: &Figment) -> Result<Config, Confi
         broker_name: options.broker_name,
         data: options.data,
         stop_timeout: options.stop_timeout,
-        store: options.store,
+        store,
+        election: options.election,
         log: options.log,
         connectors,
         stomp: options.stomp,
@@ -112,11 +119,70 @@ impl Check<'_> {
         self.require(number > 0, option, || "must be above zero".to_owned())
     }
 
-    fn store(&self, store: &StoreOptions) -> Result<(), ConfigError> {
+    fn store(&self, store: StoreText) -> Result<StoreOptions, ConfigError> {
         self.require(SEGMENT_BYTES.contains(&store.segment_bytes), "store.segment_bytes", || {
             let (least, most) = (units::write_size(*SEGMENT_BYTES.start()), units::write_size(*SEGMENT_BYTES.end()));
             format!("{} is out of range; write {least} to {most}", units::write_size(store.segment_bytes))
+        })?;
+        let (backend, segment_bytes) = (store.backend, store.segment_bytes);
+        Ok(StoreOptions { backend, segment_bytes, database: self.database(store)? })
+    }
+
+    /// The heartbeat and the margin follow from the lease, so that no two settings can contradict each other; a lease is
+    /// unsafe only by being too short for both, or too long to be of any help.
+    fn election(&self, election: &ElectionOptions, backend: Backend) -> Result<(), ConfigError> {
+        let is_for_it = backend.is_database() || election.strategy == Strategy::Auto;
+        self.require(is_for_it, "election.strategy", || {
+            let backend = backend.as_str();
+            format!("is for a database, and store.backend is {backend:?}; choose another, or remove this")
+        })?;
+        self.require(LEASE.contains(&election.lease), "election.lease", || {
+            let [given, least, most] = [election.lease, *LEASE.start(), *LEASE.end()].map(units::write_duration);
+            format!(
+                "{given} is unsafe; write {least} to {most}: the master says a word every fifth of it, and stops a fifth \
+                 before its end, so a shorter one is lost to any hiccup, and a longer one keeps the others waiting for a \
+                 master that is frozen"
+            )
         })
+    }
+
+    fn database(&self, store: StoreText) -> Result<Option<DatabaseOptions>, ConfigError> {
+        let backend = store.backend.as_str();
+        let StoreText { url, password_file, tls_ca_file, group, .. } = store;
+        if !store.backend.is_database() {
+            let names_group = group != Group::default().as_str();
+            for (name, is_there) in [
+                ("store.url", url.is_some()),
+                ("store.password_file", password_file.is_some()),
+                ("store.tls_ca_file", tls_ca_file.is_some()),
+                ("store.group", names_group),
+            ] {
+                self.require(!is_there, name, || {
+                    format!("is for a database, and store.backend is {backend:?}; choose another, or remove this")
+                })?;
+            }
+            return Ok(None);
+        }
+        self.require(store.backend != Backend::Postgres || cfg!(feature = "postgres"), "store.backend", || {
+            "this program was built without PostgreSQL (feature postgres)".to_owned()
+        })?;
+        let url = url.ok_or_else(|| {
+            let problem = format!("is missing; store.backend is {backend:?}, so say where the database is");
+            self.invalid("store.url", problem)
+        })?;
+        let password = password_file.map(|path| self.secret_in("store.password_file", &path)).transpose()?;
+        if let Some(path) = &tls_ca_file {
+            self.names_a_file("store.tls_ca_file", path)?;
+        }
+        let group = Group::new(&group).ok_or_else(|| {
+            let problem = format!(
+                "{group:?} can't be used; write 1 to {} lower-case letters, digits and underscores, a letter first, \
+                 and not pg_",
+                Group::BYTES_MAX
+            );
+            self.invalid("store.group", problem)
+        })?;
+        Ok(Some(DatabaseOptions { url: Secret::new(url), password, tls_ca_file, group }))
     }
 
     fn stomp(&self, stomp: &StompOptions) -> Result<(), ConfigError> {
@@ -206,13 +272,8 @@ impl Check<'_> {
             (Some(hash), None) => (hash.clone(), option),
             (None, Some(path)) => {
                 let option = format!("{option}_file");
-                self.names_a_file(&option, path)?;
-                let text = fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
-                    path: path.clone(),
-                    named_by: option.clone(),
-                    source,
-                })?;
-                (text.trim().to_owned(), option)
+                let secret = self.secret_in(&option, path)?;
+                (secret.reveal().to_owned(), option)
             }
             _ => {
                 let problem =
@@ -223,6 +284,13 @@ impl Check<'_> {
         let is_argon2id = PasswordHash::new(&text).is_ok_and(|hash| hash.algorithm.as_str() == "argon2id");
         self.require(is_argon2id, &option, || "is not an argon2id hash; make one with batonmq passwd".to_owned())?;
         Ok(Secret::new(text))
+    }
+
+    fn secret_in(&self, option: &str, path: &Path) -> Result<Secret, ConfigError> {
+        self.names_a_file(option, path)?;
+        let unreadable =
+            |source| ConfigError::Unreadable { path: path.to_owned(), named_by: option.to_owned(), source };
+        fs::read_to_string(path).map(|text| Secret::new(text.trim())).map_err(unreadable)
     }
 
     /// A secret that stands where its file should be must not be repeated as the name of a file that is not there.

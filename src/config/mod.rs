@@ -19,6 +19,8 @@ pub use secret::Secret;
 pub use sources::{ConfigError, Setting, Sources};
 pub use units::{parse_duration, parse_size, write_duration, write_size};
 
+use crate::types::Group;
+
 /// The file that is read if it is there and no other is named.
 pub const DEFAULT_FILE: &str = "batonmq.toml";
 
@@ -33,6 +35,8 @@ pub struct Config {
     pub stop_timeout: Duration,
     /// How messages are kept.
     pub store: StoreOptions,
+    /// How brokers on one database elect their master.
+    pub election: ElectionOptions,
     /// What the log tells, and how.
     pub log: LogOptions,
     /// Where clients connect; never empty.
@@ -76,7 +80,8 @@ pub(crate) struct Options {
     data: PathBuf,
     #[serde(with = "units::duration")]
     stop_timeout: Duration,
-    store: StoreOptions,
+    store: StoreText,
+    election: ElectionOptions,
     log: LogOptions,
     connectors: Vec<Connector>,
     stomp: StompOptions,
@@ -92,7 +97,8 @@ impl Default for Options {
             broker_name: "batonmq".to_owned(),
             data: PathBuf::from("./data"),
             stop_timeout: Duration::from_secs(10),
-            store: StoreOptions::default(),
+            store: StoreText::default(),
+            election: ElectionOptions::default(),
             log: LogOptions::default(),
             connectors: Vec::new(),
             stomp: StompOptions::default(),
@@ -105,19 +111,54 @@ impl Default for Options {
 }
 
 /// How messages are kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreOptions {
     /// Which store.
     pub backend: Backend,
     /// The size of the journal's segment files. Unit: bytes.
-    #[serde(with = "units::size")]
     pub segment_bytes: usize,
+    /// Where the database is; there if the store is one.
+    pub database: Option<DatabaseOptions>,
 }
 
-impl Default for StoreOptions {
+/// Where the database is, and which part of it is ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatabaseOptions {
+    /// Host, database, user and parameters. It may hold a password.
+    pub url: Secret,
+    /// The password, if it was in a file.
+    pub password: Option<Secret>,
+    /// Who may sign the database's certificate. PEM; `None`: no TLS.
+    pub tls_ca_file: Option<PathBuf>,
+    /// Brokers of one group share messages; several groups may share a database.
+    pub group: Group,
+}
+
+/// The store as written.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct StoreText {
+    backend: Backend,
+    #[serde(with = "units::size")]
+    segment_bytes: usize,
+    url: Option<String>,
+    password_file: Option<PathBuf>,
+    tls_ca_file: Option<PathBuf>,
+    group: String,
+}
+
+impl Default for StoreText {
     fn default() -> Self {
-        Self { backend: Backend::Journal, segment_bytes: 64 << 20 }
+        let group = Group::default().to_string();
+        let (url, password_file, tls_ca_file) = (None, None, None);
+        Self { backend: Backend::Journal, segment_bytes: 64 << 20, url, password_file, tls_ca_file, group }
+    }
+}
+
+/// Hides the URL: it may hold a password.
+impl std::fmt::Debug for StoreText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreText").field("backend", &self.backend).field("group", &self.group).finish_non_exhaustive()
     }
 }
 
@@ -129,6 +170,55 @@ pub enum Backend {
     Journal,
     /// Nothing survives the process.
     Memory,
+    /// Tables of a PostgreSQL database.
+    Postgres,
+}
+
+impl Backend {
+    /// As it is written.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Journal => "journal",
+            Self::Memory => "memory",
+            Self::Postgres => "postgres",
+        }
+    }
+
+    /// Whether it is a database.
+    #[must_use]
+    pub fn is_database(self) -> bool {
+        matches!(self, Self::Postgres)
+    }
+}
+
+/// How brokers on one database elect their master.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ElectionOptions {
+    /// What is held.
+    pub strategy: Strategy,
+    /// How long it may be held without a word.
+    #[serde(with = "units::duration")]
+    pub lease: Duration,
+}
+
+impl Default for ElectionOptions {
+    fn default() -> Self {
+        Self { strategy: Strategy::Auto, lease: Duration::from_secs(10) }
+    }
+}
+
+/// What the master holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// What fits the store.
+    Auto,
+    /// A lock of a session in the database.
+    SessionLock,
+    /// A row of a table.
+    Lease,
 }
 
 /// What the log tells, and how.

@@ -202,7 +202,8 @@ fn explain(error: figment::Error, figment: &Figment) -> ConfigError {
 /// Whether what is written at `option` may be a secret, or hold one: a slip of the pen turns a whole list into text.
 fn is_near_secrets(option: &str) -> bool {
     let section = option.split('.').next().unwrap_or_default();
-    ["", "users", "tls"].contains(&section) && option != "tls.client_cert" // a word of three
+    (["", "users", "tls"].contains(&section) || option == "store" || option == "store.url")
+        && option != "tls.client_cert" // a word of three
 }
 
 /// The configuration file. figment's own provider takes a missing file for an empty one; an operator who names a file

@@ -116,6 +116,12 @@ fn a_wrong_value_is_named_with_its_file() {
         ("[tls]\nclient_cert = \"perhaps\"", "tls.client_cert", "want"),
         ("[store]\nbackend = \"kahadb\"", "store.backend", "journal"),
         ("[store]\nsegment_bytes = \"1kB\"", "store.segment_bytes", "1MiB to 1GiB"),
+        ("[store]\nurl = \"postgres://db/a\"", "store.url", "store.backend is \"journal\""),
+        ("[store]\nbackend = \"memory\"\ngroup = \"other\"", "store.group", "remove this"),
+        #[cfg(feature = "postgres")]
+        ("[store]\nbackend = \"postgres\"", "store.url", "say where the database is"),
+        #[cfg(feature = "postgres")]
+        ("store = { backend = \"postgres\", url = \"postgres://db\", group = \"A\" }", "store.group", "lower-case"),
         ("[log]\nlevel = \"loud\"", "log.level", "info"),
         ("[[redelivery]]\ndestination = \"/queue/a\"", "redelivery[0].destination", "/queue/"),
         ("[[redelivery]]\ndestination = \"a.>.b\"", "redelivery[0].destination", "pattern"),

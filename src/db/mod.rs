@@ -147,6 +147,7 @@ pub fn lock_key(purpose: &str, group: &Group) -> i64 {
 }
 
 /// The text of a statement for one group, which is written `group` in this database.
+#[cfg(feature = "postgres")]
 fn for_group(text: &str, group: &str) -> String {
     text.replace("{group}", group)
 }

@@ -116,8 +116,8 @@ pub struct SharedLock {
     _file: Option<File>,
 }
 
-/// Takes a data directory for reading: beside other readers, never beside a broker. A broker that starts meanwhile waits
-/// as if for another broker. `None`: a broker is running here.
+/// Takes a data directory for reading: beside other readers, never beside a broker. A broker that starts meanwhile
+/// waits as if for another broker. `None`: a broker is running here.
 ///
 /// # Errors
 /// [`LockError`] if the lock file can't be used.

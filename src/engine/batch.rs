@@ -1,10 +1,12 @@
 //! The open batch: what waits to be sealed, and what cancels before it is.
 //!
 //! Always true: a sealed batch has no two operations on one message and holder (R1). A unit is never cut. A unit that
-//! settles what is still open here waits for the next batch, so that refusing it can't lose the other's insert.
+//! settles what is still open here waits for the next batch, so that refusing it can't lose the other's insert. Marks
+//! and purges become durable with the first operation of the batch, and nothing that a purge here covers is written
+//! beside it or after it.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     hash::{BuildHasherDefault, Hasher},
     sync::Arc,
     time::Duration,
@@ -14,7 +16,7 @@ use smallvec::{SmallVec, smallvec};
 
 use super::receipts::StepRef;
 use crate::{
-    broker::{Pending, TransactionId},
+    broker::{Pending, UnitId},
     types::{Batch, BatchNumber, Held, Holder, Op, Sequence, Timestamp},
 };
 
@@ -34,8 +36,10 @@ pub(super) struct Unit {
     pub(super) ops: SmallVec<[Option<Op>; 1]>,
     /// The frame whose answer waits for it.
     pub(super) origin: Option<StepRef>,
-    /// The transaction that it is.
-    pub(super) transaction: Option<TransactionId>,
+    /// What the core calls it; `None`: it is a single operation, or what is left of one.
+    pub(super) id: Option<UnitId>,
+    /// Whether a client waits for what the core gave an id.
+    pub(super) awaited: bool,
     /// When it came in.
     pub(super) since: Timestamp,
     /// Whether it is over only when everything before it is (R2): who settled the message had something of its own
@@ -50,16 +54,22 @@ impl Unit {
         Self {
             ops: ops.into_iter().map(Some).collect(),
             origin,
-            transaction: None,
+            id: None,
+            awaited: false,
             since,
             in_order: false,
             doubtful: false,
         }
     }
 
-    /// The same as a transaction's.
-    pub(super) fn of(self, transaction: Option<TransactionId>) -> Self {
-        Self { transaction, ..self }
+    /// The same under a name of the core's.
+    pub(super) fn named(self, id: UnitId, awaited: bool) -> Self {
+        Self { id: Some(id), awaited, ..self }
+    }
+
+    /// Whether it is a message that dies: one that nobody waits for.
+    pub(super) fn is_dead_letter(&self) -> bool {
+        self.id.is_some() && !self.awaited
     }
 
     /// What is left of it.
@@ -76,6 +86,28 @@ impl Unit {
         self.live().next().is_none()
     }
 
+    /// Leaves out what these purges cover.
+    fn leave_out(&mut self, purges: &BTreeMap<Holder, Sequence>) {
+        if purges.is_empty() {
+            return; // nearly always
+        }
+        let covers = |holder: Holder, sequence: Sequence| purges.get(&holder).is_some_and(|upto| sequence <= *upto);
+        for slot in &mut self.ops {
+            let is_covered = match slot {
+                Some(Op::Insert(stored)) => {
+                    stored.holders.retain(|held| !covers(held.holder, stored.sequence));
+                    stored.holders.is_empty()
+                }
+                Some(Op::Settle { sequence, holder }) => covers(*holder, *sequence),
+                Some(Op::Return { sequence, held }) => covers(held.holder, *sequence),
+                _ => false,
+            };
+            if is_covered {
+                *slot = None;
+            }
+        }
+    }
+
     /// What became of a holder's messages by it.
     fn pending(&self, holder: Holder) -> SmallVec<[(Sequence, Pending); 1]> {
         let became = |op: &Op| match op {
@@ -84,6 +116,14 @@ impl Unit {
             _ => None,
         };
         self.live().filter_map(became).collect()
+    }
+
+    /// What it is, if that may cancel or merge.
+    fn stands_alone(&self) -> Option<Op> {
+        match self.ops.as_slice() {
+            [Some(op @ (Op::Settle { .. } | Op::Return { .. }))] if self.id.is_none() => Some(op.clone()),
+            _ => None,
+        }
     }
 
     fn deletes_durable(&self) -> bool {
@@ -95,14 +135,14 @@ impl Unit {
         self.live().all(|op| matches!(op, Op::Settle { .. } | Op::Return { .. } | Op::DeleteDurable { .. }))
     }
 
-    /// Whether it is what a client sent, and hears of when a full store can't have it (R8). Everything else waits:
-    /// what may be there already, too.
+    /// Whether it is what a client sent, and hears of when a full store can't have it (R8). Everything else waits: dead
+    /// letters, and what may be there already.
     fn is_send(&self) -> bool {
         if self.doubtful {
             return false;
         }
-        if self.transaction.is_some() {
-            return !self.only_settles();
+        if self.id.is_some() {
+            return !self.is_dead_letter() && !self.only_settles();
         }
         self.origin.is_some() && !self.is_empty() && self.live().all(|op| matches!(op, Op::Insert(_)))
     }
@@ -136,22 +176,14 @@ type Slot = (usize, usize);
 pub(super) struct OpenBatch {
     units: Vec<Unit>,
     marks: BTreeMap<Holder, Sequence>,
+    purges: BTreeMap<Holder, Sequence>,
     inserts: HashMap<Sequence, Slot, BuildHasherDefault<SequenceHasher>>,
     returns: HashMap<(Sequence, Holder), Slot>,
     /// What waits for the next batch, in order.
-    deferred: Vec<Deferred>,
-    deferred_inserts: HashSet<Sequence>,
+    deferred: Vec<Unit>,
     bytes: usize,
     eager: bool,
     first: Option<Timestamp>,
-}
-
-/// Something that has to wait for the next batch.
-#[derive(Debug)]
-enum Deferred {
-    Unit(Unit),
-    Settle { sequence: Sequence, holder: Holder, origin: Option<StepRef>, since: Timestamp, clean: bool },
-    Return { sequence: Sequence, held: Held, origin: Option<StepRef>, since: Timestamp },
 }
 
 /// What was taken out of the open batch to be written, and who waits for what of it.
@@ -159,6 +191,8 @@ enum Deferred {
 pub(super) struct Part {
     /// The marks that its first operations are.
     pub(super) marks: Vec<(Holder, Sequence)>,
+    /// The purges that come next.
+    pub(super) purges: Vec<(Holder, Sequence)>,
     pub(super) units: Vec<Unit>,
     /// When the oldest of it came in; `None`: there is nothing in it.
     pub(super) since: Option<Timestamp>,
@@ -173,12 +207,13 @@ pub(super) struct Sealed {
 
 impl OpenBatch {
     /// Adds operations that stand or fall together.
-    pub(super) fn push(&mut self, unit: Unit) {
+    pub(super) fn push(&mut self, mut unit: Unit) {
+        unit.leave_out(&self.purges);
         // A durable subscription is deleted after every insert that names it, deferred ones too.
         let deletes_early = unit.deletes_durable() && !self.deferred.is_empty();
         if deletes_early || unit.live().any(|op| self.is_open(op)) {
-            self.defer_unit(unit);
-            return;
+            self.touch(unit.since);
+            return self.deferred.push(unit);
         }
         self.touch(unit.since);
         let at = self.units.len();
@@ -203,12 +238,8 @@ impl OpenBatch {
         since: Timestamp,
         clean: bool,
     ) -> Settled {
-        if self.deferred_inserts.contains(&sequence) {
-            self.deferred.push(Deferred::Settle { sequence, holder, origin, since, clean });
-            return Settled::Written;
-        }
         if let Some(slot) = self.inserts.get(&sequence).copied() {
-            let (doubtful, derived) = (self.is_doubtful(slot), self.is_derived(slot));
+            let doubtful = self.is_doubtful(slot);
             let freed = match self.cancel(slot, sequence, holder, clean && !doubtful) {
                 Some((sender, true)) => {
                     self.push_behind(sender, since);
@@ -218,9 +249,7 @@ impl OpenBatch {
             };
             // An insert that the store may have is settled there too, below.
             if !doubtful {
-                let Some(origin) = origin.filter(|_| derived) else { return Settled::Cancelled(freed) };
-                self.push_behind(origin, since); // else what it came from would come back after its ack was confirmed
-                return Settled::Written;
+                return Settled::Cancelled(freed);
             }
         }
         if let Some(slot) = self.returns.remove(&(sequence, holder)) {
@@ -232,10 +261,6 @@ impl OpenBatch {
 
     /// Adds a message's return to its holder; merged into its insert or earlier return if that is open.
     pub(super) fn give_back(&mut self, sequence: Sequence, held: Held, origin: Option<StepRef>, since: Timestamp) {
-        if self.deferred_inserts.contains(&sequence) {
-            self.deferred.push(Deferred::Return { sequence, held, origin, since });
-            return;
-        }
         if let Some(slot) = self.inserts.get(&sequence).copied() {
             if let Some(Some(Op::Insert(stored))) = self.op(slot)
                 && let Some(part) = stored.holders.iter_mut().find(|part| part.holder == held.holder)
@@ -256,8 +281,18 @@ impl OpenBatch {
     /// Raises a dispatch mark; it becomes durable before every insert of the batch.
     pub(super) fn mark(&mut self, holder: Holder, upto: Sequence, since: Timestamp) {
         self.touch(since);
-        let mark = self.marks.entry(holder).or_default();
-        *mark = (*mark).max(upto);
+        raise(&mut self.marks, holder, upto);
+    }
+
+    /// Purges a holder. What it covers here cancels, sends whose insert is open too: their senders wait for the batch (R2).
+    /// A settle that is covered needs no operation, and who asked for it waits for the purge (R1, R29).
+    pub(super) fn purge(&mut self, holder: Holder, upto: Sequence, since: Timestamp) {
+        let before = std::mem::take(self);
+        (self.marks, self.purges) = (before.marks, before.purges);
+        raise(&mut self.purges, holder, upto);
+        self.refill(before.units.into_iter().chain(before.deferred));
+        (self.eager, self.first) = (before.eager, before.first);
+        self.touch(since);
     }
 
     /// When the oldest of what is in here came in.
@@ -267,16 +302,7 @@ impl OpenBatch {
 
     /// What became of a holder's messages by what is in here (R26).
     pub(super) fn pending(&self, holder: Holder) -> impl Iterator<Item = (Sequence, Pending)> {
-        let deferred = self.deferred.iter().flat_map(move |item| match item {
-            Deferred::Unit(unit) => unit.pending(holder),
-            Deferred::Settle { sequence, holder: by, .. } => {
-                (*by == holder).then_some((*sequence, Pending::Settled)).into_iter().collect()
-            }
-            Deferred::Return { sequence, held, .. } => {
-                (held.holder == holder).then_some((*sequence, Pending::Returned(*held))).into_iter().collect()
-            }
-        });
-        self.units.iter().flat_map(move |unit| unit.pending(holder)).chain(deferred)
+        self.units.iter().chain(&self.deferred).flat_map(move |unit| unit.pending(holder))
     }
 
     /// Somebody waits for what is in here.
@@ -323,16 +349,22 @@ impl OpenBatch {
     pub(super) fn has_settles(&self) -> bool {
         let mut goes_ahead = Unit::goes_ahead();
         let awaited = |unit: &Unit| unit.origin.is_some() || !unit.is_empty(); // else it was cancelled
-        !self.marks.is_empty() || self.units.iter().any(|unit| goes_ahead(unit) && awaited(unit))
+        !self.marks.is_empty()
+            || !self.purges.is_empty()
+            || self.units.iter().any(|unit| goes_ahead(unit) && awaited(unit))
     }
 
     /// Opens a batch again that was certainly not written: it comes before all that is here, and cancels again (R14).
     pub(super) fn reopen(&mut self, part: Part) {
         let newer = std::mem::take(self);
+        part.since.into_iter().for_each(|since| self.touch(since));
         for (holder, upto) in part.marks.into_iter().chain(newer.marks) {
             self.mark(holder, upto, newer.first.unwrap_or_default());
         }
-        self.refill(part.units.into_iter().chain(newer.units).map(Deferred::Unit).chain(newer.deferred));
+        for (holder, upto) in part.purges.into_iter().chain(newer.purges) {
+            raise(&mut self.purges, holder, upto);
+        }
+        self.refill(part.units.into_iter().chain(newer.units).chain(newer.deferred));
         self.eager = newer.eager;
     }
 
@@ -344,8 +376,8 @@ impl OpenBatch {
         }
         let (late, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.units).into_iter().partition(overdue);
         let newer = std::mem::take(self);
-        self.marks = newer.marks;
-        self.refill(rest.into_iter().map(Deferred::Unit).chain(newer.deferred));
+        (self.marks, self.purges) = (newer.marks, newer.purges);
+        self.refill(rest.into_iter().chain(newer.deferred));
         (self.eager, self.first) = (newer.eager, newer.first);
         late
     }
@@ -364,19 +396,21 @@ impl OpenBatch {
         let (eager, since) = (self.eager && !waiting.is_empty(), self.first);
         let deferred = std::mem::take(&mut self.deferred);
         let marks: Vec<_> = std::mem::take(&mut self.marks).into_iter().collect();
+        let purges: Vec<_> = std::mem::take(&mut self.purges).into_iter().collect();
         *self = Self { eager, ..Self::default() };
-        self.refill(waiting.into_iter().map(Deferred::Unit).chain(deferred));
+        self.refill(waiting.into_iter().chain(deferred));
         self.eager |= !self.units.is_empty(); // somebody waits for what was deferred
-        Part { marks, units, since }
+        Part { marks, purges, units, since }
     }
 
     /// What was here before meets again: a settle may cancel now, a return may merge.
-    fn refill(&mut self, items: impl Iterator<Item = Deferred>) {
+    fn refill(&mut self, units: impl Iterator<Item = Unit>) {
         let mut behind = Vec::new();
-        for item in items {
-            match item.reopened() {
-                Deferred::Unit(unit) => self.push(unit),
-                Deferred::Settle { sequence, holder, origin, since, clean } => {
+        for unit in units {
+            let Unit { origin, since, in_order, .. } = unit;
+            let clean = !in_order;
+            match unit.stands_alone() {
+                Some(Op::Settle { sequence, holder }) => {
                     let slot = self.inserts.get(&sequence).copied().filter(|slot| !self.is_doubtful(*slot));
                     let Some(slot) = slot else {
                         self.settle(sequence, holder, origin, since, clean);
@@ -385,7 +419,8 @@ impl OpenBatch {
                     behind.extend(self.cancel(slot, sequence, holder, clean).map(|freed| (freed, since)));
                     behind.extend(origin.map(|origin| ((origin, false), since)));
                 }
-                Deferred::Return { sequence, held, origin, since } => self.give_back(sequence, held, origin, since),
+                Some(Op::Return { sequence, held }) => self.give_back(sequence, held, origin, since),
+                _ => self.push(unit),
             }
         }
         for ((origin, in_order), since) in behind {
@@ -401,7 +436,7 @@ impl OpenBatch {
         let barrier = Unit::barrier(origin, since);
         match self.deferred.is_empty() {
             true => self.push(barrier),
-            false => self.deferred.push(Deferred::Unit(barrier)),
+            false => self.deferred.push(barrier),
         }
     }
 
@@ -416,22 +451,11 @@ impl OpenBatch {
             Op::Return { sequence, held } => (sequence, held.holder),
             _ => return false,
         };
-        self.inserts.contains_key(sequence)
-            || self.returns.contains_key(&(*sequence, holder))
-            || self.deferred_inserts.contains(sequence)
+        self.inserts.contains_key(sequence) || self.returns.contains_key(&(*sequence, holder))
     }
 
-    fn defer_unit(&mut self, unit: Unit) {
-        self.touch(unit.since);
-        self.deferred_inserts.extend(unit.live().filter_map(|op| match op {
-            Op::Insert(stored) => Some(stored.sequence),
-            _ => None,
-        }));
-        self.deferred.push(Deferred::Unit(unit));
-    }
-
-    /// Takes a holder out of an open insert; if nothing is left of a plain send, its frame, and whether that has to wait
-    /// for everything before it (R2).
+    /// Takes a holder out of an open insert; if nothing is left of a plain send, its frame, and whether that has to
+    /// wait for everything before it (R2).
     fn cancel(&mut self, slot: Slot, sequence: Sequence, holder: Holder, clean: bool) -> Option<(StepRef, bool)> {
         let Some(Some(Op::Insert(stored))) = self.op(slot) else { return None };
         stored.holders.retain(|held| held.holder != holder);
@@ -442,14 +466,8 @@ impl OpenBatch {
         }
         let unit = self.units.get_mut(slot.0)?;
         unit.in_order |= !clean;
-        let nothing_left = unit.transaction.is_none() && unit.is_empty();
-        let sender = if nothing_left { unit.origin.take() } else { None };
+        let sender = if unit.is_empty() { unit.origin.take() } else { None };
         sender.map(|sender| (sender, unit.in_order))
-    }
-
-    /// Whether an insert belongs to a unit that does more than insert: a dead letter.
-    fn is_derived(&self, (unit, _): Slot) -> bool {
-        self.units.get(unit).is_some_and(|unit| unit.live().any(|op| !matches!(op, Op::Insert(_))))
     }
 
     fn is_doubtful(&self, (unit, _): Slot) -> bool {
@@ -467,30 +485,16 @@ impl OpenBatch {
     }
 }
 
-impl Deferred {
-    /// What stands alone may cancel or merge.
-    fn reopened(self) -> Self {
-        let Self::Unit(unit) = self else { return self };
-        let Unit { origin, since, in_order, transaction: None, .. } = unit else { return Self::Unit(unit) };
-        match unit.ops.as_slice() {
-            [Some(Op::Settle { sequence, holder })] => {
-                Self::Settle { sequence: *sequence, holder: *holder, origin, since, clean: !in_order }
-            }
-            [Some(Op::Return { sequence, held })] => Self::Return { sequence: *sequence, held: *held, origin, since },
-            _ => Self::Unit(unit),
-        }
-    }
-}
-
 impl Part {
     /// Two parts that together do the same, for bisecting (R13); itself if there is only one unit.
     pub(super) fn split(mut self) -> Result<(Self, Self), Self> {
-        if self.units.len() < 2 && (self.marks.is_empty() || self.units.is_empty()) {
+        let has_marks = !self.marks.is_empty() || !self.purges.is_empty();
+        if self.units.len() < 2 && (!has_marks || self.units.is_empty()) {
             return Err(self);
         }
         let later = self.units.split_off(if self.units.len() < 2 { 0 } else { self.units.len() / 2 });
         let since = self.since;
-        Ok((self, Self { marks: Vec::new(), units: later, since }))
+        Ok((self, Self { marks: Vec::new(), purges: Vec::new(), units: later, since }))
     }
 
     /// What became of a holder's messages by it.
@@ -511,14 +515,21 @@ impl Part {
 
 impl Sealed {
     pub(super) fn new(number: BatchNumber, mut part: Part) -> Self {
-        let mut ops: Vec<Op> = Vec::with_capacity(part.marks.len() + part.units.len());
+        let mut ops: Vec<Op> = Vec::with_capacity(part.marks.len() + part.purges.len() + part.units.len());
         ops.extend(part.marks.iter().map(|(holder, upto)| Op::Mark { holder: *holder, upto: *upto }));
+        ops.extend(part.purges.iter().map(|(holder, upto)| Op::Purge { holder: *holder, upto: *upto }));
         for unit in &mut part.units {
             unit.ops.retain(|op| op.is_some());
             ops.extend(unit.live().cloned());
         }
         Self { batch: Arc::new(Batch { number, ops }), part }
     }
+}
+
+/// A mark never falls.
+fn raise(marks: &mut BTreeMap<Holder, Sequence>, holder: Holder, upto: Sequence) {
+    let mark = marks.entry(holder).or_default();
+    *mark = (*mark).max(upto);
 }
 
 fn size(op: &Op) -> usize {
@@ -631,38 +642,6 @@ mod tests {
     }
 
     #[test]
-    fn r1_what_belongs_to_a_dead_letter_stays() {
-        let mut batch = OpenBatch::default();
-        batch.push(Unit::new(smallvec![settle(1), insert(2, &[QUEUE])], Some(step(9)), NOW));
-        assert_eq!(batch.settle(sequence(2), QUEUE, None, NOW, true), Settled::Cancelled(None));
-        assert_eq!(ops(batch.take()), [settle(1)]);
-    }
-
-    #[test]
-    fn r2_who_acks_a_dead_letter_waits_for_what_it_came_from() {
-        let mut batch = OpenBatch::default();
-        batch.push(Unit::new(smallvec![settle(1), insert(2, &[QUEUE])], None, NOW));
-        assert_eq!(batch.settle(sequence(2), QUEUE, Some(step(7)), NOW, true), Settled::Written);
-        let part = batch.take();
-        let origins: Vec<_> = part.units.iter().filter_map(|unit| unit.origin).collect();
-        assert_eq!(origins, [step(7)]);
-        let left: Vec<_> = part.units.iter().flat_map(Unit::live).cloned().collect();
-        assert_eq!(left, [settle(1)], "the dead letter itself is never written (R1)");
-    }
-
-    #[test]
-    fn r11_a_dead_letter_that_may_be_stored_is_settled_in_the_store_too() {
-        let mut batch = OpenBatch::default();
-        batch.push(Unit::new(smallvec![settle(1), insert(2, &[QUEUE])], None, NOW));
-        let mut unknown = batch.take();
-        unknown.doubt();
-        batch.reopen(unknown);
-        assert_eq!(batch.settle(sequence(2), QUEUE, Some(step(7)), NOW, true), Settled::Written);
-        let left: Vec<_> = batch.take().units.iter().flat_map(Unit::live).cloned().collect();
-        assert_eq!(left, [settle(1), settle(2)]);
-    }
-
-    #[test]
     fn r14_a_durable_subscription_is_deleted_after_the_inserts_that_name_it() {
         let durable = DurableId(1);
         let mut batch = OpenBatch::default();
@@ -683,10 +662,9 @@ mod tests {
         let mut batch = OpenBatch::default();
         sent(&mut batch, 1);
         batch.push(Unit::new(smallvec![settle(1), insert(2, &[QUEUE])], None, NOW));
-        assert_eq!(batch.settle(sequence(2), QUEUE, None, NOW, true), Settled::Written, "it waits behind its insert");
         assert_eq!(ops(batch.take()), [insert(1, &[QUEUE])]);
         assert!(batch.is_due(NOW));
-        assert_eq!(ops(batch.take()), [settle(1)]);
+        assert_eq!(ops(batch.take()), [settle(1), insert(2, &[QUEUE])]);
         assert!(batch.is_empty());
     }
 
@@ -714,6 +692,76 @@ mod tests {
         batch.reopen(sealed);
         assert_eq!(ops(batch.take_settles()), [settle(1)], "the settle of 5 cancelled its insert");
         assert_eq!(ops(batch.take()), [insert(6, &[QUEUE])]);
+    }
+
+    fn purge(upto: u64) -> Op {
+        Op::Purge { holder: QUEUE, upto: sequence(upto) }
+    }
+
+    fn origins(part: &Part) -> Vec<StepRef> {
+        part.units.iter().filter_map(|unit| unit.origin).collect()
+    }
+
+    #[test]
+    fn r29_nothing_that_a_purge_covers_is_written_beside_it_and_who_asked_waits_for_it() {
+        let other = Holder::Durable(DurableId(1));
+        let mut batch = OpenBatch::default();
+        sent(&mut batch, 2);
+        batch.push(Unit::new(smallvec![insert(3, &[QUEUE, other])], None, NOW));
+        batch.settle(sequence(1), QUEUE, Some(step(7)), NOW, true);
+        batch.push(Unit::new(smallvec![settle(2), insert(9, &[other])], None, NOW)); // deferred: it settles what is open
+        batch.purge(QUEUE, sequence(5), NOW);
+        let held = Held { deliveries: 3, ..Held::fresh(QUEUE) };
+        batch.give_back(sequence(4), held, None, NOW);
+        assert_eq!(batch.settle(sequence(3), QUEUE, Some(step(8)), NOW, true), Settled::Cancelled(None));
+        assert_eq!(batch.settle(sequence(4), QUEUE, Some(step(9)), NOW, true), Settled::Written);
+        sent(&mut batch, 6);
+        let part = batch.take();
+        assert_eq!(origins(&part), [2, 7, 9, 6].map(step));
+        assert_eq!(ops(part), [purge(5), insert(3, &[other]), insert(9, &[other]), insert(6, &[QUEUE])]);
+        assert!(batch.is_empty());
+        assert_eq!(
+            batch.settle(sequence(4), QUEUE, None, NOW, true),
+            Settled::Written,
+            "later it is an op like others"
+        );
+        assert_eq!(ops(batch.take()), [settle(4)]);
+    }
+
+    #[test]
+    fn r14_a_purge_goes_ahead_and_what_it_covers_never_follows() {
+        let mut batch = OpenBatch::default();
+        batch.push(Unit::new(smallvec![settle(1), insert(7, &[QUEUE])], None, NOW)); // a dead letter in its own queue
+        sent(&mut batch, 5);
+        let sealed = batch.take();
+        batch.purge(QUEUE, sequence(6), NOW);
+        sent(&mut batch, 8);
+        batch.reopen(sealed);
+        let first = batch.take_settles();
+        assert_eq!(origins(&first), [step(5)], "its message is gone, and is confirmed with the purge");
+        assert_eq!(ops(first), [purge(6)]);
+        assert_eq!(ops(batch.take()), [insert(7, &[QUEUE]), insert(8, &[QUEUE])]);
+    }
+
+    #[test]
+    fn r14_a_purge_that_was_not_written_is_written_again() {
+        let mut batch = OpenBatch::default();
+        batch.purge(QUEUE, sequence(6), NOW);
+        let sealed = batch.take();
+        assert!(!batch.has_settles() && batch.is_empty());
+        batch.reopen(sealed);
+        assert!(batch.has_settles() && batch.due_at().is_some());
+        batch.purge(QUEUE, sequence(4), NOW);
+        assert_eq!(ops(batch.take()), [purge(6)], "a mark never falls");
+    }
+
+    #[test]
+    fn r13_a_purge_is_in_the_first_part() {
+        let mut batch = OpenBatch::default();
+        batch.purge(QUEUE, sequence(6), NOW);
+        sent(&mut batch, 7);
+        let (first, second) = batch.take().split().unwrap();
+        assert_eq!((ops(first), ops(second)), (vec![purge(6)], vec![insert(7, &[QUEUE])]));
     }
 
     #[test]

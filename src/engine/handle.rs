@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::outbox::Outbox;
 use crate::{
     broker::Request,
-    types::{ConsumerNo, DeliveryTag, SessionId},
+    types::{ConsumerNo, DeliveryTag, Destination, SessionId},
 };
 
 /// What one session may have sent and the engine not taken. Unit: bytes. One frame that is larger may pass alone.
@@ -33,6 +33,8 @@ pub(super) enum Inbound {
     HoldsMessages { session: SessionId, answer: oneshot::Sender<bool> },
     /// The connection is gone.
     Closed { session: SessionId },
+    /// What waits in a queue is to go.
+    Purge { destination: Destination, answer: oneshot::Sender<Option<usize>> },
 }
 
 /// What one write put into the kernel.
@@ -71,6 +73,17 @@ impl EngineHandle {
         let opened = Inbound::Opened { session: id, outbox: outbox.clone(), budget: budget.clone() };
         self.inbox.send(opened).await.map_err(|_| EngineGone)?;
         Ok(SessionLink { id, outbox, budget, inbox: self.inbox.clone() })
+    }
+
+    /// Removes what waits in a queue, and answers when that is durable: how many messages it was, without what the store
+    /// had at the start of the term and is not counted yet. `None`: there is no such queue.
+    ///
+    /// # Errors
+    /// [`EngineGone`] when the term is over: it may be done or not.
+    pub async fn purge(&self, destination: Destination) -> Result<Option<usize>, EngineGone> {
+        let (answer, answered) = oneshot::channel();
+        self.inbox.send(Inbound::Purge { destination, answer }).await.map_err(|_| EngineGone)?;
+        answered.await.map_err(|_| EngineGone)
     }
 }
 

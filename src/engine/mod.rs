@@ -1,8 +1,8 @@
 //! The engine: the one task that owns a core and drives it. See ARCHITECTURE.md, "A turn of the engine".
 //!
-//! `task.rs` is the task, with `held.rs` for what has to wait; `batch.rs`, `writer.rs`, `spool.rs` and `receipts.rs` are
-//! values without I/O that it drives; `handle.rs` and `outbox.rs` are what sessions hold; `committer.rs` carries what is
-//! to be written to the adapter, `reader.rs` what is to be read.
+//! `task.rs` is the task, with `held.rs` for what has to wait; `batch.rs`, `writer.rs`, `spool.rs` and `receipts.rs`
+//! are values without I/O that it drives; `handle.rs` and `outbox.rs` are what sessions hold; `committer.rs` carries
+//! what is to be written to the adapter, `reader.rs` what is to be read.
 
 mod batch;
 mod committer;

@@ -83,6 +83,7 @@ pub fn start<A: PersistenceAdapter, S: PersistenceAdapter>(
         held: VecDeque::new(),
         errors: BTreeSet::new(),
         effects: Effects::default(),
+        purging: Vec::new(),
         touched: Vec::new(),
         answers: Vec::new(),
     };

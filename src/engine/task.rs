@@ -13,7 +13,10 @@ use std::{
 };
 
 use smallvec::SmallVec;
-use tokio::{sync::mpsc, time::sleep_until};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::sleep_until,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -27,10 +30,10 @@ use super::{
 };
 use crate::{
     broker::{
-        Change, CloseReason, Command, Core, Effects, Hold, Kept, NotDone, Outgoing, Read, Receipt, Refusal, Request,
-        TransactionId,
+        Change, CloseReason, Command, Core, Effects, Hold, Kept, NotDone, Outgoing, Purged, Read, Receipt, Refusal,
+        Request, UnitId,
     },
-    types::{Clock, Footing, Mandate, Meter, Op, SessionId, Timestamp},
+    types::{Clock, Destination, Footing, Holder, Mandate, Meter, Op, Sequence, SessionId, Timestamp},
 };
 
 /// So many messages from sessions are taken in one turn.
@@ -91,6 +94,8 @@ pub(super) struct Engine {
     /// Until when an ERROR may wait for the receipts before it.
     pub(super) errors: BTreeSet<(Timestamp, SessionId)>,
     pub(super) effects: Effects,
+    /// Purges that are not durable yet, and who asked for them.
+    pub(super) purging: Vec<Purging>,
     /// Sessions with something to flush at the end of the turn.
     pub(super) touched: Vec<SessionId>,
     pub(super) answers: Vec<Answer>,
@@ -108,6 +113,14 @@ pub(super) struct Link {
     pub(super) hold: Option<(Hold, Timestamp)>,
     pub(super) lenient: bool,
     pub(super) phase: Phase,
+}
+
+/// A purge that is not durable yet.
+#[derive(Debug)]
+pub(super) struct Purging {
+    mark: (Holder, Sequence),
+    messages: usize,
+    answer: oneshot::Sender<Option<usize>>,
 }
 
 /// How far a session has come.
@@ -313,6 +326,25 @@ impl Engine {
                 let _gone = answer.send(self.core.holds_messages(session)); // who asked may have left
             }
             Inbound::Closed { session } => self.closed(now, session),
+            Inbound::Purge { destination, answer } => self.purge(now, &destination, answer),
+        }
+    }
+
+    /// Purges a queue, and answers when that is durable.
+    fn purge(&mut self, now: Timestamp, destination: &Destination, answer: oneshot::Sender<Option<usize>>) {
+        let purged = self.core.purge(now, destination, &mut self.effects);
+        self.take_effects(now);
+        match purged {
+            Some(Purged { messages, mark: Some(mark) }) => self.purging.push(Purging { mark, messages, answer }),
+            other => answer_purge(answer, other.map(|purged| purged.messages)),
+        }
+    }
+
+    /// This purge is durable.
+    fn purged(&mut self, (holder, upto): (Holder, Sequence)) {
+        let is_over = |purging: &mut Purging| purging.mark.0 == holder && purging.mark.1 <= upto;
+        for purging in self.purging.extract_if(.., is_over) {
+            answer_purge(purging.answer, Some(purging.messages));
         }
     }
 
@@ -389,8 +421,8 @@ impl Engine {
         link.ledger.push(pending, answer);
     }
 
-    /// Takes in what a session's frame brought about. Its answer comes before that if it can: the receipt of a SUBSCRIBE
-    /// before its messages.
+    /// Takes in what a session's frame brought about. Its answer comes before that if it can: the receipt of a
+    /// SUBSCRIBE before its messages.
     pub(super) fn take_frame(&mut self, now: Timestamp, session: SessionId, answer: Answer) {
         let pending = self.take_changes(now, Some(session));
         self.add_step(session, pending, answer);
@@ -444,13 +476,13 @@ impl Engine {
                 *pending += u32::from(origin.is_some());
                 open.push(Unit::new(SmallVec::from_buf([op]), origin, now));
             }
-            Change::Unit { origin, ops, transaction } => {
+            Change::Unit { origin, ops, id, awaited } => {
                 let origin = step(origin);
                 *pending += u32::from(origin.is_some());
-                if transaction.is_some() {
+                if awaited {
                     open.make_eager();
                 }
-                open.push(Unit::new(ops, origin, now).of(transaction));
+                open.push(Unit::new(ops, origin, now).named(id, awaited));
             }
             Change::Return { origin, sequence, held } => {
                 let origin = step(origin);
@@ -462,6 +494,10 @@ impl Engine {
                 if awaited {
                     open.make_eager();
                 }
+            }
+            Change::Purge { holder, upto } => {
+                open.purge(holder, upto, now);
+                open.make_eager();
             }
             Change::Settle { by, asked, sequence, holder } => {
                 let clean = sessions.get(&by).is_none_or(|link| link.ledger.is_clear());
@@ -573,8 +609,11 @@ impl Engine {
             for (holder, upto) in part.marks {
                 self.core.marked(now, holder, upto, &mut self.effects);
             }
+            for mark in part.purges {
+                self.purged(mark);
+            }
             for unit in part.units {
-                self.unit_done(now, unit.origin, unit.transaction);
+                self.unit_done(now, unit.origin, unit.id);
             }
             self.take_effects(now);
         }
@@ -584,8 +623,8 @@ impl Engine {
         Ok(())
     }
 
-    fn unit_done(&mut self, now: Timestamp, origin: Option<StepRef>, transaction: Option<TransactionId>) {
-        if let Some(id) = transaction {
+    fn unit_done(&mut self, now: Timestamp, origin: Option<StepRef>, id: Option<UnitId>) {
+        if let Some(id) = id {
             self.core.committed(now, id, &mut self.effects);
             self.take_effects(now);
         }
@@ -596,7 +635,7 @@ impl Engine {
 
     /// R13: what the store never takes leaves the core, and its sender gets ERROR.
     fn unit_refused(&mut self, now: Timestamp, unit: Unit, why: &str) {
-        match unit.transaction {
+        match unit.id {
             Some(id) => self.core.commit_refused(now, id, &mut self.effects),
             None => {
                 for op in unit.live() {
@@ -608,6 +647,9 @@ impl Engine {
             }
         }
         self.take_effects(now);
+        if unit.is_dead_letter() {
+            return self.dead_letter_refused(&unit);
+        }
         let Some(step) = unit.origin else { return };
         let Some(link) = self.sessions.get_mut(&step.session) else { return };
         let closes = (!link.lenient).then_some(CloseReason::Refused);
@@ -618,6 +660,17 @@ impl Engine {
         self.advance_ledger(step.session);
         if ends {
             self.end_session(now, step.session);
+        }
+    }
+
+    /// Nobody sent it: who rejected the message did nothing wrong, and may get it once more.
+    fn dead_letter_refused(&mut self, unit: &Unit) {
+        for dead in unit.live().filter_map(|op| if let Op::Insert(dead) = op { Some(dead) } else { None }) {
+            let of = dead.message.original_destination.as_ref().map(tracing::field::display);
+            tracing::warn!(of, "the store refuses a dead letter; its message goes back to where it was");
+        }
+        if let Some(step) = unit.origin {
+            self.free(step);
         }
     }
 
@@ -671,6 +724,10 @@ impl Engine {
             link.budget.give_back(bytes);
         }
     }
+}
+
+fn answer_purge(answer: oneshot::Sender<Option<usize>>, messages: Option<usize>) {
+    let _gone = answer.send(messages); // who asked may have left
 }
 
 impl Link {

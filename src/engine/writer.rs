@@ -217,6 +217,10 @@ impl Writer {
         match error {
             CommitError::Deposed => return over("somebody else holds the baton"),
             CommitError::Refused { source } => return self.bisect(source.as_ref()),
+            CommitError::Unusable(error) => {
+                let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+                return over(&format!("{error}{cause}; {}", error.fix()));
+            }
             CommitError::Full => {
                 if self.flow == Flow::Open {
                     tracing::warn!(
@@ -266,7 +270,7 @@ impl Writer {
                 Resolved::default()
             }
             Err(alone) => {
-                tracing::warn!(source, "the store refuses an operation; its sender gets ERROR");
+                tracing::warn!(source, "the store refuses an operation; who sent it gets ERROR");
                 let refused = alone.units.into_iter().map(|unit| (unit, "The store refused the message.")).collect();
                 Resolved { refused, ..Resolved::default() }
             }

@@ -7,9 +7,13 @@
 //! On failure: a [`NodeError`], which ends the process. `kill -9` is an ordinary event: what was confirmed is safe.
 
 mod life;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod signals;
 mod term;
 
+#[cfg(feature = "postgres")]
+use std::time::Duration;
 use std::{
     io,
     path::{Path, PathBuf},
@@ -18,6 +22,8 @@ use std::{
 
 use tokio::sync::watch;
 
+#[cfg(feature = "postgres")]
+pub use self::postgres::{postgres, survey};
 use self::{life::Life, signals::Signals};
 use crate::{
     config::{Backend, Config, write_size},
@@ -29,6 +35,11 @@ use crate::{
     server::{Doors, ServerError, raise_open_files_limit},
     session::UserError,
     tasks::StillRunning,
+};
+#[cfg(feature = "postgres")]
+use crate::{
+    election::{Baton, DatabaseLocker, HolderId, Lease, Locker, Presence, database::LockDatabase},
+    tasks::Tasks,
 };
 
 /// How many threads run the sessions and the engine. One: a hop between two costs more than it brings at the rates
@@ -107,6 +118,10 @@ pub async fn run(config: Config, standby: Standby) -> Result<(), NodeError> {
             node.live_on_files(move || JournalAdapter::open(&data, options.clone()), &mut signals).await
         }
         Backend::Memory => node.live_on_files(|| Ok(MemoryAdapter::default()), &mut signals).await,
+        #[cfg(feature = "postgres")]
+        Backend::Postgres => node.live_on_postgres(&mut signals).await,
+        #[cfg(not(feature = "postgres"))]
+        Backend::Postgres => unreachable!("the configuration was checked"),
     }
 }
 
@@ -129,7 +144,42 @@ impl Node {
         let (sign, _nobody_reads) = watch::channel(Sign::default());
         Life { config, doors, locker, open_store, standby, sign }.live(signals).await
     }
+
+    /// With the baton of a group in a database.
+    #[cfg(feature = "postgres")]
+    async fn live_in<D: LockDatabase, A: PersistenceAdapter>(
+        self,
+        database: D,
+        open_store: impl FnMut() -> Result<A, StoreError>,
+        signals: &mut Signals,
+    ) -> Result<(), NodeError> {
+        let _data = self.own_data().await?;
+        let Self { config, doors, standby } = self;
+        let (database, me) = (Arc::new(database), HolderId::new(&config.broker_name));
+        let (sign, signs) = watch::channel(Sign { role: "starting", addresses: doors.configured() });
+        let presence = Tasks::new();
+        let alive = Presence::new(Arc::clone(&database), me.clone(), signs);
+        presence.spawn("signs of life", alive.run(presence.stop_token()));
+        let locker = DatabaseLocker::new(database, me, Lease::new(config.election.lease));
+        let lived = Life { config, doors, locker, open_store, standby, sign }.live(signals).await;
+        if let Err(late) = presence.stop(SIGN_OFF_PATIENCE).await {
+            tracing::debug!("this broker did not sign off: {late}");
+        }
+        lived
+    }
+
+    /// The data directory is this process's alone: its spool lies there.
+    #[cfg(feature = "postgres")]
+    async fn own_data(&self) -> Result<Baton, NodeError> {
+        let mut locker = FileLocker::new(&self.config.data);
+        let held = locker.acquire(Duration::ZERO).await?;
+        held.ok_or_else(|| NodeError::Locked(format!("{}; give each broker one of its own", locker.what())))
+    }
 }
+
+/// How long taking back the last sign of life may take.
+#[cfg(feature = "postgres")]
+const SIGN_OFF_PATIENCE: Duration = Duration::from_millis(300);
 
 fn journal_options(config: &Config) -> JournalOptions {
     JournalOptions { segment_bytes: config.store.segment_bytes as u64, ..JournalOptions::default() }
@@ -145,6 +195,10 @@ fn greet(config: &Config) {
             "messages are kept in memory and are gone when this process ends; its lock is in {}",
             data.display()
         ),
+        Backend::Postgres => {
+            let group = config.store.database.as_ref().map(|database| database.group.as_str()).unwrap_or_default();
+            tracing::info!("messages are kept in PostgreSQL, group {group}; what overflows is in {}", data.display());
+        }
     }
     let memory = write_size(config.limits.memory_bytes_max);
     tracing::info!("messages and buffers may take {memory} of memory (limits.memory_bytes_max)");

@@ -75,7 +75,7 @@ impl Term {
             return Ok(None);
         };
         let (catalog, tenure) = recovered?;
-        let spool = SpoolAdapter::open(&config.data)?;
+        let spool = SpoolAdapter::open(&config.data, SpoolAdapter::options());
         let open = doors.open().await?;
         tracing::info!(term = tenure.term.0, destinations = catalog.destinations.len(), "this broker is the master");
         let context = TermContext {
@@ -157,7 +157,7 @@ impl Term {
     async fn over(self, ended: Result<Result<(), EngineError>, oneshot::error::RecvError>) -> Result<Ended, NodeError> {
         self.tasks.abort();
         let Ok(Err(EngineError::TermOver(why))) = ended else { return Err(NodeError::TaskEnded("engine")) };
-        self.withdraw();
+        withdraw(&self.published);
         // The next term has to find the ports free.
         for group in [&self.listeners, &self.sessions, &self.tasks] {
             if let Err(late) = group.stop(DROP_PATIENCE).await {
@@ -184,19 +184,20 @@ impl Term {
             Ok(Err(EngineError::TermOver(why))) => Err(why),
             Err(_) => return Err(NodeError::TaskEnded("engine")),
         };
-        self.withdraw();
+        drop(self.engine);
+        withdraw(&self.published);
         // A task that fails while it stops was asked to end, and so brings nothing down; the process tells all the same.
         match self.failed.get() {
             Some(task) => Err(NodeError::TaskEnded(task)),
             None => Ok(Ended::Stopped(engine, self.farewells)),
         }
     }
+}
 
-    /// Nothing is open any more.
-    fn withdraw(&self) {
-        if let Err(error) = self.published.withdraw() {
-            tracing::warn!(%error, "cannot remove the file of open addresses");
-        }
+/// Nothing is open any more.
+fn withdraw(published: &PublishedAddresses) {
+    if let Err(error) = published.withdraw() {
+        tracing::warn!(%error, "cannot remove the file of open addresses");
     }
 }
 

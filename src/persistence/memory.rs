@@ -202,7 +202,8 @@ impl State {
             Op::Insert(stored) => self.insert(stored),
             Op::Settle { sequence, holder } => self.settle(*sequence, *holder),
             Op::Return { sequence, held } => self.replace(*sequence, *held),
-            Op::DeleteDurable { id } => self.delete_durable(*id),
+            Op::DeleteDurable { id } => self.purge(Holder::Durable(*id), Sequence::MAX),
+            Op::Purge { holder, upto } => self.purge(*holder, *upto),
             Op::Mark { .. } | Op::CreateDestination { .. } | Op::CreateDurable { .. } => {}
         }
     }
@@ -251,10 +252,9 @@ impl State {
         self.due.extend(returning(sequence, held));
     }
 
-    fn delete_durable(&mut self, id: DurableId) {
-        let holder = Holder::Durable(id);
+    fn purge(&mut self, holder: Holder, upto: Sequence) {
         let lines = self.lines.iter().filter(|((who, _), _)| *who == holder);
-        for sequence in lines.flat_map(|(_, line)| line).copied().collect::<Vec<_>>() {
+        for sequence in lines.flat_map(|(_, line)| line.range(..=upto)).copied().collect::<Vec<_>>() {
             self.settle(sequence, holder);
         }
     }

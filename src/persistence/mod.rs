@@ -6,15 +6,24 @@
 
 pub mod journal;
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod spool;
+#[cfg(feature = "postgres")]
+mod sql;
 
 use std::{error::Error, future::Future, io, path::PathBuf, sync::Arc};
 
 pub use memory::{MemoryAdapter, MemoryReader, MemoryStore};
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresAdapter, PostgresReader};
 pub use spool::{SpoolAdapter, SpoolReader};
 
 pub use crate::types::{Backlog, DueMessage, DuePage, DueReason, Page, PageRange, Window};
-use crate::types::{Batch, Catalog, Holder, Priority, Sequence, Tenure, Timestamp};
+use crate::{
+    db::{ConnectError, SchemaError},
+    types::{Batch, Catalog, Holder, Priority, Sequence, Tenure, Timestamp},
+};
 
 /// The durable state of one broker group, as seen by the broker that holds the baton.
 pub trait PersistenceAdapter: Send + 'static {
@@ -46,7 +55,7 @@ pub trait PersistenceAdapter: Send + 'static {
 /// Reads messages beside the writer.
 ///
 /// What a batch does that is committed while a read is under way, the read shows or does not: the caller remembers such
-/// settles until it has the answer (R26).
+/// settles and purges until it has the answer (R26).
 pub trait MessageReader: Clone + Send + Sync + 'static {
     /// Up to one `window` of the messages of one priority that `holder` still holds, oldest first. Every insert in the
     /// range is durable already: the caller sees to it (R25).
@@ -129,6 +138,20 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
+    /// There is no connection to the database.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The tables in the database can't be used.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    /// The database fails.
+    #[error("the database fails at {action}")]
+    Database {
+        /// What was tried: for a statement, the name of its file in `sql/`.
+        action: &'static str,
+        /// What the database said.
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// The adapter's own thread or connection is gone.
     #[error("the store is closed")]
     Closed,
@@ -155,6 +178,9 @@ pub enum CommitError {
         /// Why.
         source: Box<dyn Error + Send + Sync>,
     },
+    /// No batch can be written until a human has mended the store: this term is over.
+    #[error("the store can't be used")]
+    Unusable(#[from] SchemaError),
     /// The connection died: raise the token, then repeat (R11).
     #[error("the outcome is unknown")]
     Unknown {

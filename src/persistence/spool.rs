@@ -2,8 +2,11 @@
 //!
 //! A journal whose syncs do nothing, in a directory of its own: it survives nothing and need not. Made when the first
 //! batch comes, because most terms never spool; what an earlier process left is removed at the start of a term.
+//! On failure: what could not be written stays in memory, and is tried again (`engine/spool.rs`); a spool that could
+//! not be made is begun anew then; one that can't undo a failed write takes nothing more in this term, and can be read.
 
 use std::{
+    error::Error,
     io,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
@@ -28,40 +31,64 @@ const SEGMENT_BYTES: u64 = 16 << 20;
 #[derive(Debug)]
 pub struct SpoolAdapter {
     dir: PathBuf,
+    options: JournalOptions,
     journal: Option<JournalAdapter>,
     reader: SpoolReader,
 }
 
 impl SpoolAdapter {
-    /// A spool in `<data>/spool`, which holds nothing.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`] if what an earlier process left can't be removed.
-    pub fn open(data: &Path) -> Result<Self, StoreError> {
-        let dir = data.join(DIRECTORY);
-        match std::fs::remove_dir_all(&dir) {
-            Ok(()) => {
-                tracing::info!(path = %dir.display(), "removed what an earlier process had spooled: nobody wants it any more")
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => return Err(StoreError::Io { action: "remove", path: dir, source }),
-        }
-        Ok(Self { dir, journal: None, reader: SpoolReader::default() })
+    /// How a broker spools.
+    #[must_use]
+    pub fn options() -> JournalOptions {
+        JournalOptions { segment_bytes: SEGMENT_BYTES, ..JournalOptions::default() }
     }
 
-    async fn begin(&self) -> Result<JournalAdapter, StoreError> {
-        let options = JournalOptions {
-            disk: Arc::new(UnsyncedDisk),
-            segment_bytes: SEGMENT_BYTES,
-            on_poison: OnPoison::new(|action, path, error| {
-                tracing::error!(%error, "cannot {action} {}: nothing is spooled any more", path.display());
-            }),
-            ..JournalOptions::default()
+    /// A spool in `<data>/spool`, which holds nothing. The disk of the options is not asked to sync anything.
+    #[must_use]
+    pub fn open(data: &Path, options: JournalOptions) -> Self {
+        let spool = Self {
+            dir: data.join(DIRECTORY),
+            options: JournalOptions {
+                on_poison: OnPoison::new(|action, path, error| {
+                    tracing::error!(%error, "cannot {action} {}: nothing is spooled any more", path.display());
+                }),
+                disk: Arc::new(UnsyncedDisk(options.disk)),
+                ..options
+            },
+            journal: None,
+            reader: SpoolReader::default(),
         };
-        let mut journal = JournalAdapter::open(&self.dir, options)?;
+        match spool.clear() {
+            Ok(false) => {}
+            Ok(true) => tracing::info!(
+                path = %spool.dir.display(),
+                "removed what an earlier process had spooled: nobody wants it any more"
+            ),
+            Err(error) => tracing::warn!(
+                source = &error as &dyn Error,
+                "what an earlier process had spooled stays; nothing is spooled before it can be removed"
+            ),
+        }
+        spool
+    }
+
+    /// Removes what lies there; whether anything did.
+    fn clear(&self) -> Result<bool, StoreError> {
+        match self.options.disk.remove_tree(&self.dir) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(StoreError::Io { action: "remove", path: self.dir.clone(), source }),
+        }
+    }
+
+    /// Makes the journal, anew: what lies there is that of an earlier process, or of an attempt that failed.
+    async fn begin(&self) -> Result<JournalAdapter, StoreError> {
+        self.clear()?;
+        let mut journal = JournalAdapter::open(&self.dir, self.options.clone())?;
         journal.recover().await?;
         journal.raise(Tenure { term: Term(1), token: FencingToken(1) }).await?;
-        tracing::info!(path = %self.dir.display(), "memory is scarce: what is not persistent and nobody takes is spooled");
+        let path = self.dir.display();
+        tracing::info!(%path, "memory is scarce: what is not persistent and nobody takes is spooled");
         Ok(journal)
     }
 }
@@ -97,13 +124,10 @@ impl PersistenceAdapter for SpoolAdapter {
         StoreLimits { message_bytes_max: usize::MAX }
     }
 
-    async fn close(self) -> Result<(), StoreError> {
-        drop(self.journal); // before its files go
-        match std::fs::remove_dir_all(&self.dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, path = %self.dir.display(), "cannot remove the spool; the next start does");
-            }
-            _ => {}
+    async fn close(mut self) -> Result<(), StoreError> {
+        drop(self.journal.take()); // before its files go
+        if let Err(error) = self.clear() {
+            tracing::warn!(source = &error as &dyn Error, "the spool stays; the next start removes it");
         }
         Ok(())
     }

@@ -16,8 +16,8 @@ pub struct PublishedAddresses {
 }
 
 impl PublishedAddresses {
-    /// Replaces what an earlier master published, which may have died without withdrawing it. A disk without room for the
-    /// file is no error: the broker's consumers make some.
+    /// Replaces what an earlier master published, which may have died without withdrawing it. A disk without room for
+    /// the file is no error: the broker's consumers make some.
     ///
     /// # Errors
     /// When the file can't be written for another reason.

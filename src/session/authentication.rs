@@ -19,7 +19,8 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
 
-/// A hash takes tens of milliseconds of a core and 19 MiB by OWASP's settings; more at once would starve a small machine.
+/// A hash takes tens of milliseconds of a core and 19 MiB by OWASP's settings; more at once would starve a small
+/// machine.
 const HASHES_AT_ONCE: usize = 2;
 
 /// A user's hash is not one that can be verified.

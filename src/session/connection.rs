@@ -404,10 +404,10 @@ impl<S: AsyncRead + Unpin, L: Link> Reader<'_, S, L> {
         }
     }
 
-    /// Waits until memory is not full, or what comes next may be what makes room: an ACK, a COMMIT, an ABORT, the SUBSCRIBE
-    /// of somebody who sent nothing yet (R31). Who is in the middle of a large frame sends none of these before its end.
-    /// Nobody waits for ever: the rest of a large frame is refused in the end, and everybody else is read once more, so
-    /// that a SEND is held by the core and then refused (R8).
+    /// Waits until memory is not full, or what comes next may be what makes room: an ACK, a COMMIT, an ABORT, the
+    /// SUBSCRIBE of somebody who sent nothing yet (R31). Who is in the middle of a large frame sends none of these
+    /// before its end. Nobody waits for ever: the rest of a large frame is refused in the end, and everybody else is
+    /// read once more, so that a SEND is held by the core and then refused (R8).
     async fn await_memory(&mut self) -> Result<(), Reading> {
         self.reads.return_buffer();
         let meter = &self.options.meter;

@@ -138,7 +138,8 @@ impl Message {
         self.content_bytes
     }
 
-    /// The rendering that `dialect` made, made by `render` if nobody did yet; `None` if another dialect holds the place.
+    /// The rendering that `dialect` made, made by `render` if nobody did yet; `None` if another dialect holds the
+    /// place.
     pub fn rendering(&self, dialect: u8, render: impl FnOnce() -> Bytes) -> Option<&Bytes> {
         let rendering = self.rendering.get_or_init(|| {
             let bytes = render();

@@ -105,6 +105,14 @@ pub enum Op {
         /// Its id.
         id: DurableId,
     },
+    /// Everything is gone that a holder holds at or below `upto`, of whatever priority, however much it is (R29).
+    /// Nothing at or below it is given to that holder later.
+    Purge {
+        /// Whose messages.
+        holder: Holder,
+        /// The last that goes.
+        upto: Sequence,
+    },
 }
 
 impl Op {
@@ -119,6 +127,7 @@ impl Op {
             Self::CreateDestination { .. } => "create destination",
             Self::CreateDurable { .. } => "create durable subscription",
             Self::DeleteDurable { .. } => "delete durable subscription",
+            Self::Purge { .. } => "purge",
         }
     }
 }
@@ -129,7 +138,7 @@ impl Op {
 pub struct Batch {
     /// Its number within the term; a repeated batch keeps it.
     pub number: BatchNumber,
-    /// What it does. No two of them on one message and holder (R1).
+    /// What it does. No two of them on one message and holder (R1), a purge that covers it included.
     pub ops: Vec<Op>,
 }
 
@@ -154,7 +163,7 @@ impl Catalog {
     /// Follows an operation that was made durable; those on messages change nothing here.
     pub fn apply(&mut self, op: &Op) {
         match op {
-            Op::Insert(_) | Op::Settle { .. } | Op::Return { .. } => {}
+            Op::Insert(_) | Op::Settle { .. } | Op::Return { .. } | Op::Purge { .. } => {}
             Op::Mark { holder, upto } => {
                 let mark = self.marks.entry(*holder).or_default();
                 *mark = (*mark).max(*upto);

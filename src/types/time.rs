@@ -35,8 +35,8 @@ impl fmt::Display for Timestamp {
 /// The wall clock at the start, and the monotonic clock since.
 ///
 /// Always true: `now` never goes back, whatever happens to the machine's clock. A step of the wall clock is followed
-/// only at the next start; delays and deadlines are right meanwhile. The monotonic clock is the runtime's, so that tests
-/// may pause it.
+/// only at the next start; delays and deadlines are right meanwhile. The monotonic clock is the runtime's, so that
+/// tests may pause it.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     started: Instant,

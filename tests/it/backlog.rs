@@ -1,4 +1,5 @@
-//! A backlog that memory has no room for, over the real binary: it waits on disk, survives kills, and comes back in order.
+//! A backlog that memory has no room for, over the real binary: it waits on disk, survives kills, and comes back in
+//! order.
 
 use std::{collections::BTreeSet, net::SocketAddr, thread};
 
@@ -27,8 +28,8 @@ fn number_of(message: &Frame) -> usize {
     message.text().split(' ').next().unwrap().parse().unwrap()
 }
 
-/// Sends these messages, each with a receipt, as fast as the broker takes them; calls `confirmed` for each receipt until
-/// the last, or until the broker is gone.
+/// Sends these messages, each with a receipt, as fast as the broker takes them; calls `confirmed` for each receipt
+/// until the last, or until the broker is gone.
 fn fill(
     address: SocketAddr,
     queue: &'static str,

@@ -9,14 +9,14 @@ use std::{
 };
 
 use crate::{
-    harness::{Broker, Frame, PATIENCE, Raw, Script, Seed, Settings, Writer, encode},
+    harness::{Broker, Frame, PATIENCE, Raw, Rng, Script, Settings, Writer, encode},
     stomp_py::with_policy,
 };
 
 /// The story of the README.
 #[test]
 fn the_main_job_stomp_py_loses_nothing_and_gets_nothing_twice() {
-    let mut seed = Seed::of("the main job");
+    let mut seed = Rng::of("the main job");
     for version in ["1.2", "1.1", "1.0"] {
         let moment = seed.range(50, 1500);
         println!("version {version}, killed after {moment} receipts");
@@ -61,7 +61,7 @@ fn numbers(story: &[String], what: &str) -> BTreeSet<u64> {
 
 #[test]
 fn r4_several_producers_and_consumers_over_many_kills() {
-    let mut seed = Seed::of("r4 many kills");
+    let mut seed = Rng::of("r4 many kills");
     let mut broker = Broker::start();
     for round in 0..10 {
         let moment = seed.range(1, 2500) as usize;
@@ -244,7 +244,7 @@ fn drain(address: SocketAddr, queue: &str) -> Vec<Frame> {
 
 #[test]
 fn r5_transactions_survive_whole_or_not_at_all() {
-    let mut seed = Seed::of("r5 transactions");
+    let mut seed = Rng::of("r5 transactions");
     let mut broker = Broker::start();
     for round in 0..5 {
         let moment = seed.range(1, 300);
@@ -297,7 +297,7 @@ fn send_transaction(writer: &mut Writer, number: u64) -> std::io::Result<()> {
 fn r5_a_transaction_over_ack_and_send_moves_each_message_once() {
     const ROUNDS: u64 = 4;
     const COUNT: u64 = 100;
-    let mut seed = Seed::of("r5 moves");
+    let mut seed = Rng::of("r5 moves");
     let mut broker = Broker::start();
     let mut moved = BTreeSet::new();
     for round in 0..ROUNDS {
@@ -344,7 +344,7 @@ fn r5_a_transaction_over_ack_and_send_moves_each_message_once() {
 
 #[test]
 fn r3_auto_mode_loses_nothing_that_was_confirmed() {
-    let mut seed = Seed::of("r3 auto mode");
+    let mut seed = Rng::of("r3 auto mode");
     let mut broker = Broker::start();
     for round in 0..5 {
         let moment = seed.range(1, 1500) as usize;

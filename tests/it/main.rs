@@ -7,6 +7,7 @@
 
 mod backlog;
 mod bad_input;
+mod bounded;
 mod cli;
 mod codec;
 mod core;

@@ -1,7 +1,8 @@
-//! `batonmq journal inspect | verify | repair`: what the local journal holds, what is wrong with it, and what can be saved.
+//! `batonmq journal inspect | verify | repair`: what the local journal holds, what is wrong with it, and what can be
+//! saved.
 //!
-//! Only while no broker runs on the directory: segments leave and are written over while one runs, which would look like
-//! damage here. Brokers that start meanwhile wait. `text.rs` writes for humans, `json.rs` for scripts.
+//! Only while no broker runs on the directory: segments leave and are written over while one runs, which would look
+//! like damage here. Brokers that start meanwhile wait. `text.rs` writes for humans, `json.rs` for scripts.
 
 mod json;
 mod progress;
@@ -216,7 +217,7 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         journal_with_a_queue(data.path()).await;
         let mut locker = FileLocker::new(data.path());
-        assert!(locker.acquire(std::time::Duration::ZERO).await.unwrap());
+        let _baton = locker.acquire(std::time::Duration::ZERO).await.unwrap().expect("free");
         let error = inspect(data.path(), false, &mut Vec::new()).unwrap_err();
         assert!(matches!(error, JournalCommandError::InUse { .. }), "{error}");
     }

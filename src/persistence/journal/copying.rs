@@ -79,8 +79,8 @@ impl Copying {
         Self { credit: segment_bytes, settled: 0, settled_max: 0, source: None, in_background }
     }
 
-    /// What is to be copied beside `batch`, of which so many bytes are to be written. With a `last_room`, nothing unless
-    /// all that is left of the oldest segment fits into it: half of a segment that is moved there makes no room.
+    /// What is to be copied beside `batch`, of which so many bytes are to be written. With a `last_room`, nothing
+    /// unless all that is left of the oldest segment fits into it: half of a segment that is moved there makes no room.
     pub(super) fn slice(
         &mut self,
         live: &SharedLive,
@@ -187,6 +187,7 @@ struct Changes {
     /// `None`: settled.
     parts: HashMap<(Sequence, Holder), Option<Held>>,
     deleted: SmallVec<[Holder; 1]>,
+    purged: SmallVec<[(Holder, Sequence); 1]>,
 }
 
 impl Changes {
@@ -200,13 +201,18 @@ impl Changes {
             Op::DeleteDurable { id } => Some(Holder::Durable(*id)),
             _ => None,
         });
-        Self { parts: parts.collect(), deleted: deleted.collect() }
+        let purged = batch.ops.iter().filter_map(|op| match op {
+            Op::Purge { holder, upto } => Some((*holder, *upto)),
+            _ => None,
+        });
+        Self { parts: parts.collect(), deleted: deleted.collect(), purged: purged.collect() }
     }
 
     /// A part as it is after the batch.
     fn apply(&self, sequence: Sequence, held: Held) -> Option<Held> {
         let part = self.parts.get(&(sequence, held.holder)).copied().unwrap_or(Some(held));
-        part.filter(|_| !self.deleted.contains(&held.holder))
+        let is_purged = |held: &Held| self.purged.iter().any(|(by, upto)| *by == held.holder && sequence <= *upto);
+        part.filter(|held| !self.deleted.contains(&held.holder) && !is_purged(held))
     }
 }
 

@@ -57,6 +57,12 @@ pub trait Disk: fmt::Debug + Send + Sync + 'static {
     /// What the operating system says.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
+    /// Removes a directory with all that is in it. Not durable before the directory above is synced.
+    ///
+    /// # Errors
+    /// `NotFound`; what the operating system says: any part of it may be gone then.
+    fn remove_tree(&self, dir: &Path) -> io::Result<()>;
+
     /// Makes durable which names the directory holds.
     ///
     /// # Errors
@@ -152,6 +158,10 @@ impl Disk for RealDisk {
         std::fs::remove_file(path)
     }
 
+    fn remove_tree(&self, dir: &Path) -> io::Result<()> {
+        std::fs::remove_dir_all(dir)
+    }
+
     #[expect(clippy::disallowed_methods, reason = "this is the place that syncs")]
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
@@ -189,33 +199,37 @@ impl DiskFile for RealFile {
     }
 }
 
-/// The operating system's files, whose syncs do nothing: for what need not outlive the process.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct UnsyncedDisk;
+/// Another disk's files, whose syncs do nothing: for what need not outlive the process.
+#[derive(Clone, Debug)]
+pub struct UnsyncedDisk(pub Arc<dyn Disk>);
 
 impl Disk for UnsyncedDisk {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        RealDisk.create_dir(dir)
+        self.0.create_dir(dir)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        RealDisk.list(dir)
+        self.0.list(dir)
     }
 
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(UnsyncedFile(RealDisk.open(path, how)?)))
+        Ok(Arc::new(UnsyncedFile(self.0.open(path, how)?)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealDisk.rename(from, to)
+        self.0.rename(from, to)
     }
 
     fn exchange(&self, one: &Path, two: &Path) -> io::Result<()> {
-        RealDisk.exchange(one, two)
+        self.0.exchange(one, two)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        RealDisk.remove(path)
+        self.0.remove(path)
+    }
+
+    fn remove_tree(&self, dir: &Path) -> io::Result<()> {
+        self.0.remove_tree(dir)
     }
 
     fn sync_dir(&self, _: &Path) -> io::Result<()> {
@@ -223,7 +237,7 @@ impl Disk for UnsyncedDisk {
     }
 
     fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
-        RealDisk.free_bytes(dir)
+        self.0.free_bytes(dir)
     }
 }
 

@@ -157,12 +157,20 @@ impl Holdings {
         if let Some(holders) = self.holders.get_mut(&line.destination) {
             holders.retain(|other| *other != holder);
         }
-        let parts = self.returned.range((holder, Sequence::ZERO)..=(holder, Sequence::MAX));
-        for sequence in parts.map(|((_, sequence), _)| *sequence).collect::<Vec<_>>() {
-            self.forget_part(sequence, holder);
-        }
+        self.forget_parts(holder, Sequence::MAX);
         for set in line.by_priority {
             self.release(line.destination, set);
+        }
+    }
+
+    /// Everything up to `upto` is gone that a holder held.
+    pub(super) fn purge(&mut self, holder: Holder, upto: Sequence) {
+        let Some(line) = self.lines.get_mut(&holder) else { return };
+        let destination = line.destination;
+        let purged = line.by_priority.each_mut().map(|set| set.take_upto(upto));
+        self.forget_parts(holder, upto);
+        for set in purged {
+            self.release(destination, set);
         }
     }
 
@@ -212,6 +220,14 @@ impl Holdings {
             && let Some(at) = held.due
         {
             self.due.remove(&(at, sequence, holder));
+        }
+    }
+
+    /// All of a holder's up to `upto`.
+    fn forget_parts(&mut self, holder: Holder, upto: Sequence) {
+        let parts = self.returned.range((holder, Sequence::ZERO)..=(holder, upto));
+        for sequence in parts.map(|((_, sequence), _)| *sequence).collect::<Vec<_>>() {
+            self.forget_part(sequence, holder);
         }
     }
 

@@ -25,7 +25,7 @@ use super::{
 use crate::types::{Sequence, Timestamp};
 
 /// The format that this version writes and reads.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2; // 2: with purges
 
 const MAGIC: [u8; 8] = *b"BATONMQI";
 

@@ -1,7 +1,7 @@
 //! Holds the index of a sealed segment against the records of the segment.
 //!
-//! An index may say more settles than changed anything by what is left of the journal: what they settled has left since.
-//! It may say none that no record says, and lack none that changes what is held.
+//! An index may say more settles than changed anything by what is left of the journal: what they settled has left
+//! since. It may say none that no record says, and lack none that changes what is held.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,7 @@ use super::{
     tally::Tally,
     walk::{Found, FoundOp},
 };
-use crate::types::{Holder, Sequence, Timestamp};
+use crate::types::{Holder, Op, Sequence, Timestamp};
 
 /// How it stands with the index of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +81,7 @@ impl Expected {
                     self.places.insert(Lane { destination, priority }, written.expires, place);
                 }
             }
+            FoundOp::Other(Op::Purge { holder, upto }) => self.summary.purge(*holder, *upto),
             _ => {}
         }
     }
@@ -141,6 +142,9 @@ impl Expected {
             if !is_deleted && !is_within(settled, summary.settled.get(holder)) {
                 return Err("it lacks messages that were settled".to_owned());
             }
+        }
+        if summary.purged != self.summary.purged {
+            return Err("it says that other messages were purged".to_owned());
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! What a journal holds, for humans and for scripts: a look that changes nothing.
 //!
-//! It reads what a start reads (R36): the newest segment, and of each sealed one the summary in its index. So it is as fast
-//! as a start, and finds damage where a start does; `verify.rs` reads everything.
+//! It reads what a start reads (R36): the newest segment, and of each sealed one the summary in its index. So it is as
+//! fast as a start, and finds damage where a start does; `verify.rs` reads everything.
 //!
 //! The caller sees to it that no broker writes meanwhile (`election::share_lock`): a segment that leaves while it is
 //! read would look like damage. On failure: what was read before it stands in the report beside the error.

@@ -125,6 +125,9 @@ impl Live {
         for id in &summary.deleted {
             self.holdings.delete_durable(*id);
         }
+        for (holder, upto) in &summary.purged {
+            self.holdings.purge(*holder, *upto);
+        }
         for ((_, sequence), held) in &summary.returned {
             self.holdings.give_back(*sequence, *held);
         }
@@ -207,6 +210,13 @@ impl Live {
     pub(super) fn delete_durable(&mut self, id: DurableId) {
         self.holdings.delete_durable(id);
         self.summary.delete_durable(id);
+        self.oldest.left = self.oldest.left.intersection(self.holdings.live());
+    }
+
+    /// Everything up to `upto` is gone that a holder held.
+    pub(super) fn purge(&mut self, holder: Holder, upto: Sequence) {
+        self.holdings.purge(holder, upto);
+        self.summary.purge(holder, upto);
         self.oldest.left = self.oldest.left.intersection(self.holdings.live());
     }
 

@@ -6,11 +6,12 @@
 //! On failure: damage is refused and named; what was not confirmed and is torn is cut; a failed sync ends the process.
 //!
 //! Memory holds sets of sequences, the disk says where each message lies. `writer.rs` is the thread, `recovery.rs` the
-//! start, `read.rs` what reads beside it. The bytes are those of `segment.rs`, `record.rs` and `skim.rs`, and of a sealed
-//! segment's index: `index.rs`, `summary.rs`, `table.rs`, `rebuild.rs`. `live.rs` is what is live and in which segment,
-//! by `holdings.rs`, `places.rs` and `sequences.rs`; `copying.rs` is what keeps old segments from staying; `spare.rs` the
-//! next segment and the reserve, `background.rs` what nobody waits for, `disk.rs` the door to the file system, `probe.rs`
-//! what that has to know. For humans: `inspect.rs` is a look at it, `walk.rs` reads all of it, damaged or not, for
+//! start, `read.rs` what reads beside it. The bytes are those of `segment.rs`, `record.rs` and `skim.rs`, and of a
+//! sealed segment's index: `index.rs`, `summary.rs`, `table.rs`, `rebuild.rs`. `live.rs` is what is live and in which
+//! segment, by `holdings.rs`, `places.rs` and `sequences.rs`; `copying.rs` is what keeps old segments from staying;
+//! `spare.rs` the next segment and the reserve, `background.rs` what nobody waits for, `disk.rs` the door to the file
+//! system, `probe.rs` what that has to know. For humans: `inspect.rs` is a look at it, `walk.rs` reads all of it,
+//! damaged or not, for
 //! `verify.rs` (with `index_check.rs`) and `repair.rs`; `tally.rs` adds up what that finds.
 
 mod background;
@@ -66,7 +67,8 @@ use self::{recovery::failed, segment::BLOCK, writer::Writer};
 use super::{CommitError, PersistenceAdapter, StoreError, StoreLimits};
 use crate::types::{Batch, Catalog, Tenure};
 
-/// A message's body, properties, texts and names together. Unit: bytes. So a record with one message is far below 2 GiB.
+/// A message's body, properties, texts and names together. Unit: bytes. So a record with one message is far below 2
+/// GiB.
 const MESSAGE_BYTES_MAX: usize = 1 << 30;
 
 /// How many requests may wait for the journal's thread; the adapter sends one at a time, unless a future is dropped.

@@ -1,8 +1,8 @@
 //! The inner form of a record: the protobuf message `Record` of `proto/store.proto`.
 //!
-//! Writing is by hand, straight from a batch into one buffer that is used again; reading an operation is by the generated
-//! code, with bodies as slices of what was read (`skim.rs` reads less of more). Bytes are checked before they are
-//! believed: what can't be read is an error with a reason, never a panic.
+//! Writing is by hand, straight from a batch into one buffer that is used again; reading an operation is by the
+//! generated code, with bodies as slices of what was read (`skim.rs` reads less of more). Bytes are checked before they
+//! are believed: what can't be read is an error with a reason, never a panic.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use bytes::{BufMut, Bytes};
 use prost::{Message as _, encoding::encode_varint};
 use smallvec::SmallVec;
 
-use super::segment::{FRAME_HEAD, seal_frame};
+use super::segment::{FRAME_HEAD, SegmentNumber, seal_frame};
 use crate::types::{
     BatchNumber, BodyKind, Catalog, Destination, DestinationId, DestinationKind, Durable, DurableId, Held, Holder,
     Message, MessageDraft, Op, Priority, Properties, Sequence, Stored, Tenure, Text, Timestamp,
@@ -33,6 +33,8 @@ pub(super) struct RecordHead {
     pub(super) durable: u64,
     pub(super) tenure: Tenure,
     pub(super) batch: BatchNumber,
+    /// The oldest segment that has to be there; 0: the record does not tell.
+    pub(super) oldest: SegmentNumber,
 }
 
 /// Where an operation lies in its frame, and what its bytes add up to.
@@ -65,6 +67,7 @@ impl Encoder {
         put_number(&mut self.buffer, 4, u64::from(head.tenure.term.0));
         put_number(&mut self.buffer, 5, head.tenure.token.0);
         put_number(&mut self.buffer, 6, head.batch.0);
+        put_number(&mut self.buffer, 9, u64::from(head.oldest.0));
     }
 
     /// Adds an operation. `None`: the record would be too long for its own offsets.
@@ -166,6 +169,9 @@ fn op_of(op: wire::op::Op) -> Option<Op> {
         }
         Wire::CreateDurable(created) => Op::CreateDurable { id: DurableId(created.id), durable: durable_of(created)? },
         Wire::DeleteDurable(id) => Op::DeleteDurable { id: DurableId(id) },
+        Wire::Purge(purge) => {
+            Op::Purge { holder: holder_of(purge.queue, purge.durable), upto: Sequence::from_u64(purge.upto) }
+        }
     })
 }
 
@@ -264,7 +270,7 @@ fn put_op(out: &mut Vec<u8>, op: &Op) {
             put_number(out, 1, sequence.as_u64());
             put_small(out, 2, |out| put_held(out, held));
         }),
-        Op::Mark { holder, upto } => put_small(out, 5, |out| put_mark(out, *holder, *upto)),
+        Op::Mark { holder, upto } => put_small(out, 5, |out| put_upto(out, *holder, *upto)),
         Op::CreateDestination { id, destination } => {
             put_nested(out, 6, |out| put_create_destination(out, *id, destination));
         }
@@ -273,6 +279,7 @@ fn put_op(out: &mut Vec<u8>, op: &Op) {
             out.put_u8(8 << 3); // written even if it is zero: the oneof's choice is in it
             encode_varint(id.0, out);
         }
+        Op::Purge { holder, upto } => put_small(out, 9, |out| put_upto(out, *holder, *upto)),
     }
 }
 
@@ -343,7 +350,8 @@ fn put_create_durable(out: &mut Vec<u8>, id: DurableId, durable: &Durable) {
     put_number(out, 4, durable.topic.0);
 }
 
-fn put_mark(out: &mut Vec<u8>, holder: Holder, upto: Sequence) {
+/// A mark, or a purge.
+fn put_upto(out: &mut Vec<u8>, holder: Holder, upto: Sequence) {
     put_number(out, 1, upto.as_u64());
     put_holder(out, 2, holder);
 }
@@ -363,7 +371,7 @@ fn put_catalog(out: &mut Vec<u8>, catalog: &Catalog) {
         put_nested(out, 2, |out| put_create_durable(out, *id, durable));
     }
     for (holder, upto) in &catalog.marks {
-        put_small(out, 3, |out| put_mark(out, *holder, *upto));
+        put_small(out, 3, |out| put_upto(out, *holder, *upto));
     }
     put_number(out, 4, catalog.last_destination.0);
     put_number(out, 5, catalog.last_durable.0);
@@ -452,6 +460,7 @@ mod tests {
         durable: 299,
         tenure: Tenure { term: Term(3), token: FencingToken(9) },
         batch: BatchNumber(70_000),
+        oldest: SegmentNumber(41),
     };
 
     fn message() -> Arc<Message> {
@@ -501,6 +510,7 @@ mod tests {
                 durable: Durable { client_id: "c".into(), name: "n".into(), topic: DestinationId(1) },
             },
             Op::DeleteDurable { id: DurableId(0) },
+            Op::Purge { holder: durable, upto: Sequence::MAX },
         ];
         Batch { number: HEAD.batch, ops }
     }
@@ -555,7 +565,7 @@ mod tests {
     fn the_generated_code_reads_the_same() {
         let (frame, _) = frame_of(&every_op());
         let record = wire::Record::decode(frame.slice(FRAME_HEAD..)).unwrap();
-        assert_eq!((record.incarnation, record.number, record.ops.len()), (HEAD.incarnation, HEAD.number, 7));
+        assert_eq!((record.incarnation, record.number, record.ops.len()), (HEAD.incarnation, HEAD.number, 8));
     }
 
     #[test]
@@ -601,7 +611,7 @@ mod tests {
         let record = &frame[FRAME_HEAD..];
         for length in 0..record.len() {
             if let Ok(cut) = Record::skim(&record[..length]) {
-                assert!(cut.ops().len() < 7, "cut at {length}");
+                assert!(cut.ops().len() < 8, "cut at {length}");
                 assert!(cut.ops().all(|(_, op)| skim_op(op).is_ok()), "cut at {length}");
             }
         }

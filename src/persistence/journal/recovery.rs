@@ -2,12 +2,13 @@
 //!
 //! A scan only reads; `make_durable` makes durable what the scan accepted (R33) and cuts what it did not. A start reads
 //! the newest segment whole, and of each sealed one its header and its index's summary (R36): damage inside a sealed
-//! segment is found when the bytes are read, by a page, a copy, or a scan of everything (`verify`). The rules, a test each
-//! in `tests/it/persistence/recovery.rs`:
+//! segment is found when the bytes are read, by a page, a copy, or a scan of everything (`verify`). The rules, a test
+//! each in `tests/it/persistence/recovery.rs`:
 //!
 //! | found | meaning |
 //! |---|---|
 //! | no directory, or no segment in it | a new journal: its first segment is made |
+//! | no segment, but a reserve or an index | damage: the first segment was durable before them |
 //! | `*.new` | a file whose filling was cut short: removed |
 //! | `spare` or `reserve` of a segment's size | kept; of another size, or a second name of a segment: the name is removed |
 //! | a header of a newer format | refused: [`StoreError::NewerFormat`] |
@@ -16,6 +17,8 @@
 //! | a segment that is shorter than it was made | damage: somebody cut it short |
 //! | a segment without its first record, the catalog | damage, for the same reason |
 //! | a number missing between two segments | damage: segments leave strictly oldest first (R34) |
+//! | a mark in the newest segment that the next one is durable | damage: the next one is missing |
+//! | an oldest segment above the one that the last records need | damage: what lies between is missing |
 //! | a segment that ends below the next one's first record | damage: it was whole before the next one was made |
 //! | a sealed segment that is shorter than its index says | damage, for the same reason |
 //! | an index that is missing, damaged, of an earlier life or of another format | the segment is read whole |
@@ -47,7 +50,8 @@ use super::{
     places::Place,
     record::{decode_op, leads},
     segment::{
-        Frame, HEADER_BYTES, Header, Next, RECORDS_AT, RESERVE, SPARE, SegmentNumber, frame_at, padded, record_at,
+        Frame, HEADER_BYTES, Header, Next, RECORDS_AT, RESERVE, SEALED, SEALED_AT, SPARE, SegmentNumber, frame_at,
+        padded, record_at,
     },
     skim::{Record, Skimmed, Written, skim_op},
     summary::Summary,
@@ -64,6 +68,8 @@ pub(super) struct Scan {
     pub(super) live: Live,
     /// The number of the last record.
     pub(super) last: Option<u64>,
+    /// The oldest segment that has to be there.
+    pub(super) oldest: SegmentNumber,
     /// The last record that held a batch.
     pub(super) last_batch: Option<(Term, BatchNumber)>,
     pub(super) segments: Vec<ScannedSegment>,
@@ -108,6 +114,7 @@ impl Scan {
             catalog: Catalog::default(),
             live: Live::default(),
             last: None,
+            oldest: SegmentNumber::default(),
             last_batch: None,
             segments: Vec::new(),
             spare: false,
@@ -123,6 +130,9 @@ impl Scan {
         self.reserve = names.iter().any(|name| name == RESERVE);
         let mut numbers: Vec<SegmentNumber> = names.iter().filter_map(|name| SegmentNumber::of_file(name)).collect();
         numbers.sort_unstable();
+        if numbers.is_empty() && was_emptied(&names) {
+            return Err(StoreError::Damaged { path: self.dir.join(ANY_SEGMENT), offset: 0, what: EMPTIED });
+        }
         self.expect_no_gap(&numbers)?;
         let newest = numbers.last().copied();
         let is_sealed = |number: &SegmentNumber| Some(*number) != newest && numbers.binary_search(number).is_ok();
@@ -130,8 +140,11 @@ impl Scan {
             name.ends_with(".new") || index::segment_of_file(name).is_some_and(|number| !is_sealed(&number))
         };
         self.useless = names.into_iter().filter(is_useless).collect();
-        for number in numbers {
-            self.read_segment(number, Some(number) == newest)?;
+        for number in &numbers {
+            self.read_segment(*number, Some(*number) == newest)?;
+        }
+        if numbers.first().is_some_and(|first| *first > self.oldest) && self.oldest != SegmentNumber::default() {
+            return Err(self.missing(self.oldest));
         }
         self.live.holdings.loosen();
         self.live.find_oldest();
@@ -141,20 +154,22 @@ impl Scan {
     fn expect_no_gap(&self, numbers: &[SegmentNumber]) -> Result<(), StoreError> {
         for (one, two) in numbers.iter().zip(numbers.iter().skip(1)) {
             if one.next() != *two {
-                let path = self.dir.join(one.next().file_name());
-                return Err(StoreError::Damaged { path, offset: 0, what: "the file is missing" });
+                return Err(self.missing(one.next()));
             }
         }
         Ok(())
+    }
+
+    fn missing(&self, number: SegmentNumber) -> StoreError {
+        StoreError::Damaged { path: self.dir.join(number.file_name()), offset: 0, what: MISSING }
     }
 
     fn read_segment(&mut self, number: SegmentNumber, newest: bool) -> Result<(), StoreError> {
         let path = self.dir.join(number.file_name());
         let file = self.disk.open(&path, self.how).map_err(failed("open", &path))?;
         let capacity = file.bytes().map_err(failed("read", &path))?;
-        let mut bytes = vec![0; usize::try_from(capacity).unwrap_or(HEADER_BYTES).min(HEADER_BYTES)];
-        file.read_at(&mut bytes, 0).map_err(failed("read", &path))?;
-        let header = Header::decode(&bytes, &path)?;
+        let (header, is_sealed) = read_header(file.as_ref(), capacity, &path)?;
+        let header = header?;
         let damaged = |offset, what| StoreError::Damaged { path: path.clone(), offset, what };
         if header.segment != number {
             return Err(damaged(0, "the header is that of another segment"));
@@ -164,6 +179,9 @@ impl Scan {
         }
         if capacity < header.bytes {
             return Err(damaged(capacity, "the file was cut short"));
+        }
+        if newest && is_sealed {
+            return Err(self.missing(number.next()));
         }
         let segment = ScannedSegment {
             header,
@@ -277,6 +295,7 @@ impl Scan {
 
     fn accept(&mut self, record: Record<'_>, places: (u64, u64, u64)) -> Result<(), &'static str> {
         let tenure = self.catalog.tenure.max(record.head.tenure);
+        self.oldest = self.oldest.max(record.head.oldest);
         let holds_batch = record.ops().len() > 0;
         for (slice, op) in record.ops() {
             let slice = slice.ok_or("the segment is too long")?;
@@ -289,8 +308,10 @@ impl Scan {
                 Skimmed::Return { sequence, held } => self.live.give_back(sequence, held),
                 Skimmed::Other => {
                     let op = decode_op(Bytes::copy_from_slice(op))?;
-                    if let Op::DeleteDurable { id } = op {
-                        self.live.delete_durable(id);
+                    match op {
+                        Op::DeleteDurable { id } => self.live.delete_durable(id),
+                        Op::Purge { holder, upto } => self.live.purge(holder, upto),
+                        _ => {}
                     }
                     self.catalog.apply(&op);
                 }
@@ -326,6 +347,31 @@ impl Scan {
         });
         heads.any(|head| Some(head.durable) > self.last)
     }
+}
+
+/// What is wrong with a segment that is gone.
+pub(super) const MISSING: &str = "the file is missing";
+
+/// What is wrong with a journal without segments.
+pub(super) const EMPTIED: &str = "all segments are missing";
+
+/// Nobody knows their numbers.
+pub(super) const ANY_SEGMENT: &str = "*.journal";
+
+/// Whether a journal without segments had some: a reserve is made, and an index written, behind the first.
+pub(super) fn was_emptied(names: &[String]) -> bool {
+    names.iter().any(|name| name == RESERVE || index::segment_of_file(name).is_some())
+}
+
+/// A segment's header, if it is good, and whether the next segment was durable.
+pub(super) fn read_header(
+    file: &dyn DiskFile,
+    capacity: u64,
+    path: &Path,
+) -> Result<(Result<Header, StoreError>, bool), StoreError> {
+    let mut bytes = vec![0; usize::try_from(capacity.min(SEALED_AT + 1)).unwrap_or_default()];
+    file.read_at(&mut bytes, 0).map_err(failed("read", path))?;
+    Ok((Header::decode(&bytes, path), bytes.get(HEADER_BYTES) == Some(&SEALED)))
 }
 
 /// Makes durable what the scan accepted, and clears away what it did not (R33).

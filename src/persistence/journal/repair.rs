@@ -1,7 +1,7 @@
 //! Saves what is good in a damaged journal: writes a new one beside it, and puts it in its place.
 //!
-//! The new journal is written by the journal's own writer, with the same destinations, ids and sequences, under a higher
-//! tenure. Nothing is deleted: the damaged journal stays beside the new one.
+//! The new journal is written by the journal's own writer, with the same destinations, ids and sequences, under a
+//! higher tenure. Nothing is deleted: the damaged journal stays beside the new one.
 //! Always true: `journal` is the damaged journal or the whole new one, whenever the process or the machine dies.
 //! `journal.repairing` is a new journal that is not whole; the next repair begins it anew. A journal that is whole gets
 //! the name `journal.damaged-<n>` first, and then the two change places in one step of the file system; killed between
@@ -59,7 +59,8 @@ pub enum RepairError {
     },
     /// The file system can't let two directories change places in one step.
     #[error(
-        "the repaired journal is whole, but cannot change places with {journal}: rename {journal} to something else, and {repaired} to {journal}"
+        "the repaired journal is whole, but cannot change places with {journal}: rename {journal} to something else, and \
+         {repaired} to {journal}"
     )]
     Exchange {
         /// The damaged journal.

@@ -36,6 +36,13 @@ const MAGIC: [u8; 8] = *b"BATONMQJ";
 pub(super) const HEADER_BYTES: usize = 64;
 const CHECKSUM_AT: usize = HEADER_BYTES - 4;
 
+/// Where a segment is marked when the next one is durable: behind the header, so that one byte is written and nothing
+/// can be torn. Nobody waits for it: a power loss may take it, and then it proves nothing.
+pub(super) const SEALED_AT: u64 = HEADER_BYTES as u64;
+
+/// The mark.
+pub(super) const SEALED: u8 = b'S';
+
 /// A segment's place in the journal; no number is used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct SegmentNumber(pub u32);

@@ -76,6 +76,14 @@ impl Sequences {
         self.0 -= &other.0;
     }
 
+    /// Takes out those up to one.
+    pub(super) fn take_upto(&mut self, last: Sequence) -> Self {
+        let mut taken = self.clone();
+        taken.0.remove_range((Bound::Excluded(last.as_u64()), Bound::Unbounded));
+        self.0.remove_range(..=last.as_u64());
+        taken
+    }
+
     /// Makes it as small as it can be; for one that changes no more.
     pub(super) fn compact(&mut self) {
         self.0.optimize();
@@ -185,5 +193,14 @@ mod tests {
         assert_eq!(range(1, 5).map(Sequence::as_u64).collect::<Vec<_>>(), [4, 5]);
         assert!(set.meets(Sequence::from_u64(6)..=Sequence::from_u64(9)));
         assert!(!set.meets(Sequence::from_u64(6)..=Sequence::from_u64(8)));
+    }
+
+    #[test]
+    fn a_set_is_cut_behind_a_sequence() {
+        let mut set: Sequences = [1, 4, 5, 9].map(Sequence::from_u64).into_iter().collect();
+        let numbers = |set: &Sequences| set.range(..).map(Sequence::as_u64).collect::<Vec<_>>();
+        assert_eq!(numbers(&set.take_upto(Sequence::ZERO)), [0; 0]);
+        assert_eq!((numbers(&set.take_upto(Sequence::from_u64(4))), numbers(&set)), (vec![1, 4], vec![5, 9]));
+        assert_eq!((numbers(&set.take_upto(Sequence::MAX)), numbers(&set)), (vec![5, 9], vec![]));
     }
 }

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use super::{
     record::{RecordHead, Slice, catalog_of, time_of, wire},
-    segment::FRAME_HEAD,
+    segment::{FRAME_HEAD, SegmentNumber},
 };
 use crate::types::{
     BatchNumber, Catalog, DestinationId, DurableId, FencingToken, Held, Holder, Priority, Sequence, Tenure, Term,
@@ -44,7 +44,7 @@ pub(super) enum Skimmed<'a> {
         sequence: Sequence,
         held: Held,
     },
-    /// It changes the catalog: decode it whole.
+    /// One of the few others: decode it whole.
     Other,
 }
 
@@ -64,6 +64,7 @@ impl<'a> Record<'a> {
     /// The record of a frame whose checksum is right.
     pub(super) fn skim(record: &'a [u8]) -> Result<Self, &'static str> {
         let mut numbers = [0; 7];
+        let mut oldest = 0;
         let mut catalog = None;
         let mut ops = Vec::new();
         let mut fields = Fields(record);
@@ -74,6 +75,7 @@ impl<'a> Record<'a> {
                     let body = wire::Catalog::decode(bytes).map_err(|_| MALFORMED)?;
                     catalog = Some(catalog_of(body).ok_or(MALFORMED)?);
                 }
+                (9, Value::Number(number)) => oldest = number,
                 (field, Value::Number(number)) => {
                     numbers.get_mut(field as usize).into_iter().for_each(|slot| *slot = number);
                 }
@@ -86,7 +88,8 @@ impl<'a> Record<'a> {
         if let Some(catalog) = &mut catalog {
             catalog.tenure = tenure;
         }
-        let head = RecordHead { incarnation, number, durable, tenure, batch: BatchNumber(batch) };
+        let oldest = SegmentNumber(u32::try_from(oldest).map_err(|_| MALFORMED)?);
+        let head = RecordHead { incarnation, number, durable, tenure, batch: BatchNumber(batch), oldest };
         Ok(Self { head, catalog, ops })
     }
 
@@ -114,7 +117,7 @@ pub(super) fn skim_op(op: &[u8]) -> Result<Skimmed<'_>, &'static str> {
                 Skimmed::Settle { sequence: Sequence::from_u64(sequence), holder: holder_of(queue, durable) }
             }
             (4, Value::Bytes(returned)) => skim_return(returned)?,
-            (5..=7, Value::Bytes(_)) | (8, Value::Number(_)) => Skimmed::Other,
+            (5..=7 | 9, Value::Bytes(_)) | (8, Value::Number(_)) => Skimmed::Other,
             _ => continue,
         });
     }

@@ -1,8 +1,8 @@
 //! The files that will become segments: the spare, which is the next one, and the reserve, which is the last.
 //!
 //! Owns the files `spare`, `reserve` and `*.new`. Always true: at most one of each; what has one of these names has a
-//! segment's full size. The spare was filled with zeros or left by the oldest segment, and all of it is durable, so that
-//! no commit into it has to make metadata durable (an extent that was only allocated does at its first write). The
+//! segment's full size. The spare was filled with zeros or left by the oldest segment, and all of it is durable, so
+//! that no commit into it has to make metadata durable (an extent that was only allocated does at its first write). The
 //! reserve need only be allocated: it is taken when the disk is full, and never by what adds messages (R35).
 //! On failure: an unfinished file is removed, now or by the next recovery. What found no room is not tried again at
 //! once: where nothing can be allocated, each attempt writes zeros until the disk is full.

@@ -1,7 +1,7 @@
 //! What one segment says, without its messages: all that a start needs of it (R36).
 //!
 //! A start takes in the summaries in the order of their segments: what is held is then what was inserted less what was
-//! settled. Only settles, returns and deletions that changed something are in a summary.
+//! settled. Only settles, returns and deletions that changed something are in a summary, and every purge as its mark.
 
 use std::{
     borrow::Cow,
@@ -41,6 +41,8 @@ pub(super) struct Summary {
     /// The last of each part.
     pub(super) returned: BTreeMap<(Holder, Sequence), Held>,
     pub(super) deleted: BTreeSet<DurableId>,
+    /// Up to where a holder was purged: nothing that it was to hold there is left, because nothing comes there later.
+    pub(super) purged: BTreeMap<Holder, Sequence>,
 }
 
 impl Default for Summary {
@@ -61,6 +63,7 @@ impl Default for Summary {
             settled: BTreeMap::new(),
             returned: BTreeMap::new(),
             deleted: BTreeSet::new(),
+            purged: BTreeMap::new(),
         }
     }
 }
@@ -121,6 +124,11 @@ impl Summary {
         self.returned.retain(|(other, _), _| *other != holder);
     }
 
+    pub(super) fn purge(&mut self, holder: Holder, upto: Sequence) {
+        let purged = self.purged.entry(holder).or_default();
+        *purged = (*purged).max(upto);
+    }
+
     /// Which messages somebody was to hold who is not deleted.
     pub(super) fn held(&self) -> Cow<'_, Sequences> {
         if self.deleted.is_empty() {
@@ -170,6 +178,10 @@ impl Summary {
             }
         });
         put_all(&mut out, self.deleted.iter(), |out, id| encode_varint(id.0, out));
+        put_all(&mut out, self.purged.iter(), |out, (holder, upto)| {
+            put_holder(out, *holder);
+            encode_varint(upto.as_u64(), out);
+        });
         out
     }
 
@@ -206,6 +218,9 @@ impl Summary {
         }
         for _ in 0..number(bytes)? {
             summary.deleted.insert(DurableId(number(bytes)?));
+        }
+        for _ in 0..number(bytes)? {
+            summary.purged.insert(take_holder(bytes)?, Sequence::from_u64(number(bytes)?));
         }
         bytes.is_empty().then_some(summary)
     }

@@ -78,8 +78,10 @@ impl Tally {
             FoundOp::Settle { sequence, holder } => self.holdings.settle(*sequence, *holder),
             FoundOp::Return { sequence, held } => self.holdings.give_back(*sequence, *held),
             FoundOp::Other(op) => {
-                if let Op::DeleteDurable { id } = op {
-                    self.holdings.delete_durable(*id);
+                match op {
+                    Op::DeleteDurable { id } => self.holdings.delete_durable(*id),
+                    Op::Purge { holder, upto } => self.holdings.purge(*holder, *upto),
+                    _ => {}
                 }
                 self.catalog.apply(op);
                 true

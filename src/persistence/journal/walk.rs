@@ -20,8 +20,8 @@ use super::{
     super::StoreError,
     disk::{Disk, Open},
     record::{RecordHead, Slice, decode_op, leads},
-    recovery::failed,
-    segment::{FRAME_HEAD, Frame, HEADER_BYTES, Header, Next, RECORDS_AT, SegmentNumber, frame_at, record_at},
+    recovery::{ANY_SEGMENT, EMPTIED, MISSING, failed, read_header, was_emptied},
+    segment::{FRAME_HEAD, Frame, Header, Next, RECORDS_AT, SegmentNumber, frame_at, record_at},
     skim::{Record, Skimmed, Written, skim_op},
 };
 use crate::types::{Catalog, Held, Holder, Op, Sequence};
@@ -98,6 +98,8 @@ pub(super) struct Findings {
     pub(super) segments: Vec<Walked>,
     /// The number of the last good record.
     pub(super) last: Option<u64>,
+    /// The oldest segment that has to be there, as good records say.
+    oldest: SegmentNumber,
 }
 
 /// A segment that was read.
@@ -155,6 +157,8 @@ pub(super) struct Walk {
     files: Vec<SegmentFile>,
     /// The incarnation of this journal's segment 0, if any header tells: each segment has the next one.
     base: Option<u64>,
+    /// There is no segment, and there was one.
+    is_emptied: bool,
 }
 
 #[derive(Debug)]
@@ -164,6 +168,8 @@ struct SegmentFile {
     bytes: u64,
     /// `Err`: what is wrong with it.
     header: Result<Header, &'static str>,
+    /// The next one was durable.
+    is_sealed: bool,
 }
 
 impl Walk {
@@ -177,8 +183,8 @@ impl Walk {
         numbers.sort_unstable();
         let open = |number| SegmentFile::open(disk.as_ref(), dir, number);
         let files: Vec<SegmentFile> = numbers.into_iter().map(open).collect::<Result<_, _>>()?;
-        let base = base_of(&files);
-        Ok(Self { disk: Arc::clone(disk), dir: dir.to_owned(), files, base })
+        let (base, is_emptied) = (base_of(&files), files.is_empty() && was_emptied(&names));
+        Ok(Self { disk: Arc::clone(disk), dir: dir.to_owned(), files, base, is_emptied })
     }
 
     /// Reads everything.
@@ -196,6 +202,7 @@ impl Walk {
             run.read_segment(file, Some(file.number) == newest, &mut buffer)?;
             done_bytes += file.bytes;
         }
+        run.expect_ends(newest);
         watch(Progress { step, done_bytes, total_bytes });
         Ok(run.findings)
     }
@@ -221,14 +228,13 @@ impl SegmentFile {
         let path = dir.join(number.file_name());
         let file = disk.open(&path, Open::Read).map_err(failed("open", &path))?;
         let bytes = file.bytes().map_err(failed("read", &path))?;
-        let mut header = vec![0; usize::try_from(bytes).unwrap_or(HEADER_BYTES).min(HEADER_BYTES)];
-        file.read_at(&mut header, 0).map_err(failed("read", &path))?;
-        let header = match Header::decode(&header, &path) {
+        let (header, is_sealed) = read_header(file.as_ref(), bytes, &path)?;
+        let header = match header {
             Ok(header) => Ok(header),
             Err(StoreError::Damaged { what, .. }) => Err(what),
             Err(error) => return Err(error),
         };
-        Ok(Self { number, path, bytes, header })
+        Ok(Self { number, path, bytes, header, is_sealed })
     }
 
     fn is_cut(&self) -> bool {
@@ -292,13 +298,32 @@ impl Run<'_, '_> {
 
     /// Segments leave strictly oldest first (R34), so none is missing between two.
     fn expect_neighbour(&mut self, file: &SegmentFile) {
-        let missing = self.before.map_or(0..0, |before| before.0 + 1..file.number.0);
-        let has_file = |number: &u32| self.walk.files.iter().any(|file| file.number.0 == *number); // a strange one
-        for number in missing.filter(|number| !has_file(number)) {
-            let path = self.walk.dir.join(SegmentNumber(number).file_name());
-            self.damaged(&path, 0..0, "the file is missing");
-        }
+        self.expect_all_of(self.before.map_or(0..0, |before| before.0 + 1..file.number.0));
         self.before = Some(file.number);
+    }
+
+    fn expect_all_of(&mut self, numbers: Range<u32>) {
+        let has_file = |number: &u32| self.walk.files.iter().any(|file| file.number.0 == *number); // a strange one
+        for number in numbers.filter(|number| !has_file(number)) {
+            let path = self.walk.dir.join(SegmentNumber(number).file_name());
+            self.damaged(&path, 0..0, MISSING);
+        }
+    }
+
+    /// What is missing before the first segment and behind the last; only those who were there tell.
+    fn expect_ends(&mut self, newest: Option<SegmentNumber>) {
+        if self.walk.is_emptied {
+            self.damaged(&self.walk.dir.join(ANY_SEGMENT), 0..0, EMPTIED);
+        }
+        let within = std::mem::take(&mut self.findings.damage);
+        let first = self.walk.files.iter().find(|file| self.walk.strangeness(file).is_none());
+        if let Some(first) = first.filter(|_| self.findings.oldest != SegmentNumber::default()) {
+            self.expect_all_of(self.findings.oldest.0..first.number.0);
+        }
+        self.findings.damage.extend(within);
+        if let Some(sealed) = self.walk.files.iter().find(|file| Some(file.number) == newest && file.is_sealed) {
+            self.expect_all_of(sealed.number.0 + 1..sealed.number.0 + 2);
+        }
     }
 
     fn read_whole(&self, file: &SegmentFile, buffer: &mut Vec<u8>) -> Result<(), StoreError> {
@@ -377,6 +402,7 @@ impl Run<'_, '_> {
             self.damaged(&file.path, at.clone(), "the catalog stands in the first record of a segment, and only there");
         }
         self.findings.last = Some(found.head.number);
+        self.findings.oldest = self.findings.oldest.max(found.head.oldest);
         if let Some(walked) = self.findings.segments.last_mut() {
             walked.records += 1;
             walked.next = at.end;

@@ -7,6 +7,7 @@
 //! journal is poisoned and the process ends, because nobody can know what reached the disk.
 
 use std::{
+    error::Error,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -24,7 +25,7 @@ use super::{
     probe::probe,
     record::{Copy, Encoder, RecordHead, Slice},
     recovery::{Scan, failed, make_durable},
-    segment::{BLOCK, FRAME_HEAD, Header, RECORDS_AT, SegmentNumber, aligned, padded},
+    segment::{BLOCK, FRAME_HEAD, Header, RECORDS_AT, SEALED, SEALED_AT, SegmentNumber, aligned, padded},
     spare::{Purpose, Slot, Spares, is_full},
 };
 use crate::types::{Batch, BatchNumber, Catalog, Op, Tenure, Term};
@@ -35,6 +36,10 @@ const RECORD_BYTES_MAX: usize = 2 << 30;
 
 /// By how much a record may grow that is encoded anew with the next number. Unit: bytes.
 const NUMBERS_GROW_BYTES: u64 = 16;
+
+/// What is kept free behind a record, so that a full disk has room to say that the oldest segment leaves: it is longer
+/// than a record without operations. Unit: bytes.
+const NOTE_BYTES: u64 = 96;
 
 /// How many segments leave after a batch at most, so that the next one need not wait for more.
 const LEAVE_AT_ONCE_MAX: usize = 2;
@@ -54,6 +59,8 @@ pub(super) struct Writer {
     active: Active,
     /// The number of the last record; it is durable.
     last: u64,
+    /// What the last record said: the oldest segment that has to be there.
+    oldest: SegmentNumber,
     last_batch: Option<(Term, BatchNumber)>,
     encoder: Encoder,
     /// Where the operations of the encoded record lie.
@@ -166,6 +173,7 @@ impl Writer {
             tenure: None,
             active: active.unwrap_or_else(|| Active::before_the_first(options, dir)),
             last: scan.last.unwrap_or(0),
+            oldest: scan.oldest,
             last_batch: scan.last_batch,
             encoder: Encoder::default(),
             slices: Vec::new(),
@@ -281,7 +289,7 @@ impl Writer {
         purpose: Purpose,
     ) -> Result<u64, Failure> {
         self.seal_beside(copies)?;
-        if self.make_room(purpose)? {
+        if self.make_room(purpose, NOTE_BYTES)? {
             self.encode(batch, tenure); // with the new segment's incarnation
             self.seal_beside(copies)?;
         }
@@ -338,7 +346,17 @@ impl Writer {
 
     fn head(&self, tenure: Tenure, batch: BatchNumber) -> RecordHead {
         let incarnation = self.active.header.incarnation;
-        RecordHead { incarnation, number: self.last + 1, durable: self.last, tenure, batch }
+        RecordHead { incarnation, number: self.last + 1, durable: self.last, tenure, batch, oldest: self.needed() }
+    }
+
+    /// The oldest segment that something would be lost with.
+    fn needed(&self) -> SegmentNumber {
+        let active = self.active.header.segment;
+        self.live.with(|live| match live.oldest() {
+            Some((oldest, left)) if left.is_empty() && oldest.header.segment < active => oldest.header.segment.next(),
+            Some((oldest, _)) => oldest.header.segment,
+            None => active.next(), // the first is being made
+        })
     }
 
     /// Begins a record with a batch. How long it is; `None`: too long. Unit: bytes.
@@ -363,13 +381,27 @@ impl Writer {
     /// A record without operations.
     fn append_note(&mut self, tenure: Tenure) -> Result<(), Failure> {
         self.encode_note(tenure)?;
-        if self.make_room(Purpose::Free)? {
+        if self.make_room(Purpose::Free, NOTE_BYTES)? {
             self.encode_note(tenure)?;
         }
+        self.write_note(tenure)
+    }
+
+    fn write_note(&mut self, tenure: Tenure) -> Result<(), Failure> {
         let head = self.head(tenure, BatchNumber::default());
         let span = self.append()?;
         self.live.with(|live| live.wrote(head, false, span));
         Ok(())
+    }
+
+    /// Says durably that the oldest segment is not needed any more: one that leaves before would be missed.
+    fn say_what_is_needed(&mut self) -> Result<(), Failure> {
+        let tenure = self.catalog.tenure;
+        self.encode_note(tenure)?;
+        if self.make_room(Purpose::Free, 0)? {
+            self.encode_note(tenure)?;
+        }
+        self.write_note(tenure)
     }
 
     fn encode_note(&mut self, tenure: Tenure) -> Result<(), Failure> {
@@ -391,6 +423,7 @@ impl Writer {
         }
         self.active.position = aligned(end);
         self.last += 1;
+        self.oldest = self.needed();
         Ok((begin, end, aligned(end)))
     }
 
@@ -428,10 +461,10 @@ impl Writer {
         debug_assert!(self.check());
     }
 
-    /// Goes on in a new segment if the encoded record does not fit into this one; whether it did, and the record has
-    /// to be encoded again.
-    fn make_room(&mut self, purpose: Purpose) -> Result<bool, Failure> {
-        let needed = self.encoder.bytes() as u64;
+    /// Goes on in a new segment if the encoded record does not fit into this one, with so much behind it; whether it
+    /// did, and the record has to be encoded again.
+    fn make_room(&mut self, purpose: Purpose, behind: u64) -> Result<bool, Failure> {
+        let needed = self.encoder.bytes() as u64 + behind;
         let rotates = self.active.room() < needed;
         if rotates {
             self.rotate(needed + NUMBERS_GROW_BYTES, purpose)?;
@@ -466,12 +499,23 @@ impl Writer {
             live.add_segment(header, Arc::clone(&file), capacity);
             live.wrote(RecordHead { incarnation: header.incarnation, ..head }, false, (RECORDS_AT, end, aligned(end)));
         });
+        self.mark_sealed();
         self.active = Active { header, path, file, capacity, position: aligned(end) };
         self.last += 1;
+        self.oldest = head.oldest;
         self.stuck = false;
         self.index_failed = false;
         self.copying.estimate(&self.live);
         Ok(())
+    }
+
+    /// The next segment is durable: should somebody remove it, it is missed.
+    fn mark_sealed(&self) {
+        let Active { header, file, path, .. } = &self.active;
+        let is_there = header.segment != SegmentNumber::default(); // nothing is before the first
+        if is_there && let Err(error) = file.write_at(&[SEALED], SEALED_AT) {
+            tracing::warn!(%error, path = %path.display(), "a segment can't be marked as sealed");
+        }
     }
 
     /// Encodes the first record of a segment. Where it ends.
@@ -483,7 +527,8 @@ impl Writer {
         Ok(RECORDS_AT + self.encoder.bytes() as u64)
     }
 
-    /// How a segment begins: its header in a block of its own, then the encoded record, which ends at `end`, then zeros.
+    /// How a segment begins: its header in a block of its own, then the encoded record, which ends at `end`, then
+    /// zeros.
     fn first_block(&mut self, header: Header, end: u64) -> Vec<u8> {
         let mut bytes = header.encode();
         bytes.resize(usize::try_from(BLOCK).expect("a block fits in memory"), 0);
@@ -538,6 +583,15 @@ impl Writer {
         };
         let Some((header, capacity)) = oldest.filter(|(header, _)| !is_in_use(*header)) else { return false };
         let path = self.dir.join(header.segment.file_name());
+        if self.oldest <= header.segment
+            && let Err(failure) = self.say_what_is_needed()
+        {
+            let error = failure.for_store(&self.active.path);
+            let source = &error as &dyn Error;
+            tracing::warn!(source, path = %path.display(), "an old segment can't leave; its space stays in use");
+            self.stuck = true;
+            return false;
+        }
         let index = self.dir.join(index::file_name(header.segment));
         let slot = self.spares.vacancy().filter(|_| capacity == self.options.segment_bytes);
         let left = index::remove_if_there(self.disk.as_ref(), &index).and_then(|()| match slot {
@@ -560,8 +614,8 @@ impl Writer {
         true
     }
 
-    /// Writes the indexes of sealed segments, oldest first, one at a time. Not at once: a segment that leaves soon needs
-    /// none.
+    /// Writes the indexes of sealed segments, oldest first, one at a time. Not at once: a segment that leaves soon
+    /// needs none.
     fn write_indexes(&mut self) {
         self.take_index();
         if self.indexing.is_some()
@@ -613,6 +667,7 @@ fn follow_op(live: &mut Live, op: &Op, frame: u64, slice: Slice) {
         Op::Settle { sequence, holder } => live.settle(*sequence, *holder),
         Op::Return { sequence, held } => live.give_back(*sequence, *held),
         Op::DeleteDurable { id } => live.delete_durable(*id),
+        Op::Purge { holder, upto } => live.purge(*holder, *upto),
         Op::Mark { .. } | Op::CreateDestination { .. } | Op::CreateDurable { .. } => {}
     }
 }
@@ -656,8 +711,8 @@ fn make_dir(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
     sync_parents(disk, dir)
 }
 
-/// Makes the directory's own name durable, and those above it: what a first start made would be gone after a power loss,
-/// with all in it. A directory above that may not be opened was not made here.
+/// Makes the directory's own name durable, and those above it: what a first start made would be gone after a power
+/// loss, with all in it. A directory above that may not be opened was not made here.
 fn sync_parents(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
     for parent in dir.ancestors().skip(1) {
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };

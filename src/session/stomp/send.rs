@@ -160,8 +160,8 @@ impl Translator {
         }
     }
 
-    /// Moves what the message keeps into its own allocation: texts, properties, body. The properties are in `properties`
-    /// already.
+    /// Moves what the message keeps into its own allocation: texts, properties, body. The properties are in
+    /// `properties` already.
     fn own_bytes(&mut self, fields: &Fields<'_>, body: Body<'_>) -> Owned {
         let texts = &mut self.texts;
         texts.clear();

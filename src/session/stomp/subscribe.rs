@@ -20,7 +20,8 @@ const PREFETCH_QUEUE: u32 = 1_000;
 const PREFETCH_TOPIC: u32 = 32_767;
 /// Of a durable subscription.
 const PREFETCH_DURABLE: u32 = 100;
-/// More can't be asked for: what a client holds is memory of the broker. Source: the widest that ActiveMQ's clients use.
+/// More can't be asked for: what a client holds is memory of the broker. Source: the widest that ActiveMQ's clients
+/// use.
 const PREFETCH_MAX: u32 = 65_535;
 /// JMS' consumer priorities end here.
 const PRIORITY_MAX: u8 = 127;
@@ -36,8 +37,8 @@ const DURABLE_NAMES: [&str; 3] = ["activemq.subscriptionName", "durable-subscrip
 pub(super) struct Subscriptions {
     by_id: HashMap<CompactString, ConsumerNo, foldhash::fast::RandomState>,
     all: BTreeMap<ConsumerNo, Subscription>,
-    /// The next consumer's number. None is ever used again, whatever became of its consumer: what the engine still hears
-    /// of an earlier one (its deliveries are in the kernel) would settle the deliveries of a later one.
+    /// The next consumer's number. None is ever used again, whatever became of its consumer: what the engine still
+    /// hears of an earlier one (its deliveries are in the kernel) would settle the deliveries of a later one.
     next: u32,
     subscribers: Arc<Subscribers>,
 }
@@ -217,8 +218,8 @@ impl Translator {
 
     /// UNSUBSCRIBE. Plain, on a durable subscription, it only detaches; with its name it deletes it.
     ///
-    /// Always true: what is removed here the core removes too, because it declines neither the end of a consumer that it
-    /// has nor the deletion of the durable subscription behind one.
+    /// Always true: what is removed here the core removes too, because it declines neither the end of a consumer that
+    /// it has nor the deletion of the durable subscription behind one.
     pub(super) fn unsubscribe(&mut self, headers: Headers<'_>) -> Result<Command, Refusal> {
         let durable = self.durable_to_delete(headers)?;
         let of_id = non_empty(headers, "id").and_then(|id| self.subscriptions.of_id(id));

@@ -9,7 +9,7 @@ use std::{
 use batonmq::{
     broker::{
         Ack, AckMode, AckTarget, Change, CloseReason, Command, Connect, Core, CoreOptions, Delivery, Effects, Hold,
-        Kept, NotDone, Outgoing, Read, Refusal, Send, Subscribe, TransactionId, Unsubscribe, Verdict,
+        Kept, NotDone, Outgoing, Read, Refusal, Send, Subscribe, UnitId, Unsubscribe, Verdict,
     },
     config::{Limits, RedeliveryPolicy},
     types::{
@@ -87,7 +87,7 @@ pub(super) struct Table {
 /// What the core waits for.
 enum Pending {
     Mark(Holder, Sequence),
-    Transaction(TransactionId),
+    Unit(UnitId),
 }
 
 impl Table {
@@ -249,6 +249,13 @@ impl Table {
         self.apply(session, Command::Abort(name.into())).unwrap();
     }
 
+    /// An operator purges a queue; how many messages went.
+    pub(super) fn purge(&mut self, queue: &str) -> Option<usize> {
+        let purged = self.core.purge(self.now, &Destination::queue(queue), &mut self.effects);
+        self.sort_effects();
+        purged.map(|purged| purged.messages)
+    }
+
     /// Any command; what it brings about is sorted.
     pub(super) fn apply(&mut self, session: SessionId, command: Command) -> Result<(), NotDone> {
         let result = self.core.apply(self.now, session, command, &mut self.effects);
@@ -291,7 +298,7 @@ impl Table {
         for pending in std::mem::take(&mut self.pending) {
             match pending {
                 Pending::Mark(holder, upto) => self.core.marked(self.now, holder, upto, &mut self.effects),
-                Pending::Transaction(id) => self.core.committed(self.now, id, &mut self.effects),
+                Pending::Unit(id) => self.core.committed(self.now, id, &mut self.effects),
             }
             self.sort_effects();
         }
@@ -321,12 +328,12 @@ impl Table {
         self.sort_effects();
     }
 
-    /// The store refuses every transaction that is under way.
-    pub(super) fn refuse_transactions(&mut self) {
+    /// The store refuses every transaction and dead letter that is under way.
+    pub(super) fn refuse_units(&mut self) {
         for pending in std::mem::take(&mut self.pending) {
             match pending {
                 Pending::Mark(..) => self.pending.push(pending),
-                Pending::Transaction(id) => {
+                Pending::Unit(id) => {
                     self.core.commit_refused(self.now, id, &mut self.effects);
                     self.sort_effects();
                 }
@@ -412,7 +419,7 @@ impl Table {
         for change in self.effects.changes.drain(..) {
             match &change {
                 Change::Mark { holder, upto, .. } => self.pending.push(Pending::Mark(*holder, *upto)),
-                Change::Unit { transaction: Some(id), .. } => self.pending.push(Pending::Transaction(*id)),
+                Change::Unit { id, .. } => self.pending.push(Pending::Unit(*id)),
                 _ => {}
             }
             self.store.apply(&change);

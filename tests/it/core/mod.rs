@@ -7,6 +7,7 @@ mod fixture;
 mod marks;
 mod model;
 mod paging;
+mod purging;
 mod random;
 mod rejections;
 mod sessions;

@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use batonmq::{
-    broker::{AckMode, Change, Delivery, Verdict},
+    broker::{AckMode, Delivery, Verdict},
     config::RedeliveryPolicy,
-    types::{Destination, Op, SessionId, Timestamp},
+    types::{Destination, SessionId, Timestamp},
 };
 
 pub(super) const DLQ: &str = "ActiveMQ.DLQ";
@@ -37,7 +37,7 @@ pub(super) enum State {
     Hidden,
     Delayed(Timestamp),
     InFlight(Who, u64),
-    /// Acknowledged in a transaction that is open, or on its way to the store.
+    /// Acknowledged in a transaction that is open, or on its way to the store; or dying.
     Held,
 }
 
@@ -49,12 +49,16 @@ pub(super) struct Record {
     pub(super) expires: Option<Timestamp>,
     pub(super) stored: bool,
     pub(super) withdrawn: bool,
+    /// It was purged while it was out: it is gone when it is answered, however that is.
+    pub(super) purged: bool,
     pub(super) state: State,
     pub(super) redelivered: bool,
     pub(super) deliveries: u32,
     pub(super) failures: u32,
     /// The command by which it came back last, came due, or died.
     pub(super) moved: u64,
+    /// Whether it came back late last.
+    pub(super) was_delayed: bool,
     /// Where it was sent first, if it is a dead letter.
     pub(super) origin: Option<Destination>,
 }
@@ -102,6 +106,8 @@ pub(super) struct Committing {
     since: Timestamp,
     hidden: Vec<Place>,
     answers: Vec<Answer>,
+    /// What a dead letter is made of.
+    pub(super) dying: Option<Place>,
 }
 
 /// What a store must learn.
@@ -117,7 +123,8 @@ pub(super) enum Event {
 /// Events that stand or fall together.
 #[derive(Clone, Debug)]
 pub(super) struct Group {
-    pub(super) transaction: Option<u64>,
+    /// The transaction or dead letter.
+    pub(super) unit: Option<u64>,
     /// The places of a message sent outside a transaction, which the store may refuse.
     pub(super) sent: Vec<Place>,
     pub(super) events: Vec<Event>,
@@ -167,6 +174,9 @@ pub(super) struct Model {
     pub(super) consumers: BTreeMap<Who, Consumer>,
     pub(super) sessions: BTreeMap<SessionId, Session>,
     pub(super) committing: BTreeMap<u64, Committing>,
+    /// The store refused a dead letter: what has expired need not be one before, and what came due and lies in the store
+    /// alone need not be read.
+    pub(super) deaths_from: Timestamp,
     pub(super) policies: Vec<RedeliveryPolicy>,
     /// What the last command wants the store to learn.
     pub(super) groups: Vec<Group>,
@@ -234,9 +244,9 @@ impl Model {
         (places, events)
     }
 
-    fn group(&mut self, transaction: Option<u64>, events: Vec<Event>) {
+    fn group(&mut self, unit: Option<u64>, events: Vec<Event>) {
         if !events.is_empty() {
-            self.groups.push(Group { transaction, sent: Vec::new(), events });
+            self.groups.push(Group { unit, sent: Vec::new(), events });
         }
     }
 
@@ -255,7 +265,7 @@ impl Model {
         let (places, events) = self.enter(&queues, record, State::Pending);
         let sent = places.into_iter().filter(|place| self.queues[&place.0].records[&place.1].stored).collect();
         if !events.is_empty() {
-            self.groups.push(Group { transaction: None, sent, events });
+            self.groups.push(Group { unit: None, sent, events });
         }
     }
 
@@ -289,7 +299,7 @@ impl Model {
         for (_, place) in self.reached(who, tag) {
             match verdict {
                 Verdict::Accepted => self.settle(place),
-                Verdict::Rejected => self.reject(place, "rejected by its consumer"),
+                Verdict::Rejected => self.reject(place),
             }
         }
         self.forgive(who);
@@ -319,21 +329,16 @@ impl Model {
         }
     }
 
-    fn reject(&mut self, place: Place, cause: &str) {
+    fn reject(&mut self, place: Place) {
         let record = self.record(place).unwrap();
-        if record.withdrawn {
-            self.remove(place);
-            return;
+        if record.withdrawn || record.purged {
+            return self.settle(place);
         }
         record.failures += 1;
         let failures = record.failures;
         match self.fate(place.0, failures) {
             Some(due) => self.give_back(place, due),
-            None => {
-                let (_, events) = self.bury(place, cause, State::Pending);
-                self.remove(place);
-                self.group(None, events);
-            }
+            None => self.die(place),
         }
     }
 
@@ -357,7 +362,7 @@ impl Model {
     fn give_back(&mut self, place: Place, due: Option<Timestamp>) {
         let command = self.commands;
         let record = self.record(place).unwrap();
-        record.moved = command;
+        (record.moved, record.was_delayed) = (command, false);
         record.redelivered = true;
         record.state = due.map_or(State::Pending, State::Delayed);
         let (deliveries, failures) = (record.deliveries, record.failures);
@@ -366,8 +371,21 @@ impl Model {
         }
     }
 
+    /// A message becomes a dead letter when the store has that.
+    fn die(&mut self, place: Place) {
+        let number = self.next();
+        let (hidden, events) = self.bury(place);
+        self.record(place).unwrap().state = State::Held;
+        self.committing.insert(number, Committing { hidden, dying: Some(place), ..Committing::default() });
+        if events.is_empty() {
+            self.committed(number);
+        } else {
+            self.group(Some(number), events);
+        }
+    }
+
     /// Makes a dead letter of a message, which stays where it is.
-    fn bury(&mut self, place: Place, _cause: &str, state: State) -> (Vec<Place>, Vec<Event>) {
+    fn bury(&mut self, place: Place) -> (Vec<Place>, Vec<Event>) {
         let record = self.record(place).unwrap().clone();
         let here = match &self.queues[&place.0].label {
             Label::Queue(name) => Destination::queue(name),
@@ -378,6 +396,7 @@ impl Model {
             expires: None,
             redelivered: false,
             withdrawn: false,
+            purged: false,
             deliveries: 0,
             failures: 0,
             moved: self.commands,
@@ -385,7 +404,7 @@ impl Model {
             ..record.clone()
         };
         let dlq = self.queue(Label::Queue(DLQ.into()));
-        let (places, added) = self.enter(&[dlq], &dead, state);
+        let (places, added) = self.enter(&[dlq], &dead, State::Hidden);
         let removed = (record.stored && !record.withdrawn).then_some(Event::Remove(place));
         (places, removed.into_iter().chain(added).collect())
     }
@@ -394,10 +413,10 @@ impl Model {
         let counts = self.queues.contains_key(&place.0)
             && self.policy(place.0).is_some_and(|policy| policy.count_lost_consumers);
         let Some(record) = self.record(place) else { return };
-        if record.withdrawn {
-            self.remove(place);
+        if record.withdrawn || record.purged {
+            self.settle(place);
         } else if counts {
-            self.reject(place, "its consumers went away too often");
+            self.reject(place);
         } else {
             self.give_back(place, None);
         }
@@ -417,7 +436,7 @@ impl Model {
             if record.withdrawn {
                 continue;
             }
-            if answer.verdict == Verdict::Accepted {
+            if answer.verdict == Verdict::Accepted || record.purged {
                 events.extend(record.stored.then_some(Event::Remove(answer.place)));
                 continue;
             }
@@ -427,7 +446,7 @@ impl Model {
                     events.extend(record.stored.then_some(returned));
                 }
                 None => {
-                    let (places, buried) = self.bury(answer.place, "rejected by its consumer", State::Hidden);
+                    let (places, buried) = self.bury(answer.place);
                     committing.hidden.extend(places);
                     events.extend(buried);
                 }
@@ -456,6 +475,10 @@ impl Model {
                 self.remove(answer.place);
                 continue;
             }
+            if record.purged {
+                self.settle(answer.place);
+                continue;
+            }
             let now = std::mem::replace(&mut self.now, committing.since);
             let fate = self.fate(answer.place.0, failures);
             self.now = now;
@@ -469,6 +492,9 @@ impl Model {
                 }
             }
         }
+        if let Some(place) = committing.dying {
+            self.remove(place);
+        }
     }
 
     pub(super) fn commit_refused(&mut self, number: u64) {
@@ -477,6 +503,13 @@ impl Model {
             self.remove(place);
         }
         self.return_answers(committing.answers);
+        let Some(dying) = committing.dying else { return };
+        self.deaths_from = Timestamp(self.now.0 + 5_000);
+        match self.record(dying).map(|record| record.withdrawn || record.purged) {
+            Some(true) => self.settle(dying),
+            Some(false) => self.give_back(dying, Some(self.deaths_from)),
+            None => {} // its subscription is gone
+        }
     }
 
     pub(super) fn abort(&mut self, session: SessionId, name: &str) {
@@ -535,6 +568,33 @@ impl Model {
         }
     }
 
+    /// What waits goes at once, what is out when it is answered; what nobody may see yet stays, and what came behind that
+    /// and is out is the store's until it is answered. How many have gone.
+    pub(super) fn purge(&mut self, queue: QueueNo) -> usize {
+        let records: Vec<(u64, Record)> = self.queues[&queue].records.clone().into_iter().collect();
+        let hidden = records.iter().find(|(_, record)| record.state == State::Hidden).map(|(order, _)| *order);
+        let (mut events, mut gone) = (Vec::new(), 0);
+        for (order, record) in records {
+            let place = (queue, order);
+            match record.state {
+                State::Hidden => continue,
+                State::Pending | State::Delayed(_) => {
+                    self.remove(place);
+                    gone += 1;
+                }
+                State::InFlight(..) | State::Held => {
+                    self.record(place).unwrap().purged = true;
+                    if hidden.is_some_and(|hidden| hidden < order) {
+                        continue;
+                    }
+                }
+            }
+            events.extend((record.stored && !record.withdrawn).then_some(Event::Remove(place)));
+        }
+        self.group(None, events);
+        gone
+    }
+
     /// The store refuses a message (R13).
     pub(super) fn withdraw(&mut self, places: &[Place]) {
         for place in places {
@@ -548,14 +608,15 @@ impl Model {
 
     // What time and the core do.
 
-    /// What is due returns, what has expired dies; in which order, the core's changes say.
-    pub(super) fn advance(&mut self, changes: &[Change]) {
+    /// What is due returns, what has expired dies; in which order, the core's changes say. `died` has what dead letters
+    /// in them are made of, if the store has that, and their message-ids.
+    pub(super) fn advance(&mut self, died: &[(Option<Place>, String)]) {
         let now = self.now;
         let mut expired = Vec::new();
         for (number, queue) in &mut self.queues {
             for (order, record) in &mut queue.records {
                 if matches!(record.state, State::Delayed(due) if due <= now) {
-                    record.state = State::Pending;
+                    (record.state, record.was_delayed) = (State::Pending, true);
                     record.moved = self.commands;
                 }
                 let lies_here = matches!(record.state, State::Pending | State::Delayed(_));
@@ -564,20 +625,21 @@ impl Model {
                 }
             }
         }
-        for change in changes {
-            let Change::Unit { ops, transaction: None, .. } = change else { continue };
-            let Some(Op::Insert(dead)) = ops.last() else { continue };
-            let same = |place: &Place| self.queues[&place.0].records[&place.1].id == dead.message.id.as_str();
-            if let Some(at) = expired.iter().position(|place| self.is_kept(*place) && same(place)) {
-                let place = expired.remove(at);
-                let (_, events) = self.bury(place, "expired", State::Pending);
-                self.remove(place);
-                self.group(None, events);
+        for (place, id) in died {
+            let same = |other: &Place| match place {
+                Some(place) => place == other,
+                None => self.is_kept(*other) && self.queues[&other.0].records[&other.1].id == *id,
+            };
+            if let Some(at) = expired.iter().position(same) {
+                self.die(expired.remove(at));
             }
         }
         for place in expired {
-            assert!(!self.is_kept(place), "{:?} has expired and is no dead letter", self.record(place));
-            self.remove(place);
+            if self.is_kept(place) {
+                assert!(now < self.deaths_from, "{:?} has expired and is no dead letter", self.record(place));
+            } else {
+                self.remove(place);
+            }
         }
     }
 
@@ -594,10 +656,16 @@ impl Model {
     fn head_of(&self, queue: QueueNo, counts: impl Fn(&Record) -> bool) -> Option<u64> {
         let records = &self.queues[&queue].records;
         (0..10).rev().find_map(|priority| {
+            let alive = |record: &Record| record.expires.is_none_or(|expires| expires > self.now);
+            let counts = |record: &Record| (alive(record) || record.state == State::Hidden) && counts(record);
             let lane = records.iter().filter(|(_, record)| record.priority == priority && counts(record));
             let mut visible = lane.filter(|(_, record)| matches!(record.state, State::Pending | State::Hidden));
             visible.next().filter(|(_, record)| record.state == State::Pending).map(|(order, _)| *order)
         })
+    }
+
+    fn may_be_late(&self, record: &Record) -> bool {
+        record.was_delayed && self.now < self.deaths_from
     }
 
     pub(super) fn has_credit(&self, who: Who) -> bool {
@@ -615,7 +683,8 @@ impl Model {
         let order = self.head(consumer.queue).expect("a queue hands out what it has");
         // One command may give back or bury much, and hand some of it out before it gives back or buries the rest.
         let (command, id) = (self.commands, delivery.message.id.as_str());
-        let other = self.head_of(consumer.queue, |record| record.moved != command || record.id == id);
+        let counts = |record: &Record| record.moved != command && !self.may_be_late(record);
+        let other = self.head_of(consumer.queue, |record| counts(record) || record.id == id);
         let is_meant = |order: &u64| self.queues[&consumer.queue].records[order].id == id;
         let order = other.filter(is_meant).unwrap_or(order);
         let place = (consumer.queue, order);
@@ -648,7 +717,7 @@ impl Model {
             assert!(held <= consumer.prefetch + consumer.excess, "in flight is at most the prefetch");
             let label = &self.queues[&consumer.queue].label;
             if held < consumer.prefetch && !waits_for_a_mark(label) {
-                let head = self.head(consumer.queue);
+                let head = self.head_of(consumer.queue, |record| !self.may_be_late(record));
                 assert_eq!(head, None, "{label:?} has something for {who:?}");
             }
         }
@@ -659,6 +728,7 @@ impl Model {
         self.sessions.clear();
         self.consumers.clear();
         self.committing.clear();
+        self.deaths_from = Timestamp(0);
         self.groups.clear();
         self.firsts.clear();
         let keep = |label: &Label| matches!(label, Label::Queue(_));
@@ -671,7 +741,7 @@ impl Model {
         }
         for ((number, order), (record, due)) in &shadow.records {
             let state = due.map_or(State::Pending, State::Delayed);
-            let record = Record { state, withdrawn: false, ..record.clone() };
+            let record = Record { state, withdrawn: false, purged: false, ..record.clone() };
             self.queues.get_mut(number).unwrap().records.insert(*order, record);
         }
     }

@@ -157,8 +157,10 @@ fn what_expires_while_it_is_not_in_memory_is_a_dead_letter_at_its_time() {
     table.pass(Duration::from_secs(4));
     assert!(table.got(undertaker).is_empty());
     table.pass(Duration::from_secs(1));
+    table.sync();
     assert_eq!(table.got(undertaker), ["m3"]);
     table.subscribe(consumer, 1, "orders", AckMode::Individual, 10);
+    table.sync();
     assert_eq!(table.got(consumer), ["m1", "m2", "m4", "m5"]);
 }
 

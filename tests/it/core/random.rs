@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use batonmq::{
     broker::{
         Ack, AckMode, AckTarget, Change, Command, Connect, Core, CoreOptions, Effects, Kept, NotDone, Outgoing,
-        Pending, Read, Send, Subscribe, TransactionId, Unsubscribe, Verdict,
+        Pending, Read, Send, Subscribe, UnitId, Unsubscribe, Verdict,
     },
     config::RedeliveryPolicy,
     types::{
@@ -23,6 +23,7 @@ use super::{
     model::{Consumer, DLQ, Event, Group, Label, Model, Place, Record, Session, Shadow, State, Transaction, Who},
     store::{Store, operations},
 };
+use crate::harness::{Rng, number};
 
 /// Runs of the usual test, and commands of each.
 const RUNS: u64 = 6_000;
@@ -30,11 +31,7 @@ const COMMANDS: u64 = 400;
 
 #[test]
 fn core_and_model_agree_under_random_commands() {
-    let number = |name: &str, usual: u64| {
-        let given = std::env::var(name).ok();
-        given.map_or(usual, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
-    };
-    let (first, runs) = (number("BATONMQ_SEED", 1), number("BATONMQ_RUNS", RUNS));
+    let (first, runs) = (number("BATONMQ_SEED").unwrap_or(1), number("BATONMQ_RUNS").unwrap_or(RUNS));
     for seed in first..first + runs {
         let result = std::panic::catch_unwind(|| run(seed));
         assert!(result.is_ok(), "repeat it with BATONMQ_SEED={seed} BATONMQ_RUNS=1");
@@ -49,19 +46,11 @@ fn run(seed: u64) {
     world.drain();
 }
 
-/// Splitmix64.
-struct Dice(u64);
+struct Dice(Rng);
 
 impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
     fn below(&mut self, bound: usize) -> usize {
-        (self.roll() % bound.max(1) as u64) as usize
+        self.0.below(bound.max(1))
     }
 
     fn one_in(&mut self, bound: usize) -> bool {
@@ -95,9 +84,10 @@ enum Step {
     Crash,
     Squeeze,
     Read,
+    Purge,
 }
 
-const STEPS: [Step; 20] = [
+const STEPS: [Step; 21] = [
     Step::Connect,
     Step::Send,
     Step::Subscribe,
@@ -118,6 +108,7 @@ const STEPS: [Step; 20] = [
     Step::Crash,
     Step::Squeeze,
     Step::Read,
+    Step::Purge,
 ];
 
 /// The first so many steps are in every run; without them nothing happens.
@@ -150,7 +141,8 @@ struct World {
     sealed: Option<Batch>,
     /// The store's name of a message, and the model's.
     places: std::collections::BTreeMap<(Sequence, Holder), Place>,
-    transactions: Vec<(TransactionId, u64)>,
+    /// The core's name of a unit under way, and the model's.
+    units: Vec<(UnitId, u64)>,
     /// Marks that are durable and that the core is not told of yet.
     untold: Vec<(Holder, Sequence)>,
     /// Pages that the core asked for, with what was not durable then of what had become of their messages.
@@ -169,13 +161,15 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let mut dice = Dice(seed);
+        let mut dice = Dice(Rng::new(seed));
         let mut weights = Vec::new();
         for (at, step) in STEPS.into_iter().enumerate() {
             if at < ALWAYS || !dice.one_in(3) {
                 let weight = 1 + dice.below(10);
-                weights
-                    .push((step, if matches!(step, Step::Crash | Step::Close) { 1 + weight / 4 } else { weight * 2 }));
+                weights.push((
+                    step,
+                    if matches!(step, Step::Crash | Step::Close | Step::Purge) { 1 + weight / 4 } else { weight * 2 },
+                ));
             }
         }
         let at_once = RedeliveryPolicy { delay: Duration::ZERO, backoff_multiplier: 1.0, ..policy("lost", 1) };
@@ -200,7 +194,7 @@ impl World {
             open: Batch::default(),
             sealed: None,
             places: std::collections::BTreeMap::new(),
-            transactions: Vec::new(),
+            units: Vec::new(),
             untold: Vec::new(),
             reads: Vec::new(),
             pages: Vec::new(),
@@ -248,6 +242,7 @@ impl World {
             Step::Crash => self.crash(),
             Step::Squeeze => self.squeeze(),
             Step::Read => self.read(),
+            Step::Purge => self.purge(),
         }
     }
 
@@ -268,12 +263,14 @@ impl World {
         self.answer_reads(&mut effects);
         self.core.check();
         effects.spool.drain(..).for_each(|op| self.spool.apply_op(&op));
-        self.model.advance(&effects.changes);
+        let died: Vec<_> = effects.changes.iter().filter_map(|change| self.died(change)).collect();
+        self.model.advance(&died);
         for change in &effects.changes {
             operations(change).iter().for_each(|op| self.catalog.apply(op));
         }
         let groups = std::mem::take(&mut self.model.groups);
         self.learn_places(&effects.changes, &groups);
+        self.learn_units(&effects.changes, &groups);
         if !effects.changes.is_empty() {
             self.open.since.get_or_insert(self.model.now);
         }
@@ -377,15 +374,54 @@ impl World {
         self.follow(effects);
     }
 
-    /// Matches inserts of the core and of the model by destination and message-id.
+    /// What a dead letter is made of, if the store has that and its place is known, and its message-id.
+    fn died(&self, change: &Change) -> Option<(Option<Place>, String)> {
+        let Change::Unit { ops, awaited: false, .. } = change else { return None };
+        let Some(Op::Insert(dead)) = ops.last() else { panic!("{change:?} is no dead letter") };
+        let settled = ops.iter().find_map(|op| match op {
+            Op::Settle { sequence, holder } => self.places.get(&(*sequence, *holder)).copied(),
+            _ => None,
+        });
+        Some((settled, dead.message.id.to_string()))
+    }
+
+    /// Matches units of the core and of the model: dead letters by what they are made of, else by message-id.
+    fn learn_units(&mut self, changes: &[Change], groups: &[Group]) {
+        let mut left: Vec<&Group> = groups.iter().filter(|group| group.unit.is_some()).collect();
+        for change in changes {
+            let Change::Unit { id, ops, .. } = change else { continue };
+            let died = self.died(change);
+            let same = |group: &&Group| match (&died, &group.events[..]) {
+                (Some((Some(place), _)), [Event::Remove(removed), Event::Add(..)]) => place == removed,
+                (Some((None, id)), [Event::Add(_, record)]) => *id == record.id,
+                _ => died.is_none() && !self.is_dead_letter(group),
+            };
+            let group = left.remove(left.iter().position(same).expect("the model does what the core does"));
+            self.units.push((*id, group.unit.unwrap()));
+            if let (true, Some(Op::Insert(dead)), Some(Event::Add(place, _))) =
+                (died.is_some(), ops.last(), group.events.last())
+            {
+                self.places.insert((dead.sequence, dead.holders[0].holder), *place);
+            }
+        }
+        assert!(left.is_empty(), "the core did not do {left:?}");
+    }
+
+    fn is_dead_letter(&self, group: &Group) -> bool {
+        group.unit.is_some_and(|unit| self.model.committing[&unit].dying.is_some())
+    }
+
+    /// Matches other inserts of the core and of the model by destination and message-id.
     fn learn_places(&mut self, changes: &[Change], groups: &[Group]) {
         let mut added: Vec<(Place, String)> = Vec::new();
-        for event in groups.iter().flat_map(|group| &group.events) {
+        let living = groups.iter().filter(|group| !self.is_dead_letter(group));
+        for event in living.flat_map(|group| &group.events) {
             if let Event::Add(place, record) = event {
                 added.push((*place, record.id.clone()));
             }
         }
-        for op in changes.iter().flat_map(operations) {
+        let living = changes.iter().filter(|change| !matches!(change, Change::Unit { awaited: false, .. }));
+        for op in living.flat_map(operations) {
             let Op::Insert(stored) = op else { continue };
             for held in &stored.holders {
                 let label = self.label(held.holder);
@@ -514,11 +550,13 @@ impl World {
             expires,
             stored: false,
             withdrawn: false,
+            purged: false,
             state: State::Pending,
             redelivered: false,
             deliveries: 0,
             failures: 0,
             moved: 0,
+            was_delayed: false,
             origin: None,
         };
         (draft, record)
@@ -588,12 +626,8 @@ impl World {
         let number = self.model.next();
         assert!(done, "{name}");
         self.model.commit(session, &name, number);
-        let unit = effects.changes.iter().find_map(|change| match change {
-            Change::Unit { transaction, .. } => *transaction,
-            _ => None,
-        });
-        assert_eq!(unit.is_some(), self.model.committing.contains_key(&number), "only what is stored waits");
-        self.transactions.extend(unit.map(|id| (id, number)));
+        let waits = effects.changes.iter().any(|change| matches!(change, Change::Unit { awaited: true, .. }));
+        assert_eq!(waits, self.model.committing.contains_key(&number), "only what is stored waits");
         self.follow(effects);
     }
 
@@ -680,7 +714,7 @@ impl World {
         let label = Label::Durable(client, durable.into(), name);
         let queue = self.model.queue(label.clone());
         let events = vec![Event::NewDurable(queue, label)];
-        self.model.groups.push(Group { transaction: None, sent: Vec::new(), events });
+        self.model.groups.push(Group { unit: None, sent: Vec::new(), events });
         Some(queue)
     }
 
@@ -714,6 +748,22 @@ impl World {
         if let Some(queue) = queue {
             self.model.delete_durable(queue);
         }
+        self.follow(effects);
+    }
+
+    fn purge(&mut self) {
+        let destination = self.destination();
+        let mut effects = Effects::default();
+        let purged = self.core.purge(self.model.now, &destination, &mut effects);
+        if !destination.kind().is_queue() {
+            assert_eq!(purged, None);
+            return;
+        }
+        let Some(purged) = purged else { return };
+        let queues = self.model.targets(&destination).expect("the core has it");
+        let gone = self.model.purge(queues[0]);
+        // What has expired in the spool is not known to have.
+        assert!(purged.messages >= gone || !self.uncounted.is_empty(), "{purged:?} instead of {gone}");
         self.follow(effects);
     }
 
@@ -791,7 +841,7 @@ impl World {
     fn resolve(&mut self) {
         let Some(batch) = self.sealed.take() else { return };
         let mut refused_messages: Vec<Stored> = Vec::new();
-        let mut transactions: Vec<(TransactionId, bool)> = Vec::new();
+        let mut units: Vec<(UnitId, bool)> = Vec::new();
         for change in &batch.changes {
             let refused = self.refusals > 0 && self.dice.one_in(self.refusals);
             match change {
@@ -799,8 +849,8 @@ impl World {
                     refused_messages.push(stored.clone());
                     continue;
                 }
-                Change::Unit { transaction: Some(id), .. } => {
-                    transactions.push((*id, refused));
+                Change::Unit { id, .. } => {
+                    units.push((*id, refused));
                     if refused {
                         continue;
                     }
@@ -810,7 +860,7 @@ impl World {
             }
             self.store.apply(change);
         }
-        self.resolve_shadow(&batch.groups, &refused_messages, &transactions);
+        self.resolve_shadow(&batch.groups, &refused_messages, &units);
         self.compare_store();
         while !self.untold.is_empty() {
             let (holder, upto) = self.untold.remove(0);
@@ -825,7 +875,7 @@ impl World {
             self.model.withdraw(&places);
             self.follow(Effects::default());
         }
-        for (id, refused) in transactions {
+        for (id, refused) in units {
             let number = self.number_of(id);
             let mut effects = Effects::default();
             if refused {
@@ -839,25 +889,25 @@ impl World {
         }
     }
 
-    fn number_of(&self, id: TransactionId) -> u64 {
-        self.transactions.iter().find(|(other, _)| *other == id).unwrap().1
+    fn number_of(&self, id: UnitId) -> u64 {
+        self.units.iter().find(|(other, _)| *other == id).unwrap().1
     }
 
-    fn resolve_shadow(&mut self, groups: &[Group], refused: &[Stored], transactions: &[(TransactionId, bool)]) {
+    fn resolve_shadow(&mut self, groups: &[Group], refused: &[Stored], units: &[(UnitId, bool)]) {
         let places: Vec<Place> = refused
             .iter()
             .flat_map(|stored| stored.holders.iter().map(|held| self.places[&(stored.sequence, held.holder)]))
             .collect();
-        let aborted: Vec<u64> =
-            transactions.iter().filter(|(_, refused)| *refused).map(|(id, _)| self.number_of(*id)).collect();
+        let refused: Vec<u64> =
+            units.iter().filter(|(_, refused)| *refused).map(|(id, _)| self.number_of(*id)).collect();
         for (number, queue) in &self.model.queues {
             if let Label::Queue(_) = queue.label {
                 self.shadow.labels.insert(*number, queue.label.clone());
             }
         }
         for group in groups {
-            let of_aborted = group.transaction.is_some_and(|number| aborted.contains(&number));
-            if !of_aborted && !group.sent.iter().any(|place| places.contains(place)) {
+            let is_refused = group.unit.is_some_and(|number| refused.contains(&number));
+            if !is_refused && !group.sent.iter().any(|place| places.contains(place)) {
                 self.shadow.apply(group);
             }
         }
@@ -895,7 +945,7 @@ impl World {
         self.reads.clear();
         self.pages.clear();
         self.spool = Store::default();
-        self.transactions.clear(); // their numbers are unique in a term
+        self.units.clear(); // their numbers are unique in a term
         self.term += 1;
         self.catalog = self.store.catalog.clone();
         self.core = Core::recover(self.options.clone(), Term(self.term), &self.store.catalog);

@@ -31,12 +31,11 @@ fn r6_a_nack_without_a_policy_is_a_dead_letter_with_cause_origin_and_a_sequence_
     let (mut table, consumer, undertaker) = in_flight(options(), AckMode::Individual, &["a"]);
     table.nack(consumer, 1, 1).unwrap();
     let changes = table.changes();
-    let [Change::Unit { origin: Some(origin), ops, transaction: None }, Change::Mark { .. }] = &changes[..] else {
-        panic!("{changes:?}")
-    };
+    let [Change::Unit { origin: Some(origin), ops, .. }] = &changes[..] else { panic!("{changes:?}") };
     assert_eq!(*origin, consumer);
     let [Op::Settle { sequence, .. }, Op::Insert(dead)] = &ops[..] else { panic!("{ops:?}") };
     assert!(dead.sequence > *sequence, "a sequence is given anew on entering a queue (R6)");
+    table.sync();
     let got = table.deliveries(undertaker);
     assert_eq!(got[0].message, dead.message);
     assert_eq!(dead.message.id, "a".into(), "the message-id stays");
@@ -57,6 +56,7 @@ fn a_dead_letter_remembers_when_it_would_have_expired() {
     let message = MessageDraft { expires: Some(expires), ..draft("a") };
     table.send_to(producer, &Destination::queue("orders"), message).unwrap();
     table.nack(consumer, 1, 1).unwrap();
+    table.sync();
     let dead = &table.deliveries(undertaker)[0].message;
     assert_eq!(dead.expires, None);
     let remembered = expires.to_string();
@@ -67,6 +67,7 @@ fn a_dead_letter_remembers_when_it_would_have_expired() {
 fn a_rejected_dead_letter_stays_one_and_waits_a_second() {
     let (mut table, consumer, undertaker) = in_flight(options(), AckMode::Individual, &["a"]);
     table.nack(consumer, 1, 1).unwrap();
+    table.sync();
     assert_eq!(table.got(undertaker), ["a"]);
     table.nack(undertaker, 1, 1).unwrap();
     assert!(table.got(undertaker).is_empty());
@@ -92,6 +93,7 @@ fn a_policy_redelivers_with_growing_delays_and_then_gives_up() {
     }
     assert!(table.got(undertaker).is_empty());
     table.nack(consumer, 1, 4).unwrap();
+    table.sync();
     assert_eq!(table.got(undertaker), ["a"]);
 }
 
@@ -109,6 +111,7 @@ fn attempts_and_delays_survive_a_restart() {
     table.sync();
     assert_eq!(table.got_flagged(consumer), ["a*"]);
     table.nack(consumer, 1, 1).unwrap();
+    table.sync();
     assert_eq!(table.got(undertaker), ["a"]);
 }
 
@@ -131,6 +134,7 @@ fn a_policy_without_delay_redelivers_at_once() {
     table.nack(consumer, 1, 1).unwrap();
     assert_eq!(table.got_flagged(consumer), ["a*"]);
     table.nack(consumer, 1, 3).unwrap();
+    table.sync();
     assert!(table.got(consumer).is_empty());
     assert_eq!(table.got(undertaker), ["a"]);
 }
@@ -139,6 +143,7 @@ fn a_policy_without_delay_redelivers_at_once() {
 fn a_cumulative_nack_reaches_back_to_the_oldest() {
     let (mut table, consumer, undertaker) = in_flight(options(), AckMode::Cumulative, &["a", "b", "c"]);
     table.nack(consumer, 1, 2).unwrap();
+    table.sync();
     assert_eq!(table.got(undertaker), ["a", "b"]);
     table.ack(consumer, 1, 3).unwrap();
     assert_eq!(table.stored(), ["a", "b"]);
@@ -168,6 +173,7 @@ fn lost_consumers_count_if_the_policy_says_so_and_each_loss_once() {
     table.subscribe(next, 1, "orders", AckMode::Individual, 10);
     assert_eq!(table.deliveries(next)[0].deliveries, 2);
     table.close(next);
+    table.sync();
     let dead = table.deliveries(undertaker);
     assert_eq!(
         dead[0].message.properties.find("dlqDeliveryFailureCause"),
@@ -186,6 +192,7 @@ fn dead_letters_may_exceed_the_limit_of_destinations() {
     table.nack(session, 1, 1).unwrap();
     assert_eq!(inserted(&table.changes()).len(), 2);
     table.subscribe(session, 2, DLQ, AckMode::Individual, 10);
+    table.sync();
     assert_eq!(table.got(session), ["a", "a"]);
 }
 
@@ -195,6 +202,7 @@ fn what_is_not_persistent_is_not_stored_as_a_dead_letter_either() {
     let message = MessageDraft { persistent: false, ..draft("a") };
     table.send_to(consumer, &Destination::queue("orders"), message).unwrap();
     table.nack(consumer, 1, 1).unwrap();
+    table.sync();
     assert_eq!(table.got(undertaker), ["a"]);
     assert!(inserted(&table.changes()).is_empty());
 }
@@ -212,6 +220,59 @@ fn a_dead_letter_of_one_durable_subscription_leaves_the_others_alone() {
     assert_eq!(table.stored(), ["a", "a"], "two's, and the dead letter");
     table.ack(two, 1, 1).unwrap();
     assert_eq!(table.stored(), ["a"]);
+}
+
+// A dead letter is there when it is durable.
+
+#[test]
+fn r9_a_dead_letter_is_hidden_until_its_unit_is_durable() {
+    let (mut table, consumer, undertaker) = in_flight(options(), AckMode::Individual, &["a", "b"]);
+    table.nack(consumer, 1, 1).unwrap();
+    table.sync_once(); // the mark is there for what follows
+    table.sync();
+    assert_eq!(table.got(undertaker), ["a"]);
+    table.nack(consumer, 1, 2).unwrap();
+    table.pass(Duration::from_secs(3_600));
+    assert!(table.got(undertaker).is_empty());
+    table.sync_once();
+    assert_eq!(table.got(undertaker), ["b"]);
+}
+
+#[test]
+fn r5_a_dead_letter_that_the_store_need_not_keep_is_there_at_once() {
+    let (mut table, consumer, undertaker) = in_flight(options(), AckMode::Individual, &[]);
+    table.send_to(consumer, &Destination::queue("orders"), MessageDraft { persistent: false, ..draft("a") }).unwrap();
+    table.nack(consumer, 1, 1).unwrap();
+    assert_eq!(table.got(undertaker), ["a"]);
+}
+
+#[test]
+fn r13_what_a_refused_dead_letter_is_made_of_comes_back_after_a_while() {
+    let (mut table, consumer, undertaker) = in_flight(options(), AckMode::Individual, &["a"]);
+    table.nack(consumer, 1, 1).unwrap();
+    table.refuse_units();
+    table.pass(Duration::from_millis(4_999));
+    assert!(table.got(consumer).is_empty());
+    table.pass(Duration::from_millis(1));
+    assert_eq!(table.got_flagged(consumer), ["a*"]);
+    table.nack(consumer, 1, 2).unwrap();
+    table.sync();
+    assert_eq!(table.got(undertaker), ["a"]);
+}
+
+#[test]
+fn r13_what_has_expired_dies_later_if_its_dead_letter_is_refused_and_is_not_delivered() {
+    let (mut table, consumer, undertaker) = in_flight(options(), AckMode::Individual, &[]);
+    let expires = Some(table.now);
+    table.send_to(consumer, &Destination::queue("orders"), MessageDraft { expires, ..draft("late") }).unwrap();
+    table.pass(Duration::ZERO);
+    table.refuse_units();
+    table.send(consumer, "orders", "fresh");
+    assert_eq!(table.got(consumer), ["fresh"]);
+    table.pass(Duration::from_secs(5));
+    table.sync();
+    assert!(table.got(consumer).is_empty());
+    assert_eq!(table.got(undertaker), ["late"]);
 }
 
 // R13: what the store refuses.
@@ -280,7 +341,7 @@ fn r13_a_refused_message_never_comes_back_from_a_commit_under_way() {
         if committed {
             table.sync()
         } else {
-            table.refuse_transactions()
+            table.refuse_units()
         }
         table.got(consumer);
         table.unsubscribe(consumer, 1);

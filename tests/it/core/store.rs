@@ -45,13 +45,17 @@ impl Store {
                     *part = *held;
                 }
             }
-            Op::DeleteDurable { id } => {
-                let gone = batonmq::types::Holder::Durable(*id);
-                self.messages.values_mut().for_each(|stored| stored.holders.retain(|held| held.holder != gone));
-            }
+            Op::DeleteDurable { id } => self.purge(Holder::Durable(*id), Sequence::MAX),
+            Op::Purge { holder, upto } => self.purge(*holder, *upto),
             Op::Mark { .. } | Op::CreateDestination { .. } | Op::CreateDurable { .. } => {}
         }
         self.messages.retain(|_, stored| !stored.holders.is_empty());
+    }
+
+    fn purge(&mut self, holder: Holder, upto: Sequence) {
+        for (_, stored) in self.messages.range_mut(..=upto) {
+            stored.holders.retain(|held| held.holder != holder);
+        }
     }
 
     /// The core of the next term, which knows how much lies here.
@@ -132,6 +136,7 @@ pub(super) fn operations(change: &Change) -> Vec<Op> {
         Change::One { op, .. } => vec![op.clone()],
         Change::Settle { sequence, holder, .. } => vec![Op::Settle { sequence: *sequence, holder: *holder }],
         Change::Return { sequence, held, .. } => vec![Op::Return { sequence: *sequence, held: *held }],
+        Change::Purge { holder, upto } => vec![Op::Purge { holder: *holder, upto: *upto }],
         Change::Mark { holder, upto, .. } => vec![Op::Mark { holder: *holder, upto: *upto }],
         Change::Unit { ops, .. } => ops.to_vec(),
     }

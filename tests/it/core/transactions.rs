@@ -28,9 +28,7 @@ fn r5_what_a_transaction_sends_is_invisible_until_it_is_durable() {
     assert!(table.changes().is_empty());
     table.commit(producer, "t").unwrap();
     let changes = table.changes();
-    let [Change::Unit { origin: Some(origin), ops, transaction: Some(_) }] = &changes[..] else {
-        panic!("{changes:?}")
-    };
+    let [Change::Unit { origin: Some(origin), ops, awaited: true, .. }] = &changes[..] else { panic!("{changes:?}") };
     assert_eq!((*origin, ops.len()), (producer, 2));
     assert!(table.got(consumer).is_empty());
     table.sync_once();
@@ -66,7 +64,7 @@ fn r5_a_refused_commit_uncovers_what_lay_behind_it() {
     table.commit(producer, "t").unwrap();
     table.send(producer, "orders", "a");
     assert!(table.got(consumer).is_empty());
-    table.refuse_transactions();
+    table.refuse_units();
     assert_eq!(table.got(consumer), ["a"]);
 }
 
@@ -82,9 +80,9 @@ fn r5_acks_take_effect_when_the_transaction_is_durable() {
     assert!(table.changes().is_empty());
     table.commit(consumer, "t").unwrap();
     let changes = table.changes();
-    let [Change::Unit { ops, transaction: Some(_), .. }] = &changes[..] else { panic!("{changes:?}") };
+    let [Change::Unit { ops, .. }] = &changes[..] else { panic!("{changes:?}") };
     assert!(matches!(ops[..], [Op::Settle { .. }]));
-    table.refuse_transactions();
+    table.refuse_units();
     table.ack(consumer, 1, 1).unwrap();
 }
 
@@ -166,7 +164,7 @@ fn r5_a_commit_under_way_outlives_its_session() {
         table.subscribe(next, 1, "orders", AckMode::Individual, 10);
         assert!(table.got(next).is_empty(), "it may be settled already");
         if refused {
-            table.refuse_transactions()
+            table.refuse_units()
         } else {
             table.sync()
         }
@@ -186,7 +184,7 @@ fn r5_a_commit_under_way_outlives_its_consumer() {
         table.subscribe(consumer, 2, "orders", AckMode::Individual, 10);
         table.got(consumer);
         if refused {
-            table.refuse_transactions()
+            table.refuse_units()
         } else {
             table.sync()
         }
@@ -210,7 +208,7 @@ fn r5_a_commit_under_way_outlives_its_durable_subscription() {
         table.apply(session, Command::Unsubscribe(delete)).unwrap();
         assert!(table.stored().is_empty());
         if refused {
-            table.refuse_transactions()
+            table.refuse_units()
         } else {
             table.sync()
         }
@@ -365,6 +363,9 @@ fn an_abort_takes_credit_back_before_it_makes_dead_letters() {
     table.unsubscribe(session, 1);
     table.abort(session, "t");
     assert!(table.got(session).is_empty(), "it has b again, and no credit for a");
+    table.sync();
+    assert!(table.got(session).is_empty(), "it has b again, and no credit for a");
     table.ack(session, 2, 1).unwrap();
+    table.sync();
     assert_eq!(table.got(session), ["a"]);
 }

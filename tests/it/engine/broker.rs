@@ -53,14 +53,23 @@ impl Broker {
 
     /// With so much memory.
     pub(super) async fn start_within(store: &Store, options: CoreOptions, meter: Meter) -> Self {
-        let mut adapter = store.clone();
+        Self::start_on(store.clone(), MemoryAdapter::new(), options, meter).await
+    }
+
+    /// On any store and spool.
+    pub(super) async fn start_on(
+        mut adapter: impl PersistenceAdapter,
+        spool: impl PersistenceAdapter,
+        options: CoreOptions,
+        meter: Meter,
+    ) -> Self {
         let catalog = adapter.recover().await.unwrap();
         let tenure = catalog.tenure.next_above(catalog.tenure);
         adapter.raise(tenure).await.unwrap();
         let stop = CancellationToken::new();
         let (keeper, mandate) = Mandate::until(BootTime::now().after(LEASE));
         let context = TermContext { clock: Clock::start(), mandate, meter };
-        let running = engine::start(stores(adapter), options, &catalog, tenure, context, stop.clone());
+        let running = engine::start(Stores { store: adapter, spool }, options, &catalog, tenure, context, stop.clone());
         let (mut engine, mut store) = (JoinSet::new(), JoinSet::new());
         engine.spawn(running.engine);
         store.spawn(running.store);
@@ -94,6 +103,19 @@ impl Broker {
     pub(super) async fn ended(&mut self) -> Result<(), EngineError> {
         let ended = timeout(PATIENCE, self.engine.join_next()).await;
         ended.expect("the engine ends").expect("it ends once").expect("it does not panic")
+    }
+
+    /// Ends it politely; the store is closed then.
+    pub(super) async fn stopped(mut self) {
+        self.stop.cancel();
+        self.ended().await.unwrap();
+        self.closed().await.unwrap();
+    }
+
+    /// Waits for the end of what carries to the store and the spool.
+    pub(super) async fn closed(&mut self) -> Result<(), StoreError> {
+        let ended = timeout(PATIENCE, self.store.join_next()).await;
+        ended.expect("the store closes").expect("it ends once").expect("it does not panic")
     }
 
     /// Ends it as kill -9 does; the store keeps what it has.

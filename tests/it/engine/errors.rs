@@ -1,9 +1,11 @@
 //! What follows an error of the store: R10 to R14.
 
+use std::time::Duration;
+
 use batonmq::{broker::CloseReason, types::Destination};
 
 use super::{
-    broker::{Broker, ack, asking, begin, commit, nack, send, send_in, subscribe},
+    broker::{Broker, Client, ack, asking, begin, commit, nack, send, send_in, subscribe},
     store::{Reply, Store},
 };
 
@@ -50,24 +52,79 @@ async fn r10_a_store_that_only_asks_to_try_again_ends_the_term() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn r2_who_acks_a_dead_letter_waits_for_what_it_came_from() {
+async fn r9_a_dead_letter_is_delivered_when_it_is_durable() {
     let store = Store::default();
     let broker = Broker::start(&store).await;
-    let (mut producer, mut consumer, mut clerk) = (broker.client().await, broker.client().await, broker.client().await);
-    producer.submit([asking("a", send("q", "a"))]).await;
-    producer.gets_receipts(&["a"]).await;
-    consumer.subscribe(1, "q").await;
-    clerk.subscribe(1, "ActiveMQ.DLQ").await;
+    let (mut consumer, mut clerk) = rejecter_and_clerk(&broker, &["a"]).await;
     let rejected = consumer.gets("a").await;
     broker.keep_busy(&store).await;
     consumer.submit([nack(&rejected)]).await;
-    let dead = clerk.gets("a").await;
-    clerk.submit([asking("done", ack(&dead))]).await;
     clerk.gets_nothing().await;
+    broker.crash().await;
     store.let_go();
-    clerk.gets_receipts(&["done"]).await;
+    let broker = Broker::start(&store).await;
+    let (mut consumer, mut clerk) = rejecter_and_clerk(&broker, &[]).await;
+    let again = consumer.gets("a").await;
+    assert!(again.redelivered, "nothing of its death was written");
+    consumer.submit([nack(&again)]).await;
+    assert!(!clerk.gets("a").await.redelivered);
+    broker.crash().await;
+    let broker = Broker::start(&store).await;
+    let (_, mut clerk) = rejecter_and_clerk(&broker, &[]).await;
+    assert!(clerk.gets("a").await.redelivered, "it was delivered before the kill");
+    broker.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r14_a_dead_letter_waits_for_room_and_acks_go_ahead() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let (mut consumer, mut clerk) = rejecter_and_clerk(&broker, &["a", "b"]).await;
+    let (rejected, accepted) = (consumer.gets("a").await, consumer.gets("b").await);
+    store.set_full(true);
+    consumer.submit([nack(&rejected), asking("accepted", ack(&accepted))]).await;
+    store.keeps(&["a"]).await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    consumer.gets_nothing().await; // its receipt is behind its NACK (R4)
+    clerk.gets_nothing().await;
+    store.set_full(false);
+    consumer.gets_receipts(&["accepted"]).await;
+    let dead = clerk.gets("a").await;
+    clerk.submit([asking("buried", ack(&dead))]).await;
+    clerk.gets_receipts(&["buried"]).await;
     store.keeps(&[]).await;
     broker.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r13_a_refused_dead_letter_gives_its_message_back() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let (mut consumer, mut clerk) = rejecter_and_clerk(&broker, &["bad"]).await;
+    let rejected = consumer.gets("bad").await;
+    store.refuse("bad");
+    consumer.submit([asking("rejected", nack(&rejected))]).await;
+    consumer.gets_receipts(&["rejected"]).await;
+    clerk.gets_nothing().await;
+    let again = consumer.gets("bad").await;
+    assert!(again.redelivered);
+    store.keeps(&["bad"]).await;
+    consumer.submit([asking("accepted", ack(&again))]).await;
+    consumer.gets_receipts(&["accepted"]).await;
+    store.keeps(&[]).await;
+    broker.crash().await;
+}
+
+/// A consumer of `q`, which these messages were sent to, and one of the dead letters.
+async fn rejecter_and_clerk(broker: &Broker, ids: &[&str]) -> (Client, Client) {
+    let (mut producer, mut consumer, mut clerk) = (broker.client().await, broker.client().await, broker.client().await);
+    for id in ids {
+        producer.submit([asking(id, send("q", id))]).await;
+    }
+    producer.gets_receipts(ids).await;
+    consumer.subscribe(1, "q").await;
+    clerk.subscribe(1, "ActiveMQ.DLQ").await;
+    (consumer, clerk)
 }
 
 #[tokio::test(start_paused = true)]

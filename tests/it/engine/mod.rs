@@ -6,6 +6,8 @@ mod errors;
 mod life;
 mod limits;
 mod pause;
+mod purging;
 mod receipts;
 mod simulation;
+mod spool;
 mod store;

@@ -8,14 +8,15 @@ use std::{
 
 use batonmq::{
     broker::{Delivery, Outgoing, Request},
-    types::Meter,
+    types::{Destination, Meter},
 };
+use tokio::task::{JoinSet, yield_now};
 
 use super::{
     broker::{Broker, Client, ack, ack_in, asking, begin, commit, options, quiet, send, send_in},
     store::{Reply, Store},
 };
-use crate::harness::Seed;
+use crate::harness::Rng;
 
 /// Each run is several terms on one store.
 const RUNS: u64 = 60;
@@ -25,7 +26,7 @@ const QUEUES: [&str; 3] = ["a", "b", "c"];
 
 #[tokio::test(start_paused = true)]
 async fn promises_hold_whatever_the_store_does() {
-    let mut seed = Seed::of("engine simulation");
+    let mut seed = Rng::of("engine simulation");
     for _ in 0..RUNS {
         let mut run = Run::default();
         for _ in 0..TERMS {
@@ -48,6 +49,12 @@ struct Run {
     done: BTreeSet<String>,
     /// Transactions: all of it, or nothing.
     units: Vec<Vec<String>>,
+    /// Where each message was sent.
+    lies_in: BTreeMap<String, &'static str>,
+}
+
+fn pick(seed: &mut Rng) -> &'static str {
+    QUEUES[seed.range(0, 3) as usize]
 }
 
 /// What a receipt will mean.
@@ -68,7 +75,7 @@ struct Peer {
 }
 
 impl Run {
-    async fn term(&mut self, seed: &mut Seed) {
+    async fn term(&mut self, seed: &mut Rng) {
         self.store.set_full(false);
         self.store.set_brimful(false);
         self.store.let_go();
@@ -86,12 +93,16 @@ impl Run {
         for (at, queue) in QUEUES.iter().enumerate() {
             peers[at].client.subscribe(1, queue).await;
         }
+        let mut purges = JoinSet::new();
         for _ in 0..STEPS {
             self.disturb(seed, &broker);
             let at = seed.range(0, 4) as usize;
             self.act(seed, &mut peers[at], at).await;
             if seed.range(0, 4) == 0 {
                 quiet().await;
+            }
+            if seed.range(0, 40) == 0 {
+                self.purge(seed, &broker, &mut purges).await;
             }
             if seed.range(0, 60) == 0 {
                 self.store.let_go(); // a store that says nothing for 30 s ends the term
@@ -118,7 +129,7 @@ impl Run {
         self.check();
     }
 
-    fn disturb(&mut self, seed: &mut Seed, broker: &Broker) {
+    fn disturb(&mut self, seed: &mut Rng, broker: &Broker) {
         match seed.range(0, 40) {
             0 => self.store.hold(),
             1..=3 => self.store.let_go(),
@@ -135,13 +146,22 @@ impl Run {
         }
     }
 
-    async fn act(&mut self, seed: &mut Seed, peer: &mut Peer, at: usize) {
+    /// What was sent to a queue so far may be gone.
+    async fn purge(&mut self, seed: &mut Rng, broker: &Broker, purges: &mut JoinSet<()>) {
+        let (queue, handle) = (pick(seed), broker.handle.clone());
+        let sent = self.lies_in.iter().filter(|(_, lies_in)| **lies_in == queue).map(|(id, _)| id.clone());
+        self.acked.extend(sent);
+        purges.spawn(async move { drop(handle.purge(Destination::queue(queue)).await) });
+        yield_now().await; // it stands before all that is sent from now on
+    }
+
+    async fn act(&mut self, seed: &mut Rng, peer: &mut Peer, at: usize) {
         let mut requests: Vec<Request> = Vec::new();
         for _ in 0..seed.range(1, 4) {
             match seed.range(0, 6) {
                 0..=2 => {
                     let id = self.next_id(at, seed.range(0, 25) == 0);
-                    let request = send(QUEUES[seed.range(0, 3) as usize], &id);
+                    let request = send(self.address(seed, &id), &id);
                     let kept = Meaning::Kept(vec![id.clone()]);
                     requests.push(self.maybe_asking(seed, peer, request, id, kept));
                 }
@@ -158,14 +178,14 @@ impl Run {
         peer.client.submit(requests).await;
     }
 
-    fn transact(&mut self, seed: &mut Seed, peer: &mut Peer, at: usize, requests: &mut Vec<Request>) {
+    fn transact(&mut self, seed: &mut Rng, peer: &mut Peer, at: usize, requests: &mut Vec<Request>) {
         peer.transactions += 1;
         let name = format!("t{}", peer.transactions);
         let (mut kept, mut done) = (Vec::new(), Vec::new());
         requests.push(super::broker::plain(begin(&name).command));
         for _ in 0..seed.range(0, 3) {
             let id = self.next_id(at, seed.range(0, 25) == 0);
-            requests.push(send_in(&name, QUEUES[seed.range(0, 3) as usize], &id));
+            requests.push(send_in(&name, self.address(seed, &id), &id));
             kept.push(id);
         }
         // A refused transaction gives its acknowledgements back, so it acknowledges only what it does not risk.
@@ -182,12 +202,18 @@ impl Run {
         requests.push(asking(&name, commit(&name)));
     }
 
+    fn address(&mut self, seed: &mut Rng, id: &str) -> &'static str {
+        let queue = pick(seed);
+        self.lies_in.insert(id.to_owned(), queue);
+        queue
+    }
+
     fn next_id(&mut self, at: usize, refused: bool) -> String {
         self.sent += 1;
         format!("{}{at}:{}", if refused { "refuse " } else { "" }, self.sent)
     }
 
-    fn maybe_asking(&self, seed: &mut Seed, peer: &mut Peer, request: Request, id: String, means: Meaning) -> Request {
+    fn maybe_asking(&self, seed: &mut Rng, peer: &mut Peer, request: Request, id: String, means: Meaning) -> Request {
         if seed.range(0, 3) == 0 {
             return request;
         }

@@ -212,13 +212,16 @@ impl State {
                         *part = *held;
                     }
                 }
-                Op::DeleteDurable { id } => {
-                    for sequence in self.messages.keys().copied().collect::<Vec<_>>() {
-                        self.settle(sequence, Holder::Durable(*id));
-                    }
-                }
+                Op::DeleteDurable { id } => self.purge(Holder::Durable(*id), Sequence::MAX),
+                Op::Purge { holder, upto } => self.purge(*holder, *upto),
                 Op::Mark { .. } | Op::CreateDestination { .. } | Op::CreateDurable { .. } => {}
             }
+        }
+    }
+
+    fn purge(&mut self, holder: Holder, upto: Sequence) {
+        for sequence in self.messages.range(..=upto).map(|(sequence, _)| *sequence).collect::<Vec<_>>() {
+            self.settle(sequence, holder);
         }
     }
 
@@ -240,11 +243,14 @@ struct Rules {
     raise_first: bool,
     last_number: u64,
     settled: BTreeSet<(Sequence, Holder)>,
+    /// Up to where each holder was purged.
+    purged: BTreeMap<Holder, Sequence>,
 }
 
 impl Rules {
     fn begin_term(&mut self) {
-        *self = Self { settled: std::mem::take(&mut self.settled), ..Self::default() };
+        let (settled, purged) = (std::mem::take(&mut self.settled), std::mem::take(&mut self.purged));
+        *self = Self { settled, purged, ..Self::default() };
     }
 
     fn see_commit(&mut self, batch: &Arc<Batch>) {
@@ -265,6 +271,11 @@ impl Rules {
                 assert!(rows.insert(row), "R1: two operations on {row:?} in {batch:?}");
             }
         }
+        for op in &batch.ops {
+            let Op::Purge { holder, upto } = op else { continue };
+            let met = rows.iter().find(|(sequence, by)| by == holder && sequence <= upto);
+            assert_eq!(met, None, "R1: it is purged, too, in {batch:?}");
+        }
     }
 
     fn see_raise(&mut self, last: Tenure, to: Tenure) {
@@ -283,11 +294,18 @@ impl Rules {
 
     fn see_durable(&mut self, batch: &Batch) {
         for op in &batch.ops {
+            if let Op::Purge { holder, upto } = op {
+                let purged = self.purged.entry(*holder).or_default();
+                *purged = (*purged).max(*upto);
+            }
             for row in rows_of(op) {
-                match op {
-                    Op::Settle { .. } => drop(self.settled.insert(row)),
-                    _ => assert!(!self.settled.contains(&row), "R14: {op:?} follows its settle"),
+                if matches!(op, Op::Settle { .. }) {
+                    self.settled.insert(row);
+                    continue;
                 }
+                assert!(!self.settled.contains(&row), "R14: {op:?} follows its settle");
+                let is_purged = self.purged.get(&row.1).is_some_and(|upto| row.0 <= *upto);
+                assert!(!is_purged, "R29: {op:?} follows the purge that covers it");
             }
         }
     }

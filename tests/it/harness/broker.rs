@@ -174,10 +174,16 @@ impl Broker {
         Self { settings, directory, data, config, home, process: None, announced: Vec::new(), disk: None }
     }
 
+    /// Writes its options where it will read them.
+    pub(crate) fn write_config(&self) -> &Path {
+        fs::write(&self.config, self.settings.text(&self.data, &self.home)).unwrap();
+        &self.config
+    }
+
     /// Starts the process; it may serve, wait, or end.
     pub(crate) fn launch(&mut self) {
         assert!(self.process.is_none(), "it runs");
-        fs::write(&self.config, self.settings.text(&self.data, &self.home)).unwrap();
+        self.write_config();
         let binary = env!("CARGO_BIN_EXE_batonmq");
         let mut command = match self.settings.open_files {
             None => self.disk.as_ref().map_or_else(|| Command::new(binary), |disk| disk.command(binary)),
@@ -460,10 +466,10 @@ fn hash_of(password: &str) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-const CERT_FILE: &str = "cert.pem";
-const KEY_FILE: &str = "key.pem";
+pub(super) const CERT_FILE: &str = "cert.pem";
+pub(super) const KEY_FILE: &str = "key.pem";
 
-fn sign_certificate(host: Ipv4Addr, directory: &Path) {
+pub(super) fn sign_certificate(host: Ipv4Addr, directory: &Path) {
     let key = KeyPair::generate().unwrap();
     let mut parameters = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     parameters.subject_alt_names.push(SanType::IpAddress(host.into()));

@@ -30,10 +30,15 @@ impl ServerUser {
     /// A directory that is its own, and gone with the value.
     pub(crate) fn directory(self) -> TempDir {
         let directory = tempfile::tempdir().unwrap();
-        if rustix::process::geteuid().is_root() {
-            run(Command::new("chown").arg(self.0).arg(directory.path()));
-        }
+        self.own(directory.path());
         directory
+    }
+
+    /// Makes a file or directory its own.
+    pub(crate) fn own(self, path: &Path) {
+        if rustix::process::geteuid().is_root() {
+            run(Command::new("chown").arg(self.0).arg(path));
+        }
     }
 }
 

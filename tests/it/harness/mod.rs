@@ -5,8 +5,11 @@
 mod broker;
 #[cfg(feature = "postgres")]
 mod database;
+mod faulty_disk;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "postgres")]
+mod proxy;
 mod raw;
 mod script;
 mod seed;
@@ -15,11 +18,14 @@ mod small_disk;
 use std::time::Duration;
 
 pub(crate) use broker::{Broker, Settings};
+pub(crate) use faulty_disk::{Fault, FaultyDisk, Moment};
 #[cfg(feature = "postgres")]
 pub(crate) use postgres::{PostgresServer, own_group};
+#[cfg(feature = "postgres")]
+pub(crate) use proxy::Proxy;
 pub(crate) use raw::{Frame, Raw, Writer, encode};
 pub(crate) use script::Script;
-pub(crate) use seed::Seed;
+pub(crate) use seed::{Rng, number};
 pub(crate) use small_disk::SmallDisk;
 
 /// When something that must happen is taken for something that will not.

@@ -1,6 +1,9 @@
 //! A private PostgreSQL: one for all tests of the process, each with a group of its own in it, or one of a test's own.
 
 use std::{
+    fs::Permissions,
+    net::Ipv4Addr,
+    os::unix::fs::PermissionsExt as _,
     path::PathBuf,
     process::Command,
     sync::{
@@ -15,7 +18,10 @@ use batonmq::{
 };
 use tempfile::TempDir;
 
-use super::database::{Server, ServerUser, free_port, newest_programs, run};
+use super::{
+    broker::{CERT_FILE, KEY_FILE, sign_certificate},
+    database::{Server, ServerUser, free_port, newest_programs, run},
+};
 
 /// Whom Debian's package made.
 const USER: ServerUser = ServerUser("postgres");
@@ -23,12 +29,15 @@ const USER: ServerUser = ServerUser("postgres");
 /// The server's superuser, and its password.
 const OWNER: (&str, &str) = ("owner", "owner's secret");
 
+const PASSWORD_FILE: &str = "password";
+
 /// A running PostgreSQL.
 pub(crate) struct PostgresServer {
+    /// Ends before its directory does.
+    server: Option<Server>,
     directory: TempDir,
     programs: PathBuf,
     port: u16,
-    server: Option<Server>,
     settings: Vec<String>,
 }
 
@@ -41,17 +50,36 @@ impl PostgresServer {
 
     /// One of a test's own, with these settings (`name=value`) beside those that all tests use.
     pub(crate) fn start(settings: &[&str]) -> Self {
-        let programs = newest_programs("/usr/lib/postgresql");
-        let directory = USER.directory();
-        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let mut server = Self { directory, programs, port: free_port(), server: None, settings };
-        server.init();
+        let mut server = Self::prepare(settings);
         server.launch();
         server
     }
 
+    fn prepare(settings: &[&str]) -> Self {
+        let programs = newest_programs("/usr/lib/postgresql");
+        let directory = USER.directory();
+        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        let server = Self { directory, programs, port: free_port(), server: None, settings };
+        server.init();
+        server
+    }
+
+    /// One of a test's own that speaks TLS, and the file of its certificate. It signed itself.
+    pub(crate) fn start_encrypted() -> (Self, PathBuf) {
+        let mut server = Self::prepare(&["ssl=on"]);
+        let directory = server.directory.path();
+        sign_certificate(Ipv4Addr::LOCALHOST, directory);
+        let [certificate, key] = [CERT_FILE, KEY_FILE].map(|file| directory.join(file));
+        std::fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
+        USER.own(&key);
+        let settings = [("ssl_cert_file", &certificate), ("ssl_key_file", &key)];
+        server.settings.extend(settings.map(|(name, path)| format!("{name}={}", path.display())));
+        server.launch();
+        (server, certificate)
+    }
+
     fn init(&self) {
-        let password_file = self.directory.path().join("password");
+        let password_file = self.password_file();
         std::fs::write(&password_file, OWNER.1).unwrap();
         let mut initdb = USER.command(&self.programs.join("initdb"));
         initdb.args(["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync", "-U", OWNER.0]);
@@ -83,6 +111,16 @@ impl PostgresServer {
         format!("postgres://{user}@127.0.0.1:{}/{database}", self.port)
     }
 
+    /// The port that it listens on.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A file with its owner's password.
+    pub(crate) fn password_file(&self) -> PathBuf {
+        self.directory.path().join(PASSWORD_FILE)
+    }
+
     /// Its owner's password.
     pub(crate) fn password(&self) -> &'static str {
         OWNER.1
@@ -90,8 +128,20 @@ impl PostgresServer {
 
     /// As a broker of this name connects.
     pub(crate) fn connector(&self, broker_name: &str) -> Postgres {
+        self.connector_at(self.port, broker_name)
+    }
+
+    /// The same by way of a proxy's port.
+    pub(crate) fn connector_at(&self, port: u16, broker_name: &str) -> Postgres {
+        let url = format!("postgres://{}@127.0.0.1:{port}/postgres", OWNER.0);
         let password = Some(self.password());
-        let options = PostgresOptions { url: &self.url(), password, tls_ca_file: None, broker_name };
+        Postgres::new(&PostgresOptions { url: &url, password, tls_ca_file: None, broker_name }).unwrap()
+    }
+
+    /// As a broker connects whose role is not the owner.
+    pub(crate) fn connector_of(&self, user: &str, password: &str) -> Postgres {
+        let url = self.url_of(user, "postgres");
+        let options = PostgresOptions { url: &url, password: Some(password), tls_ca_file: None, broker_name: "one" };
         Postgres::new(&options).unwrap()
     }
 

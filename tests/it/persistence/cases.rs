@@ -19,9 +19,9 @@ use smallvec::SmallVec;
 use super::{
     Backend, Broker, EVERYTHING, LARGE, NEWS, NOTHING_BEFORE, ORDERS, insert, read_due,
     script::{Model, Script},
-    seed::Rng,
     sequences, settle, stored,
 };
+use crate::harness::Rng;
 
 fn seq(counter: u64) -> Sequence {
     Sequence::new(Term(1), counter)
@@ -221,6 +221,67 @@ pub(super) async fn a_deleted_durable_takes_its_part_of_every_message<B: Backend
         assert_eq!(sequences(&messages), [seq(1)]);
         assert_eq!(messages[0].holders.as_slice(), [Held::fresh(Holder::Durable(DurableId(1)))]);
         broker.adapter.close().await.unwrap();
+        broker = Broker::start(backend).await;
+    }
+}
+
+pub(super) async fn r29_a_purge_takes_all_that_one_holder_has_up_to_its_mark<B: Backend>(backend: &B) {
+    let mut broker = Broker::start(backend).await;
+    let [one, two] = [1, 2].map(|id| Holder::Durable(DurableId(id)));
+    broker.commit(Script::first_batch()).await;
+    broker.commit((1..=40).map(|counter| expiring(seq(counter), 100 + counter)).collect()).await; // of all priorities
+    broker.commit((41..=50).map(|counter| Op::Insert(news(seq(counter)))).collect()).await;
+    let later = |holder| Held { deliveries: 2, due: Some(Timestamp(50)), ..Held::fresh(holder) };
+    let held = [Holder::Queue(ORDERS), Holder::Queue(ORDERS), two, one].map(later);
+    let returns = [7, 31, 45, 45].into_iter().zip(held).map(|(counter, held)| (seq(counter), held));
+    broker.commit(returns.map(|(sequence, held)| Op::Return { sequence, held }).collect()).await;
+    let purge = |holder, counter| Op::Purge { holder, upto: seq(counter) };
+    broker
+        .commit(vec![purge(Holder::Queue(ORDERS), 30), purge(two, 47), purge(Holder::Durable(DurableId(9)), 50)])
+        .await;
+    for _ in 0..2 {
+        let mut orders = sequences(&broker.messages(ORDERS).await);
+        orders.sort();
+        assert_eq!(orders, (31..=40).map(seq).collect::<Vec<_>>());
+        let messages = broker.messages(NEWS).await;
+        assert_eq!(sequences(&messages), (41..=50).map(seq).collect::<Vec<_>>());
+        let holders = |stored: &Stored| stored.holders.iter().map(|held| held.holder).collect::<Vec<_>>();
+        assert!(messages.iter().all(|stored| (stored.sequence > seq(47)) == (holders(stored) == [one, two])));
+        let due: Vec<_> = read_due(&broker).await.into_iter().map(|(_, sequence, reason)| (sequence, reason)).collect();
+        assert_eq!(
+            due[..2],
+            [31, 45].map(seq).into_iter().zip([Holder::Queue(ORDERS), one].map(DueReason::Returns)).collect::<Vec<_>>()
+        );
+        assert_eq!(due[2..], (31..=40).map(|counter| (seq(counter), DueReason::Expires)).collect::<Vec<_>>());
+        broker.adapter.close().await.unwrap();
+        broker = Broker::start(backend).await;
+    }
+    let backlog = broker.adapter.reader().backlog(Holder::Queue(ORDERS)).await.unwrap();
+    assert_eq!(backlog.messages, [1; 10], "R28");
+    // what it took may be named again and is nothing
+    broker.commit(vec![settle(seq(3)), Op::Return { sequence: seq(4), held: later(Holder::Queue(ORDERS)) }]).await;
+    broker.commit(vec![purge(one, 50), purge(two, 50), purge(Holder::Queue(ORDERS), 40)]).await;
+    for _ in 0..2 {
+        assert_eq!(
+            broker.adapter.reader().due(Timestamp(u64::MAX), NOTHING_BEFORE, LARGE).await.unwrap(),
+            DuePage::default()
+        );
+        assert!(broker.messages(ORDERS).await.is_empty() && broker.messages(NEWS).await.is_empty());
+        broker.adapter.close().await.unwrap();
+        broker = Broker::start(backend).await;
+    }
+    assert_eq!(broker.adapter.reader().holders().await.unwrap(), []);
+}
+
+pub(super) async fn r29_a_purge_beside_inserts_takes_none_of_them<B: Backend>(backend: &B) {
+    let mut broker = Broker::start(backend).await;
+    broker.commit(vec![insert(seq(1), 10), insert(seq(2), 10)]).await;
+    let purge = Op::Purge { holder: Holder::Queue(ORDERS), upto: seq(2) };
+    broker.commit(vec![purge, insert(seq(3), 10)]).await;
+    broker.commit(vec![insert(seq(4), 10)]).await;
+    for _ in 0..2 {
+        assert_eq!(sequences(&broker.messages(ORDERS).await), [seq(3), seq(4)]);
+        drop(broker);
         broker = Broker::start(backend).await;
     }
 }

@@ -2,21 +2,28 @@
 //! what was confirmed is there, what was settled and confirmed is not, and a batch in doubt is there whole or not at
 //! all. `lives.rs` does the same at random, over several lives of a journal.
 
-use std::{io, sync::atomic::Ordering};
+use std::{
+    io,
+    os::unix::process::ExitStatusExt,
+    path::Path,
+    process::Command,
+    sync::{Arc, atomic::Ordering},
+};
 
 use batonmq::{
-    persistence::{CommitError, PersistenceAdapter},
+    persistence::{
+        CommitError, PersistenceAdapter,
+        journal::{JournalAdapter, JournalOptions},
+    },
     types::{Sequence, Tenure},
 };
 
 use super::{
-    Broker,
-    faulty_disk::{Fault, FaultyDisk, Moment},
-    insert,
+    Broker, insert,
     life::{Promised, SEGMENT_BYTES, assert_promises_kept, open, recover},
     script::{Model, Script},
-    seed::Rng,
 };
+use crate::harness::{Fault, FaultyDisk, Moment, Rng};
 
 const BATCHES: usize = 60;
 
@@ -48,18 +55,27 @@ async fn run(disk: &FaultyDisk, seed: u64) -> Promised {
             return promised; // the script needs its queues
         }
     }
+    promised.copied_bytes = broker.adapter.usage().copied_bytes;
     broker.adapter.close().await.unwrap_or_default();
     promised
 }
 
+/// The next seed whose script has something copied, and how many calls it makes.
+async fn a_script_that_copies() -> (u64, u64) {
+    for seed in Rng::from_env().seed().. {
+        let whole = FaultyDisk::new(Fault::Never, seed);
+        if run(&whole, seed).await.copied_bytes > 0 {
+            return (seed, whole.calls());
+        }
+    }
+    unreachable!("most scripts do")
+}
+
 /// Runs the script once for each of its calls, which meets this fault, and then looks at what a start finds: after
-/// kill -9, after the power failed, and (R33) after the start that followed a kill -9 and a power loss then. How often a
-/// start accepted a batch that nobody was told of.
+/// kill -9, after the power failed, and (R33) after the start that followed a kill -9 and a power loss then. How often
+/// a start accepted a batch that nobody was told of.
 async fn assert_promises_survive(fault: impl Fn(u64) -> Fault) -> u32 {
-    let seed = Rng::from_env().seed();
-    let whole = FaultyDisk::new(Fault::Never, seed);
-    run(&whole, seed).await;
-    let calls = whole.calls();
+    let (seed, calls) = a_script_that_copies().await;
     assert!(calls > 2 * BATCHES as u64 && calls < 2_000, "{calls} calls");
     let mut accepted_in_doubt = 0;
     for call in 0..calls {
@@ -155,6 +171,32 @@ async fn a_failed_sync_ends_the_process_and_confirms_nothing() {
     let error = broker.try_commit(vec![insert(sequence, 10)]).await.unwrap_err();
     assert!(matches!(error, CommitError::Unknown { .. }), "{error}");
     assert_eq!(disk.calls(), 2, "the disk is not touched again");
+}
+
+/// What follows by default, in a process of its own.
+#[tokio::test]
+async fn r33_a_failed_sync_aborts_the_process() {
+    const CHILD: &str = "BATONMQ_TEST_MAY_ABORT";
+    if std::env::var_os(CHILD).is_some() {
+        let disk = FaultyDisk::new(Fault::Never, 1);
+        let options = JournalOptions {
+            disk: Arc::new(disk.clone()),
+            segment_bytes: SEGMENT_BYTES,
+            fill_in_background: false,
+            ..JournalOptions::default()
+        };
+        let mut broker = Broker::on(JournalAdapter::open(Path::new("/data"), options).unwrap()).await;
+        disk.with_fault(Fault::Fail(1, Moment::Halfway, io::ErrorKind::Other)); // write, then sync
+        println!("alive");
+        println!("still alive: {:?}", broker.try_commit(Script::first_batch()).await);
+        return;
+    }
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "persistence::crash::r33_a_failed_sync_aborts_the_process", "--nocapture"]);
+    let output = child.env(CHILD, "yes").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("alive") && !said.contains("still alive"), "{said}");
+    assert_eq!(output.status.signal(), Some(6), "SIGABRT: {said}");
 }
 
 #[tokio::test]

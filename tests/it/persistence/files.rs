@@ -95,6 +95,18 @@ impl Files {
         names.into_iter().map(|name| name.into_string().unwrap()).collect()
     }
 
+    fn numbers(&self) -> impl Iterator<Item = u32> {
+        self.names().into_iter().filter_map(|name| name.strip_suffix(".journal")?.parse().ok())
+    }
+
+    pub(super) fn oldest(&self) -> u32 {
+        self.numbers().min().unwrap()
+    }
+
+    pub(super) fn newest(&self) -> u32 {
+        self.numbers().max().unwrap()
+    }
+
     pub(super) fn contents(&self) -> Vec<(String, Vec<u8>)> {
         self.names().into_iter().map(|name| (name.clone(), fs::read(self.path(&name)).unwrap())).collect()
     }
@@ -106,6 +118,18 @@ impl Files {
     pub(super) fn write(&self, segment: u32, bytes: &[u8], at: u64) {
         let file = fs::OpenOptions::new().write(true).open(self.path(&name(segment))).unwrap();
         file.write_all_at(bytes, at).unwrap();
+    }
+
+    /// Says that a newer version has written it: magic, format and checksum stand at the same places in every format.
+    pub(super) fn set_format(&self, segment: u32, format: u32) {
+        let mut header = self.read(segment)[..60].to_vec();
+        header[8..12].copy_from_slice(&format.to_le_bytes());
+        let checksum = crc32c::crc32c(&header);
+        self.write(segment, &[header, checksum.to_le_bytes().to_vec()].concat(), 0);
+    }
+
+    pub(super) fn cut(&self, segment: u32, bytes: u64) {
+        fs::OpenOptions::new().write(true).open(self.path(&name(segment))).unwrap().set_len(bytes).unwrap();
     }
 
     pub(super) fn flip(&self, segment: u32, at: u64) {

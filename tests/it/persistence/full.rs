@@ -7,14 +7,12 @@ use batonmq::{
 };
 
 use super::{
-    Broker, ORDERS,
-    faulty_disk::{Fault, FaultyDisk},
-    insert,
+    Broker, ORDERS, insert,
     life::{SEGMENT_BYTES, open, recover},
     script::{Model, Script},
-    seed::Rng,
     settle,
 };
+use crate::harness::{Fault, FaultyDisk, Rng};
 
 /// How many segments' worth of bytes the disk has.
 const SEGMENTS: u64 = 8;

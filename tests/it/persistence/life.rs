@@ -17,17 +17,28 @@ use batonmq::{
 };
 
 use super::{
-    Broker,
-    faulty_disk::FaultyDisk,
-    insert, read_due, read_line,
+    Broker, insert, read_due, read_line,
     script::{Model, Script},
 };
+use crate::harness::FaultyDisk;
 
 /// Small, so that a short script fills, copies and frees many.
 pub(super) const SEGMENT_BYTES: u64 = 24 << 10;
 
 /// An adapter on `disk`, and whether its process has ended.
 pub(super) fn open(disk: &FaultyDisk) -> (JournalAdapter, Arc<AtomicBool>) {
+    open_with(disk, Threads::None)
+}
+
+/// Whether the journal has its threads that fill, copy and index, or does at once what they would do: so that its calls
+/// come in the same order each time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Threads {
+    None,
+    Some,
+}
+
+pub(super) fn open_with(disk: &FaultyDisk, threads: Threads) -> (JournalAdapter, Arc<AtomicBool>) {
     let poisoned = Arc::new(AtomicBool::new(false));
     let (flag, stopped) = (Arc::clone(&poisoned), disk.clone());
     let on_poison = OnPoison::new(move |_, _, _| {
@@ -37,7 +48,7 @@ pub(super) fn open(disk: &FaultyDisk) -> (JournalAdapter, Arc<AtomicBool>) {
     let options = JournalOptions {
         disk: Arc::new(disk.clone()),
         segment_bytes: SEGMENT_BYTES,
-        fill_in_background: false,
+        fill_in_background: threads == Threads::Some,
         on_poison,
         first_incarnation: Some(7 << 40),
     };
@@ -53,6 +64,8 @@ pub(super) struct Promised {
     pub(super) or: Option<Model>,
     /// The highest tenure that was confirmed.
     pub(super) tenure: Tenure,
+    /// What was copied on the way there.
+    pub(super) copied_bytes: u64,
 }
 
 impl Promised {

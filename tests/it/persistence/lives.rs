@@ -1,7 +1,7 @@
 //! Several lives of a journal on one disk, at random: each begins with the recovery of what the last one left, meets a
 //! fault at some call or none, and ends by kill -9, power loss or politely. After each start: what was confirmed is
-//! there, as it was, in order; what was settled is not; a batch in doubt is there whole or not at all; and what the start
-//! accepted, a power loss does not take (R33).
+//! there, as it was, in order; what was settled is not; a batch in doubt is there whole or not at all; and what the
+//! start accepted, a power loss does not take (R33).
 //!
 //! `BATONMQ_RUNS` asks for more than the usual number of seeds; 1 repeats the one that failed.
 
@@ -14,23 +14,33 @@ use batonmq::{
 
 use super::{
     Broker,
-    faulty_disk::{Fault, FaultyDisk, Moment},
-    life::{Promised, open},
+    life::{Promised, Threads, open_with},
     script::{Model, Script},
-    seed::{Rng, number},
     try_read_line,
 };
+use crate::harness::{Fault, FaultyDisk, Moment, Rng, number};
 
-/// Seeds of the usual test.
+/// Seeds of the usual tests.
 const RUNS: u64 = 2_000;
+const RUNS_WITH_THREADS: u64 = 300;
 
 #[test]
 fn promises_survive_random_lives_on_a_bad_disk() {
-    let (first, runs) = (number("BATONMQ_SEED").unwrap_or(1), number("BATONMQ_RUNS").unwrap_or(RUNS));
+    live_all(RUNS, Threads::None);
+}
+
+/// A crash stops all threads at the same call; which one it falls into is not the seed's choice alone.
+#[test]
+fn promises_survive_random_lives_with_the_journals_threads() {
+    live_all(RUNS_WITH_THREADS, Threads::Some);
+}
+
+fn live_all(usual: u64, journal: Threads) {
+    let (first, runs) = (number("BATONMQ_SEED").unwrap_or(1), number("BATONMQ_RUNS").unwrap_or(usual));
     let seeds = Mutex::new(first..first + runs);
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let met = thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| live_through(&seeds))).collect();
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| live_through(&seeds, journal))).collect();
         workers.into_iter().map(|worker| worker.join().unwrap()).fold(Met::default(), Met::with)
     });
     println!("{met:?}");
@@ -38,12 +48,12 @@ fn promises_survive_random_lives_on_a_bad_disk() {
 }
 
 /// Takes seeds until there are no more.
-fn live_through(seeds: &Mutex<Range<u64>>) -> Met {
+fn live_through(seeds: &Mutex<Range<u64>>, journal: Threads) -> Met {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let mut met = Met::default();
     let next = || seeds.lock().unwrap().next();
     while let Some(seed) = next() {
-        let lives = || runtime.block_on(Lives::new(seed).live(&mut met));
+        let lives = || runtime.block_on(Lives::new(seed, journal).live(&mut met));
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(lives));
         assert!(result.is_ok(), "repeat it with BATONMQ_SEED={seed} BATONMQ_RUNS=1");
     }
@@ -96,6 +106,7 @@ impl Met {
 
 struct Lives {
     seed: u64,
+    journal: Threads,
     rng: Rng,
     script: Script,
     disk: FaultyDisk,
@@ -103,11 +114,11 @@ struct Lives {
 }
 
 impl Lives {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, journal: Threads) -> Self {
         let mut rng = Rng::new(seed);
         let script = Script::new(Rng::new(rng.next()), 3_000);
         let disk = FaultyDisk::new(Fault::Never, rng.next());
-        Self { seed, rng, script, disk, promised: Promised::default() }
+        Self { seed, journal, rng, script, disk, promised: Promised::default() }
     }
 
     async fn live(mut self, met: &mut Met) {
@@ -143,7 +154,7 @@ impl Lives {
     }
 
     async fn one_life(&mut self, what: &str, met: &mut Met) {
-        let mut adapter = open(&self.disk).0;
+        let mut adapter = open_with(&self.disk, self.journal).0;
         let Ok(catalog) = adapter.recover().await else {
             assert!(self.disk.has_failed(), "{what}: a start needs a reason to be refused");
             met.refused_recoveries += 1;
@@ -153,7 +164,7 @@ impl Lives {
         assert!(accepted.catalog == catalog, "{what}: what was accepted was made durable");
         let was_in_doubt = self.promised.or.is_some();
         met.accepted_in_doubt += u64::from(was_in_doubt && !accepted.same_but_for_the_tenure(&self.promised.model));
-        self.promised = Promised { tenure: accepted.catalog.tenure, model: accepted, or: None };
+        self.promised = Promised { tenure: accepted.catalog.tenure, model: accepted, ..Promised::default() };
 
         let tenure = Tenure::default().next_above(catalog.tenure);
         let mut broker = Broker { adapter, catalog, tenure, number: 0 };

@@ -3,21 +3,27 @@
 
 mod cases;
 mod crash;
-mod faulty_disk;
 mod files;
 mod full;
 mod life;
 mod lives;
+#[cfg(feature = "postgres")]
+mod postgres_plans;
+#[cfg(feature = "postgres")]
+mod postgres_rules;
 mod recovery;
+mod refusals;
 mod repair;
 mod script;
-mod seed;
 mod space;
+mod spool;
 mod summaries;
 mod unfit;
 
 use std::{collections::BTreeMap, future::Future, path::Path, sync::Arc};
 
+#[cfg(feature = "postgres")]
+use batonmq::{persistence::PostgresAdapter, types::Group};
 use batonmq::{
     persistence::{
         CommitError, DueReason, MemoryAdapter, MemoryStore, MessageReader, PageRange, PersistenceAdapter, StoreError,
@@ -31,6 +37,9 @@ use batonmq::{
 };
 use bytes::Bytes;
 use smallvec::smallvec;
+
+#[cfg(feature = "postgres")]
+use crate::harness::{PostgresServer, own_group};
 
 /// A store that outlives the adapters that are opened on it, one after the other. Gone with the value.
 trait Backend: Send + Sync + 'static {
@@ -81,6 +90,30 @@ impl Backend for Journal {
     }
 }
 
+/// A group of its own in a PostgreSQL that all tests share.
+#[cfg(feature = "postgres")]
+pub(crate) struct Postgres(Group);
+
+#[cfg(feature = "postgres")]
+impl Postgres {
+    pub(crate) fn group(&self) -> &Group {
+        &self.0
+    }
+}
+
+#[cfg(feature = "postgres")]
+impl Backend for Postgres {
+    type Adapter = PostgresAdapter;
+
+    async fn new() -> Self {
+        Self(own_group())
+    }
+
+    async fn open(&self) -> PostgresAdapter {
+        PostgresAdapter::new(PostgresServer::shared().connector("one"), self.0.clone()).unwrap()
+    }
+}
+
 /// Lists the cases once, and defines `run_on!`, which makes one module a backend with one test a case.
 macro_rules! conformance {
     (($d:tt) $($case:ident)*) => {
@@ -114,6 +147,8 @@ conformance! { ($)
     the_catalog_survives
     r29_ids_are_known_after_what_they_named_is_gone
     a_deleted_durable_takes_its_part_of_every_message
+    r29_a_purge_takes_all_that_one_holder_has_up_to_its_mark
+    r29_a_purge_beside_inserts_takes_none_of_them
     reads_in_order_of_acceptance_by_priority
     a_page_keeps_to_its_window
     r25_a_page_ends_where_it_is_told_to
@@ -131,6 +166,8 @@ conformance! { ($)
 
 run_on!(memory, Memory);
 run_on!(journal, Journal);
+#[cfg(feature = "postgres")]
+run_on!(postgres, Postgres);
 
 /// A broker's side of an adapter: its tenure, and the numbers of its batches.
 struct Broker<A> {
@@ -168,7 +205,7 @@ impl<A: PersistenceAdapter> Broker<A> {
         let mut messages = Vec::new();
         for level in (0..10).rev() {
             let priority = Priority::clamped(level);
-            let lane = read_lane(&self.adapter.reader(), &holders_of(destination), priority).await;
+            let lane = read_lane(&self.adapter.reader(), &holders_of(destination), priority).await.unwrap();
             messages.extend(lane.into_values());
         }
         messages
@@ -176,16 +213,20 @@ impl<A: PersistenceAdapter> Broker<A> {
 }
 
 /// What these holders hold; all of them see the same.
-async fn read_lane(reader: &impl MessageReader, holders: &[Holder], priority: Priority) -> BTreeMap<Sequence, Stored> {
+async fn read_lane(
+    reader: &impl MessageReader,
+    holders: &[Holder],
+    priority: Priority,
+) -> Result<BTreeMap<Sequence, Stored>, StoreError> {
     let mut messages: BTreeMap<Sequence, Stored> = BTreeMap::new();
     for &holder in holders {
-        for stored in read_line(reader, holder, priority).await {
+        for stored in try_read_line(reader, holder, priority).await? {
             assert!(stored.holders.iter().any(|held| held.holder == holder), "{holder:?} holds {stored:?}");
             let seen = messages.entry(stored.sequence).or_insert_with(|| stored.clone());
             assert_eq!(*seen, stored);
         }
     }
-    messages
+    Ok(messages)
 }
 
 fn holders_of(destination: DestinationId) -> Vec<Holder> {

@@ -80,10 +80,7 @@ async fn a_segment_that_is_called_spare_too_is_not_used_again() {
 #[tokio::test]
 async fn a_newer_format_is_refused_as_such() {
     let files = Files::with(2).await;
-    let mut header = files.read(1)[..60].to_vec();
-    header[8] = 9;
-    let checksum = crc32c::crc32c(&header);
-    files.write(1, &[header, checksum.to_le_bytes().to_vec()].concat(), 0);
+    files.set_format(1, 9);
     let error = files.refusal().await;
     assert!(matches!(error, StoreError::NewerFormat { found: 9, supported: 1, .. }), "{error}");
 }
@@ -117,6 +114,47 @@ async fn r34_a_missing_segment_is_damage() {
     files.assert_damaged(2, 0, "the file is missing").await;
 }
 
+/// Nothing but the newest knows that it was there; the one before it was told when it was durable.
+#[tokio::test]
+async fn a_newest_segment_that_was_removed_is_missed() {
+    let files = Files::with(20).await;
+    let newest = files.newest();
+    for gone in [newest, newest - 1] {
+        fs::remove_file(files.path(&name(gone))).unwrap();
+        files.assert_damaged(gone, 0, "the file is missing").await;
+    }
+}
+
+/// Segments leave oldest first (R34), after a record said that they may.
+#[tokio::test]
+async fn r34_an_oldest_segment_that_was_removed_is_missed() {
+    for settled in [0, 6, 12] {
+        let files = Files::with(32).await;
+        let mut broker = files.start().await;
+        for counter in 1..=settled {
+            broker.commit(vec![settle(seq(counter))]).await;
+        }
+        drop(broker);
+        files.assert_holds(settled + 1..=32).await;
+        let oldest = files.oldest();
+        assert_eq!(oldest > 1, settled > 0, "segments leave");
+        fs::remove_file(files.path(&name(oldest))).unwrap();
+        files.assert_damaged(oldest, 0, "the file is missing").await;
+        fs::remove_file(files.path(&name(oldest + 1))).unwrap();
+        files.assert_damaged(oldest, 0, "the file is missing").await;
+    }
+}
+
+#[tokio::test]
+async fn a_journal_whose_segments_were_all_removed_is_no_new_one() {
+    let files = Files::with(8).await;
+    for number in files.oldest()..=files.newest() {
+        fs::remove_file(files.path(&name(number))).unwrap();
+    }
+    let error = files.refusal().await;
+    assert!(error.to_string().ends_with("journal/*.journal is damaged at byte 0: all segments are missing"), "{error}");
+}
+
 #[tokio::test]
 async fn files_of_two_journals_in_one_directory_are_told_apart() {
     let (files, other) = (Files::with(20).await, Files::with(20).await);
@@ -135,8 +173,7 @@ async fn a_segment_that_was_cut_short_by_hand_is_damage() {
     for segment in [1, 2] {
         let files = Files::with(8).await;
         for length in [SEGMENT_BYTES - 1, *files.records(segment).last().unwrap(), RECORDS_AT] {
-            let file = fs::OpenOptions::new().write(true).open(files.path(&name(segment))).unwrap();
-            file.set_len(length).unwrap();
+            files.cut(segment, length);
             files.assert_damaged(segment, length, "cut short").await;
         }
     }

@@ -27,9 +27,9 @@ use super::{
     files::{Files, RECORDS_AT, SEGMENT_BYTES, name, seq},
     insert,
     script::Script,
-    seed::Rng,
     sequences, settle, stored,
 };
+use crate::harness::Rng;
 
 impl Files {
     fn repair_on(&self, disk: Arc<dyn Disk>, dry_run: bool) -> Result<RepairReport, RepairError> {
@@ -64,11 +64,6 @@ impl Files {
     fn names_beside(&self) -> BTreeSet<String> {
         let entries = fs::read_dir(self.data()).unwrap();
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
-    }
-
-    fn cut(&self, segment: u32, bytes: u64) {
-        let file = fs::OpenOptions::new().write(true).open(self.path(&name(segment))).unwrap();
-        file.set_len(bytes).unwrap();
     }
 }
 
@@ -205,6 +200,7 @@ async fn r9_r17_the_new_journal_is_no_younger_than_the_old_one() {
             Op::Settle { sequence: seq(9), holder: Holder::Durable(DurableId(2)) },
             Op::DeleteDurable { id: DurableId(2) },
             Op::Mark { holder: Holder::Queue(ORDERS), upto: seq(4) },
+            Op::Purge { holder: Holder::Queue(ORDERS), upto: seq(2) },
         ])
         .await;
     let tenure = broker.tenure;
@@ -213,7 +209,9 @@ async fn r9_r17_the_new_journal_is_no_younger_than_the_old_one() {
     files.repaired();
     let broker = files.start().await;
     assert!(broker.tenure.is_above(tenure.next_above(tenure)), "{:?}", broker.tenure);
-    let returned = broker.messages(ORDERS).await.pop().unwrap();
+    let mut orders = broker.messages(ORDERS).await;
+    assert!(orders.iter().all(|stored| stored.sequence > seq(2)), "what was purged does not come back");
+    let returned = orders.pop().unwrap();
     assert_eq!((returned.sequence, returned.holders.as_slice()), (seq(8), [held].as_slice()));
     let catalog = &broker.catalog;
     assert_eq!(catalog.durables.keys().collect::<Vec<_>>(), [&DurableId(1)]);
@@ -450,6 +448,9 @@ impl Disk for KilledDisk {
     }
     fn remove(&self, path: &Path) -> io::Result<()> {
         is_alive(&self.left).and_then(|()| RealDisk.remove(path))
+    }
+    fn remove_tree(&self, dir: &Path) -> io::Result<()> {
+        is_alive(&self.left).and_then(|()| RealDisk.remove_tree(dir))
     }
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         is_alive(&self.left).and_then(|()| RealDisk.sync_dir(dir))

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use batonmq::{
-    persistence::{DueReason, PersistenceAdapter},
+    persistence::{DueReason, PersistenceAdapter, StoreError},
     types::{
         Catalog, Destination, DestinationId, Durable, DurableId, Held, Holder, Op, Priority, Sequence, Stored, Tenure,
         Term, Timestamp,
     },
 };
 
-use super::{Broker, NEWS, ORDERS, read_lane, seed::Rng, stored};
+use super::{Broker, NEWS, ORDERS, read_lane, stored};
+use crate::harness::Rng;
 
 /// What a store has to hold: the definition, as simple as it can be.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,13 +33,16 @@ impl Model {
                         *part = *held;
                     }
                 }
-                Op::DeleteDurable { id } => {
-                    for sequence in self.messages.keys().copied().collect::<Vec<_>>() {
-                        self.settle(sequence, Holder::Durable(*id));
-                    }
-                }
+                Op::DeleteDurable { id } => self.purge(Holder::Durable(*id), Sequence::MAX),
+                Op::Purge { holder, upto } => self.purge(*holder, *upto),
                 Op::Mark { .. } | Op::CreateDestination { .. } | Op::CreateDurable { .. } => {}
             }
+        }
+    }
+
+    fn purge(&mut self, holder: Holder, upto: Sequence) {
+        for sequence in self.messages.range(..=upto).map(|(sequence, _)| *sequence).collect::<Vec<_>>() {
+            self.settle(sequence, holder);
         }
     }
 
@@ -52,6 +56,11 @@ impl Model {
 
     /// What an adapter holds, read as a broker reads it.
     pub(super) async fn read(broker: &Broker<impl PersistenceAdapter>) -> Self {
+        Self::try_read(broker).await.unwrap()
+    }
+
+    /// Not all of it can be read at a time when calls fail.
+    pub(super) async fn try_read(broker: &Broker<impl PersistenceAdapter>) -> Result<Self, StoreError> {
         let mut messages = BTreeMap::new();
         let reader = broker.adapter.reader();
         for destination in broker.catalog.destinations.keys() {
@@ -59,13 +68,13 @@ impl Model {
             let mut holders: Vec<Holder> = durables.map(|(id, _)| Holder::Durable(*id)).collect();
             holders.push(Holder::Queue(*destination));
             for level in 0..10 {
-                let lane = read_lane(&reader, &holders, Priority::clamped(level)).await;
+                let lane = read_lane(&reader, &holders, Priority::clamped(level)).await?;
                 let found = lane.values().map(|stored| (stored.destination, stored.message.priority.level()));
                 found.for_each(|lies| assert_eq!(lies, (*destination, level)));
                 messages.extend(lane);
             }
         }
-        Self { messages, catalog: broker.catalog.clone() }
+        Ok(Self { messages, catalog: broker.catalog.clone() })
     }
 
     /// Everybody who holds anything.
@@ -138,7 +147,12 @@ impl Script {
         let mut ops = Vec::new();
         let live: Vec<Sequence> = model.messages.keys().copied().collect();
         let mut touched = BTreeSet::new();
-        for _ in 0..self.rng.below(4) {
+        let purges = self.rng.one_in(20) && !live.is_empty();
+        if purges {
+            let last = self.rng.pick(&live);
+            ops.push(self.purge(&model.messages[&last]));
+        }
+        for _ in 0..if purges { 0 } else { self.rng.below(4) } {
             // old ones too, but mostly the newest: so that segments hold little that is live
             let Some(index) = live.len().checked_sub(1 + self.rng.below(6)) else { break };
             let index = if self.rng.one_in(10) { self.rng.below(live.len()) } else { index };
@@ -177,6 +191,11 @@ impl Script {
         let id = DurableId(model.catalog.last_durable.0 + 1);
         let name = format!("durable {}", id.0);
         Op::CreateDurable { id, durable: Durable { client_id: "c".into(), name: name.as_str().into(), topic: NEWS } }
+    }
+
+    /// Of one who holds this message.
+    fn purge(&mut self, stored: &Stored) -> Op {
+        Op::Purge { holder: self.rng.pick(&stored.holders).holder, upto: stored.sequence }
     }
 
     fn change(&mut self, stored: &Stored) -> Op {

@@ -11,9 +11,9 @@ use std::{
 use batonmq::{
     persistence::{
         MessageReader, PageRange, PersistenceAdapter, Window,
-        journal::{Disk, DiskFile, JournalAdapter, JournalOptions, Open, RealDisk},
+        journal::{Disk, DiskFile, IndexReport, IndexState, JournalAdapter, JournalOptions, Open, RealDisk, verify},
     },
-    types::{Holder, Op, Priority, Sequence, Term},
+    types::{DurableId, Held, Holder, Op, Priority, Sequence, Stored, Term},
 };
 
 use super::{Broker, EVERYTHING, LARGE, ORDERS, insert, sequences, settle, stored};
@@ -51,6 +51,9 @@ impl Disk for CountingDisk {
     }
     fn remove(&self, path: &Path) -> io::Result<()> {
         RealDisk.remove(path)
+    }
+    fn remove_tree(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.remove_tree(dir)
     }
     fn exchange(&self, one: &Path, two: &Path) -> io::Result<()> {
         RealDisk.exchange(one, two)
@@ -119,7 +122,7 @@ async fn r36_a_start_reads_one_summary_a_segment() {
     disk.take();
     let mut broker = start(data.path(), &disk).await;
     let (records, indexes) = (read_of(&disk, ".journal"), read_of(&disk, ".index"));
-    let whole = records.iter().filter(|bytes| **bytes > 64).count();
+    let whole = records.iter().filter(|bytes| **bytes > 65).count(); // the header, and whether it is sealed
     assert!(whole <= 2, "the newest segment is read, and one whose index was not due yet: {records:?}");
     assert!(indexes.iter().all(|bytes| *bytes < 300) && indexes.len() >= segments - 2, "{indexes:?}");
     let backlog = broker.adapter.reader().backlog(Holder::Queue(ORDERS)).await.unwrap();
@@ -147,6 +150,65 @@ async fn r36_a_start_reads_one_summary_a_segment() {
     assert_eq!(broker.adapter.usage().live_messages, 0);
     let read: u64 = disk.take().values().sum();
     assert!(read <= 4 * SEGMENT_BYTES, "what was settled costs nothing: {read} bytes");
+}
+
+#[tokio::test]
+async fn r29_purge_and_deletion_of_many_are_one_short_record_each() {
+    const MESSAGES: u64 = 50_000;
+    let (data, disk) = (tempfile::tempdir().unwrap(), CountingDisk::default());
+    let mut broker = start(data.path(), &disk).await;
+    let (queue, durable) = (Holder::Queue(ORDERS), DurableId(1));
+    let both = [queue, Holder::Durable(durable)].map(Held::fresh);
+    let message = |counter| Op::Insert(Stored { holders: both.into_iter().collect(), ..stored(seq(counter), 10) });
+    for first in (1..=MESSAGES).step_by(1_000) {
+        broker.commit((first..first + 1_000).map(message).collect()).await;
+    }
+    for op in [Op::Purge { holder: queue, upto: seq(MESSAGES - 10) }, Op::DeleteDurable { id: durable }] {
+        let before = broker.adapter.usage().written_bytes;
+        broker.commit(vec![op]).await;
+        let written = broker.adapter.usage().written_bytes - before;
+        assert!(written < 200, "{written} bytes");
+    }
+    assert_eq!(broker.adapter.usage().live_messages, 10);
+    let mut rounds = 0;
+    while broker.adapter.usage().segments > 4 {
+        broker.commit(vec![]).await; // what held nothing else leaves
+        rounds += 1;
+        assert!(rounds < 1_000, "{:?}", broker.adapter.usage());
+    }
+    drop(broker);
+    let left: Vec<Sequence> = (MESSAGES - 9..=MESSAGES).map(seq).collect();
+    assert_eq!(sequences(&start(data.path(), &disk).await.messages(ORDERS).await), left);
+}
+
+/// R36: the segment with the purge was sealed, and so were those of what it purged.
+#[tokio::test]
+async fn r29_a_start_from_summaries_knows_what_was_purged() {
+    let (data, disk) = (tempfile::tempdir().unwrap(), CountingDisk::default());
+    let mut broker = start(data.path(), &disk).await;
+    let stays = Holder::Durable(DurableId(2)); // so that no segment leaves
+    let both = [Holder::Queue(ORDERS), stays].map(Held::fresh);
+    let message = |counter| Op::Insert(Stored { holders: both.into_iter().collect(), ..stored(seq(counter), 1_000) });
+    for first in (1..=2_000).step_by(20) {
+        if first == 1_001 {
+            broker.commit(vec![Op::Purge { holder: Holder::Queue(ORDERS), upto: seq(990) }]).await;
+        }
+        broker.commit((first..first + 20).map(message).collect()).await;
+    }
+    drop(broker);
+    disk.take();
+    let broker = start(data.path(), &disk).await;
+    let whole = read_of(&disk, ".journal").iter().filter(|bytes| **bytes > 64).count();
+    assert!(whole <= 2, "summaries were read");
+    let left: Vec<Sequence> = (991..=2_000).map(seq).collect();
+    assert_eq!(sequences(&broker.messages(ORDERS).await), left);
+    let page = broker.adapter.reader().page(stays, Priority::default(), EVERYTHING, LARGE).await.unwrap();
+    assert_eq!(sequences(&page.messages), (1..=1_000).map(seq).collect::<Vec<_>>());
+    drop(broker);
+    let report = verify(&(Arc::new(RealDisk) as Arc<_>), data.path(), &mut |_| ()).unwrap();
+    let is_wrong = |index: &&IndexReport| matches!(index.state, IndexState::Wrong(_));
+    assert_eq!((report.damage, report.indexes.iter().find(is_wrong)), (vec![], None));
+    assert_eq!(report.messages, 2_000);
 }
 
 #[tokio::test]

@@ -51,6 +51,10 @@ impl Disk for Without {
         RealDisk.remove(path)
     }
 
+    fn remove_tree(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.remove_tree(dir)
+    }
+
     fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
         RealDisk.free_bytes(dir)
     }

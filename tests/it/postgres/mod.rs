@@ -1,6 +1,8 @@
 //! What only PostgreSQL has: sessions, the schema of a group, and what a DBA sees of it. The behaviour suite runs in
 //! `persistence`.
 
+mod broker;
+mod docs;
 mod schema;
 mod sessions;
 

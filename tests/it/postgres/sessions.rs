@@ -1,6 +1,9 @@
 //! What every session relies on.
 
-use batonmq::db::postgres::{Postgres, PostgresOptions};
+use batonmq::db::{
+    ConnectError,
+    postgres::{Postgres, PostgresOptions},
+};
 
 use super::session;
 use crate::harness::PostgresServer;
@@ -65,4 +68,29 @@ async fn a_database_of_another_encoding_is_refused() {
     let options = PostgresOptions { url: &url, password, tls_ca_file: None, broker_name: "one" };
     let error = Postgres::new(&options).unwrap().connect("writer").await.err().unwrap();
     assert!(error.to_string().contains("its encoding is LATIN1, and UTF8 is needed"), "{error}");
+}
+
+#[tokio::test]
+async fn a_connection_is_encrypted_if_it_is_known_whose_certificates_are_good() {
+    let (server, certificate) = PostgresServer::start_encrypted();
+    let (_other, somebody_elses) = PostgresServer::start_encrypted();
+    let (url, password) = (server.url(), Some(server.password()));
+    let to = |tls_ca_file| Postgres::new(&PostgresOptions { url: &url, password, tls_ca_file, broker_name: "one" });
+    let encrypted = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    for (ca_file, expected) in [(Some(&*certificate), true), (None, false)] {
+        let session = session(&to(ca_file).unwrap(), "writer").await;
+        assert_eq!(session.query_one_scalar::<bool, _>(encrypted, &[]).await.unwrap(), expected);
+    }
+    let error = to(Some(&somebody_elses)).unwrap().connect("writer").await.err().unwrap();
+    assert!(error.fix().contains("store.tls_ca_file"), "{error}; {}", error.fix());
+    let plain = PostgresServer::shared();
+    let options = PostgresOptions {
+        url: &plain.url(),
+        password: Some(plain.password()),
+        tls_ca_file: Some(&certificate),
+        broker_name: "one",
+    };
+    let error = Postgres::new(&options).unwrap().connect("writer").await.err().unwrap();
+    assert!(error.fix().contains("store.tls_ca_file"), "{error}; {}", error.fix());
+    assert!(matches!(to(Some("/nowhere".as_ref())).unwrap_err(), ConnectError::Certificates { .. }));
 }

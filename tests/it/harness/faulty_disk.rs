@@ -16,13 +16,13 @@ use std::{
 
 use batonmq::persistence::journal::{Disk, DiskFile, Open};
 
-use super::seed::Rng;
+use super::Rng;
 
 const PAGE: usize = 4_096;
 
 /// What goes wrong, and at which call, counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     Never,
     /// The process is gone at this call, and every later one fails.
     Crash(u64, Moment),
@@ -34,18 +34,18 @@ pub(super) enum Fault {
 
 /// How far a call gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Moment {
+pub(crate) enum Moment {
     Before,
     Halfway,
     After,
 }
 
 impl Moment {
-    pub(super) const ALL: [Self; 3] = [Self::Before, Self::Halfway, Self::After];
+    pub(crate) const ALL: [Self; 3] = [Self::Before, Self::Halfway, Self::After];
 }
 
 #[derive(Clone)]
-pub(super) struct FaultyDisk(Arc<Mutex<State>>);
+pub(crate) struct FaultyDisk(Arc<Mutex<State>>);
 
 impl fmt::Debug for FaultyDisk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -89,7 +89,7 @@ enum NameChange {
 }
 
 impl FaultyDisk {
-    pub(super) fn new(fault: Fault, seed: u64) -> Self {
+    pub(crate) fn new(fault: Fault, seed: u64) -> Self {
         Self(Arc::new(Mutex::new(State {
             files: Vec::new(),
             names: Names::new(),
@@ -106,12 +106,12 @@ impl FaultyDisk {
     }
 
     /// How many calls there were.
-    pub(super) fn calls(&self) -> u64 {
+    pub(crate) fn calls(&self) -> u64 {
         self.0.lock().unwrap().calls
     }
 
     /// Whether the fault was met.
-    pub(super) fn has_failed(&self) -> bool {
+    pub(crate) fn has_failed(&self) -> bool {
         let state = self.0.lock().unwrap();
         match state.fault {
             Fault::Never => state.crashed,
@@ -120,19 +120,19 @@ impl FaultyDisk {
     }
 
     /// From here on every call fails.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.0.lock().unwrap().crashed = true;
     }
 
     /// The same machine after kill -9: what was written is in the cache, and as unsynced as it was.
-    pub(super) fn after_kill(&self) -> Self {
+    pub(crate) fn after_kill(&self) -> Self {
         let mut state = self.0.lock().unwrap().clone();
         (state.fault, state.calls, state.crashed) = (Fault::Never, 0, false);
         Self(Arc::new(Mutex::new(state)))
     }
 
     /// The machine after a power loss: what was synced, and by chance some of what was not.
-    pub(super) fn after_power_loss(&self, seed: u64) -> Self {
+    pub(crate) fn after_power_loss(&self, seed: u64) -> Self {
         let next = self.after_kill();
         {
             let mut state = next.0.lock().unwrap();
@@ -143,7 +143,7 @@ impl FaultyDisk {
     }
 
     /// Sets what goes wrong from now on, counting calls anew.
-    pub(super) fn with_fault(self, fault: Fault) -> Self {
+    pub(crate) fn with_fault(self, fault: Fault) -> Self {
         {
             let mut state = self.0.lock().unwrap();
             (state.fault, state.calls) = (fault, 0);
@@ -152,23 +152,23 @@ impl FaultyDisk {
     }
 
     /// All files together take no more bytes from now on.
-    pub(super) fn limit(&self, bytes: Option<u64>) {
+    pub(crate) fn limit(&self, bytes: Option<u64>) {
         self.0.lock().unwrap().capacity = bytes.map(|bytes| bytes as usize);
     }
 
     /// Nothing can be allocated, as on some file systems.
-    pub(super) fn without_allocation(self) -> Self {
+    pub(crate) fn without_allocation(self) -> Self {
         self.0.lock().unwrap().allocates = false;
         self
     }
 
     /// How many bytes were written.
-    pub(super) fn bytes_written(&self) -> u64 {
+    pub(crate) fn bytes_written(&self) -> u64 {
         self.0.lock().unwrap().bytes_written
     }
 
     /// The names of all files.
-    pub(super) fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         let state = self.0.lock().unwrap();
         let files = state.names.iter().filter(|(_, file)| file.is_some());
         files.filter_map(|(path, _)| Some(path.file_name()?.to_str()?.to_owned())).collect()
@@ -391,6 +391,26 @@ impl Disk for FaultyDisk {
         if done {
             state.file(path)?;
             state.change_name(NameChange::Removed(path.to_owned()));
+        }
+        outcome
+    }
+
+    fn remove_tree(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.0.lock().unwrap();
+        let (moment, outcome) = state.call()?;
+        let within: Vec<PathBuf> = state.names.keys().filter(|path| path.starts_with(dir)).cloned().collect();
+        if within.is_empty() {
+            return outcome.and(Err(io::ErrorKind::NotFound.into()));
+        }
+        for path in within.into_iter().rev() {
+            let is_reached = match moment {
+                Moment::Before => false,
+                Moment::Halfway => state.names[&path].is_some() && state.rng.one_in(2),
+                Moment::After => true,
+            };
+            if is_reached {
+                state.change_name(NameChange::Removed(path));
+            }
         }
         outcome
     }

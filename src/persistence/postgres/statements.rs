@@ -1,0 +1,111 @@
+//! The texts of `sql/postgres/`, for one group.
+
+use tokio_postgres::{Error, Statement};
+
+use crate::{
+    db::postgres::{Session, statement},
+    types::Group,
+};
+
+/// A statement: the name of its file, and its text for the group.
+#[derive(Clone, Debug)]
+pub(super) struct Text {
+    pub(super) name: &'static str,
+    pub(super) sql: String,
+}
+
+/// Defines a struct with one text a file.
+macro_rules! texts {
+    ($($name:ident)*) => {
+        /// Every statement but those that make the tables.
+        #[derive(Debug)]
+        pub(super) struct Texts {
+            $(pub(super) $name: Text,)*
+        }
+
+        impl Texts {
+            pub(super) fn new(group: &Group) -> Self {
+                Self {
+                    $($name: Text {
+                        name: stringify!($name),
+                        sql: statement(
+                            include_str!(concat!("../../../sql/postgres/", stringify!($name), ".sql")),
+                            group,
+                        ),
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+texts! {
+    backlog_of_durable
+    backlog_of_queue
+    commit
+    create_destination
+    create_durable
+    delete_durable
+    destinations
+    due
+    durables
+    end_writer
+    fence
+    hold_baton
+    holders
+    marks
+    messages
+    page_of_durable
+    page_of_queue
+    purge
+    purge_is_done
+    purged
+    purged_of_durable
+    purged_of_queue
+    raise
+}
+
+/// The statements of a batch, which are prepared once a session.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) commit: Statement,
+    pub(super) fence: Statement,
+    pub(super) create_destination: Statement,
+    pub(super) create_durable: Statement,
+    pub(super) delete_durable: Statement,
+    pub(super) purge: Statement,
+    pub(super) purge_is_done: Statement,
+    pub(super) purged_of_durable: Statement,
+    pub(super) purged_of_queue: Statement,
+}
+
+impl Prepared {
+    /// Prepares them all: tables that were altered by hand are found now and not with the first message.
+    pub(super) async fn on(session: &Session, texts: &Texts) -> Result<Self, (&'static str, Error)> {
+        let prepare = async |text: &Text| session.prepare(&text.sql).await.map_err(|error| (text.name, error));
+        let (commit, fence, create_destination, create_durable, delete_durable) = tokio::try_join!(
+            prepare(&texts.commit),
+            prepare(&texts.fence),
+            prepare(&texts.create_destination),
+            prepare(&texts.create_durable),
+            prepare(&texts.delete_durable),
+        )?;
+        let (purge, purge_is_done, purged_of_durable, purged_of_queue) = tokio::try_join!(
+            prepare(&texts.purge),
+            prepare(&texts.purge_is_done),
+            prepare(&texts.purged_of_durable),
+            prepare(&texts.purged_of_queue),
+        )?;
+        Ok(Self {
+            commit,
+            fence,
+            create_destination,
+            create_durable,
+            delete_durable,
+            purge,
+            purge_is_done,
+            purged_of_durable,
+            purged_of_queue,
+        })
+    }
+}

@@ -1,0 +1,265 @@
+//! The session that writes: proves the baton, raises it, commits batches.
+//!
+//! Always true: whatever is answered here is durable, and was answered without a WARNING (R16). Whoever gets an error
+//! that leaves a doubt drops the session; the next one raises the token before anything is repeated (R11).
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_postgres::{Error, error::SqlState, types::ToSql};
+
+use super::{
+    Store, StoreError,
+    columns::{CatalogChange, Statements},
+    errors::{failed, not_committed},
+    statements::Prepared,
+};
+use crate::{
+    db::postgres::Session,
+    persistence::{
+        CommitError,
+        sql::{big, holder_columns, number},
+    },
+    tasks::Tasks,
+    types::{DestinationId, DurableId, FencingToken, Holder, Sequence, Tenure, Term},
+};
+
+/// How long a raise and a recovery wait for what is being written, before they end the session that writes it (R19).
+const BATON_PATIENCE: Duration = Duration::from_millis(500);
+
+/// How often they wait so long before they give up: the row is held by somebody who is not ours to end.
+const BATON_ATTEMPTS: u32 = 4;
+
+/// How many rows of a purge go along with one batch (R29).
+const PURGE_ROWS: i64 = 500;
+
+/// A session that writes for a term.
+pub(super) struct Writer {
+    store: Arc<Store>,
+    session: Session,
+    prepared: Prepared,
+    pid: i32,
+    /// Within a transaction that holds the row of the baton.
+    holds_baton: bool,
+}
+
+/// What the row of the baton says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Baton {
+    pub(super) tenure: Tenure,
+    pub(super) last_destination: DestinationId,
+    pub(super) last_durable: DurableId,
+}
+
+/// A raise that was asked for and whose answer was lost: the row may say that, and it is ours (R11).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    tenure: Tenure,
+    pid: i32,
+}
+
+impl Writer {
+    /// A session whose statements are prepared. The tables are there.
+    pub(super) async fn prepare(store: Arc<Store>, session: Session) -> Result<Self, StoreError> {
+        let failed = |(name, error)| failed(&store.group, name, error);
+        let prepared = Prepared::on(&session, &store.texts).await.map_err(failed)?;
+        let pid = session.query_one_scalar("SELECT pg_backend_pid()", &[]).await;
+        let pid = pid.map_err(|error| failed(("writer", error)))?;
+        Ok(Self { store, session, prepared, pid, holds_baton: false })
+    }
+
+    /// The same on a new connection.
+    pub(super) async fn open(store: Arc<Store>, tasks: &Tasks) -> Result<Self, StoreError> {
+        let session = store.session("writer", tasks).await?;
+        Self::prepare(store, session).await
+    }
+
+    pub(super) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Holds the row of the baton until [`Self::raise`]: what was being written is durable then or never will be, and
+    /// nothing follows. After a patience it ends the session that the row names as its writer, and nobody else's (R19).
+    pub(super) async fn hold_baton(&mut self) -> Result<Baton, StoreError> {
+        let text = &self.store.texts.hold_baton;
+        for _ in 0..BATON_ATTEMPTS {
+            let begin = format!("BEGIN; SET LOCAL lock_timeout = {}", BATON_PATIENCE.as_millis());
+            self.session.batch_execute(&begin).await.map_err(|error| self.failed(text.name, error))?;
+            match self.session.query_opt(&text.sql, &[]).await {
+                Ok(Some(row)) => {
+                    self.holds_baton = true;
+                    let term = u32::try_from(row.get::<_, i32>(0)).unwrap_or_default();
+                    return Ok(Baton {
+                        tenure: Tenure { term: Term(term), token: FencingToken(number(row.get(1))) },
+                        last_destination: DestinationId(number(row.get(2))),
+                        last_durable: DurableId(number(row.get(3))),
+                    });
+                }
+                Ok(None) => return Err(self.doubtful(text.name, "the table baton lost its row")),
+                Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => self.end_last_writer().await?,
+                Err(error) => return Err(self.failed(text.name, error)),
+            }
+        }
+        let who = "a session that is not a broker's holds the row of the baton: see pg_blocking_pids, and end it";
+        Err(self.doubtful(text.name, who))
+    }
+
+    async fn end_last_writer(&self) -> Result<(), StoreError> {
+        let text = &self.store.texts.end_writer;
+        let failed = |error| self.failed(text.name, error);
+        self.session.batch_execute("ROLLBACK").await.map_err(failed)?;
+        let ended = self.session.query(&text.sql, &[]).await.map_err(failed)?;
+        tracing::warn!(ended = ended.len(), "the last writer still held the baton; its session was told to end");
+        Ok(())
+    }
+
+    /// Raises the baton from the term `base`, durably. `false`: somebody else took over.
+    pub(super) async fn raise(&mut self, to: Tenure, base: Term, asked: &[Asked]) -> Result<bool, StoreError> {
+        if !self.holds_baton {
+            self.hold_baton().await?;
+        }
+        let text = &self.store.texts.raise;
+        let term = |term: Term| i32::try_from(term.0).unwrap_or(i32::MAX);
+        // Only an earlier raise to the same term left a doubt about whose it is.
+        let asked = asked.iter().filter(|asked| asked.tenure.term == to.term);
+        let (tokens, pids): (Vec<_>, Vec<_>) = asked.map(|asked| (big(asked.tenure.token.0), asked.pid)).unzip();
+        let (token, to, base) = (big(to.token.0), term(to.term), term(base));
+        let parameters: [&(dyn ToSql + Sync); 5] = [&to, &token, &base, &tokens, &pids];
+        let raised =
+            self.session.execute(&text.sql, &parameters).await.map_err(|error| self.failed(text.name, error))?;
+        self.session.batch_execute("COMMIT").await.map_err(|error| self.failed(text.name, error))?;
+        self.holds_baton = false;
+        match self.session.take_warning() {
+            Some(warning) if raised > 0 => Err(self.doubtful(text.name, &warning)),
+            _ => Ok(raised > 0),
+        }
+    }
+
+    /// What a raise asks for; see [`Asked`].
+    pub(super) fn asking(&self, tenure: Tenure) -> Asked {
+        Asked { tenure, pid: self.pid }
+    }
+
+    /// All of it, or nothing. One round trip, but for what is large or changes the catalog.
+    pub(super) async fn commit(&self, token: FencingToken, statements: &Statements<'_>) -> Result<(), CommitError> {
+        let token = big(token.0);
+        if let Some(warning) = self.session.take_warning() {
+            tracing::warn!("the database warned after its last answer: {warning}");
+        }
+        match &*statements.columns {
+            [columns] if statements.catalog.is_empty() => {
+                let fence = self.run_commit(&columns.parameters(&token)).await?;
+                require_token(fence)?;
+            }
+            _ => self.commit_in_transaction(token, statements).await?,
+        }
+        match self.session.take_warning() {
+            Some(warning) => Err(CommitError::Unknown { source: warning.into() }),
+            None => Ok(()),
+        }
+    }
+
+    async fn run_commit(&self, parameters: &[&(dyn ToSql + Sync)]) -> Result<i64, CommitError> {
+        let fence = self.session.query_one_scalar(&self.prepared.commit, parameters).await;
+        fence.map_err(|error| not_committed(&self.store.group, "commit", error))
+    }
+
+    async fn commit_in_transaction(&self, token: i64, statements: &Statements<'_>) -> Result<(), CommitError> {
+        self.run_control("BEGIN").await?;
+        let done = self.commit_parts(token, statements).await;
+        // Each part was answered without an error, so this COMMIT can't be a ROLLBACK in disguise.
+        let end = self.run_control(if done.is_ok() { "COMMIT" } else { "ROLLBACK" }).await;
+        done.and(end)
+    }
+
+    async fn run_control(&self, statement: &'static str) -> Result<(), CommitError> {
+        let group = &self.store.group;
+        self.session.batch_execute(statement).await.map_err(|error| not_committed(group, statement, error))
+    }
+
+    async fn commit_parts(&self, token: i64, statements: &Statements<'_>) -> Result<(), CommitError> {
+        let mut highest = (0, 0);
+        for change in &statements.catalog {
+            match change {
+                CatalogChange::CreateDestination(id, _) => highest.0 = highest.0.max(big(id.0)),
+                CatalogChange::CreateDurable(id, _) => highest.1 = highest.1.max(big(id.0)),
+                CatalogChange::DeleteDurable(_) | CatalogChange::Purge(..) => {}
+            }
+        }
+        let fence = self.session.execute(&self.prepared.fence, &[&token, &highest.0, &highest.1]).await;
+        let fence = fence.map_err(|error| not_committed(&self.store.group, "fence", error))?;
+        require_token(i64::from(fence == 1))?;
+        for change in &statements.catalog {
+            self.change_catalog(*change).await?;
+        }
+        for columns in &statements.columns {
+            require_token(self.run_commit(&columns.parameters(&token)).await?)?;
+        }
+        Ok(())
+    }
+
+    async fn change_catalog(&self, change: CatalogChange<'_>) -> Result<(), CommitError> {
+        let (session, prepared) = (&self.session, &self.prepared);
+        let (name, done) = match change {
+            CatalogChange::CreateDestination(id, destination) => {
+                let (kind, name) = (destination.kind().scheme(), destination.name());
+                let statement = &prepared.create_destination;
+                ("create_destination", session.execute(statement, &[&big(id.0), &kind, &name]).await)
+            }
+            CatalogChange::CreateDurable(id, durable) => {
+                let (client, name) = (durable.client_id.as_str(), durable.name.as_str());
+                let (id, topic) = (big(id.0), big(durable.topic.0));
+                let created = session.execute(&prepared.create_durable, &[&id, &client, &name, &topic]).await;
+                ("create_durable", created)
+            }
+            CatalogChange::DeleteDurable(id) => {
+                self.purge(Holder::Durable(id), Sequence::MAX).await?;
+                ("delete_durable", session.execute(&prepared.delete_durable, &[&big(id.0)]).await)
+            }
+            CatalogChange::Purge(holder, upto) => return self.purge(holder, upto).await,
+        };
+        done.map(drop).map_err(|error| not_committed(&self.store.group, name, error))
+    }
+
+    async fn purge(&self, holder: Holder, upto: Sequence) -> Result<(), CommitError> {
+        let (kind, id) = holder_columns(holder);
+        let purged = self.session.execute(&self.prepared.purge, &[&kind, &id, &big(upto.as_u64())]).await;
+        purged.map(drop).map_err(|error| not_committed(&self.store.group, "purge", error))
+    }
+
+    /// The next rows of a purge, to be settled along with a batch (R29).
+    pub(super) async fn rest_of(&self, holder: Holder, upto: Sequence) -> Result<Vec<(Sequence, Holder)>, CommitError> {
+        let (_, id) = holder_columns(holder);
+        let statement = match holder {
+            Holder::Queue(_) => &self.prepared.purged_of_queue,
+            Holder::Durable(_) => &self.prepared.purged_of_durable,
+        };
+        let rows = self.session.query(statement, &[&id, &big(upto.as_u64()), &PURGE_ROWS]).await;
+        let rows = rows.map_err(|error| not_committed(&self.store.group, "purged", error))?;
+        Ok(rows.iter().map(|row| (Sequence::from_u64(number(row.get(0))), holder)).collect())
+    }
+
+    /// No row of a purge is left.
+    pub(super) async fn purge_is_done(
+        &self,
+        token: FencingToken,
+        holder: Holder,
+        upto: Sequence,
+    ) -> Result<(), CommitError> {
+        let (kind, id) = holder_columns(holder);
+        let parameters: [&(dyn ToSql + Sync); 4] = [&big(token.0), &kind, &id, &big(upto.as_u64())];
+        let done = self.session.execute(&self.prepared.purge_is_done, &parameters).await;
+        done.map(drop).map_err(|error| not_committed(&self.store.group, "purge_is_done", error))
+    }
+
+    fn failed(&self, statement: &'static str, error: Error) -> StoreError {
+        failed(&self.store.group, statement, error)
+    }
+
+    fn doubtful(&self, action: &'static str, what: &str) -> StoreError {
+        StoreError::Database { action, source: what.into() }
+    }
+}
+
+fn require_token(fence: i64) -> Result<(), CommitError> {
+    if fence == 1 { Ok(()) } else { Err(CommitError::Deposed) }
+}

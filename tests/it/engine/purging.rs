@@ -1,0 +1,178 @@
+//! R29 through the engine: a purge is durable when it is answered, and nothing that it took comes back.
+
+use std::path::Path;
+
+use batonmq::{
+    engine::EngineHandle,
+    persistence::{
+        MemoryAdapter, MemoryStore, PersistenceAdapter,
+        journal::{JournalAdapter, JournalOptions},
+    },
+    types::{Destination, Meter, Op},
+};
+use tokio::task::JoinSet;
+
+use super::{
+    broker::{Broker, Client, ack, ack_in, asking, begin, commit, options, quiet, send, send_in},
+    store::Store,
+};
+
+fn queue() -> Destination {
+    Destination::queue("q")
+}
+
+/// A purge that was asked for, and is not waited for yet.
+async fn purging(handle: &EngineHandle) -> JoinSet<Option<usize>> {
+    let (handle, mut asked) = (handle.clone(), JoinSet::new());
+    asked.spawn(async move { handle.purge(queue()).await.unwrap() });
+    quiet().await;
+    asked
+}
+
+fn is_purge(op: &Op) -> bool {
+    matches!(op, Op::Purge { .. })
+}
+
+#[tokio::test(start_paused = true)]
+async fn r29_a_purge_is_answered_when_it_is_durable() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let mut client = broker.client().await;
+    client.submit([asking("one", send("q", "one"))]).await;
+    client.gets_receipts(&["one"]).await;
+    broker.keep_busy(&store).await;
+    let mut asked = purging(&broker.handle).await;
+    assert!(asked.try_join_next().is_none());
+    store.let_go();
+    assert_eq!(asked.join_next().await.unwrap().unwrap(), Some(1));
+    store.keeps(&[]).await;
+    assert_eq!(broker.handle.purge(queue()).await.unwrap(), Some(0));
+    assert_eq!(broker.handle.purge(Destination::queue("unknown")).await.unwrap(), None);
+    broker.crash().await;
+}
+
+/// Promise 2: who was told that it is acknowledged never gets it again, if the purge is lost with the broker too.
+#[tokio::test(start_paused = true)]
+async fn r29_an_ack_of_what_was_purged_is_confirmed_with_the_purge() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let mut client = broker.client().await;
+    client.subscribe(1, "q").await;
+    client.submit([send("q", "one"), asking("two", send("q", "two"))]).await;
+    let (one, two) = (client.gets("one").await, client.gets("two").await);
+    client.gets_receipts(&["two"]).await;
+    broker.keep_busy(&store).await;
+    let mut asked = purging(&broker.handle).await;
+    let transaction = [begin("t"), ack_in("t", &two), asking("committed", commit("t"))];
+    client.submit([asking("acked", ack(&one))].into_iter().chain(transaction)).await;
+    client.gets_nothing().await;
+    store.let_go();
+    client.gets_receipts(&["acked", "committed"]).await;
+    assert_eq!(asked.join_next().await.unwrap().unwrap(), Some(0));
+    store.keeps(&[]).await;
+    broker.crash().await;
+}
+
+/// R1, R2: its sender waits, though nothing of it is written.
+#[tokio::test(start_paused = true)]
+async fn r29_a_purge_cancels_what_is_not_stored_yet() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    broker.keep_busy(&store).await;
+    let mut client = broker.client().await;
+    client.submit([asking("one", send("q", "one"))]).await;
+    let mut asked = purging(&broker.handle).await;
+    client.submit([asking("two", send("q", "two"))]).await;
+    client.gets_nothing().await;
+    store.let_go();
+    client.gets_receipts(&["one", "two"]).await;
+    assert_eq!(asked.join_next().await.unwrap().unwrap(), Some(1));
+    store.keeps(&["two"]).await;
+    assert!(!store.inserted().contains(&"one".to_owned()));
+    broker.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r14_a_purge_frees_a_full_store_and_nothing_follows_it() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let mut client = broker.client().await;
+    client.submit([asking("one", send("q", "one"))]).await;
+    client.gets_receipts(&["one"]).await;
+    store.set_full(true);
+    let unit = [begin("t"), send_in("t", "other", "three"), asking("committed", commit("t"))];
+    client.submit([asking("two", send("q", "two"))].into_iter().chain(unit)).await;
+    store.asked_for(2).await;
+    assert_eq!(broker.handle.purge(queue()).await.unwrap(), Some(2));
+    client.gets_receipts(&["two"]).await;
+    store.keeps(&[]).await;
+    store.set_full(false);
+    client.gets_receipts(&["committed"]).await;
+    store.keeps(&["three"]).await;
+    let commits = store.commits();
+    let purges = commits.iter().filter(|batch| batch.ops.iter().any(is_purge)).count();
+    assert_eq!(purges, 1, "{commits:?}");
+    broker.crash().await;
+}
+
+/// A page of what lies in the store alone is being read, or has been, when the queue is purged.
+async fn nothing_comes_back_after_a_purge<A: PersistenceAdapter>(open: impl AsyncFn() -> A) {
+    const MESSAGES: usize = 2_000;
+    let meter = Meter::new(1 << 20);
+    let _scarce = meter.charge(900 << 10);
+    let broker = Broker::start_on(open().await, MemoryAdapter::new(), options(), meter).await;
+    let mut producer = broker.client().await;
+    for first in (0..MESSAGES).step_by(100) {
+        let batch = (first..first + 99).map(|number| send("q", &number.to_string()));
+        producer.submit(batch.chain([asking("stored", send("q", &format!("{}", first + 99)))])).await;
+        producer.gets_receipts(&["stored"]).await;
+    }
+    let mut consumer = broker.client().await;
+    consumer.subscribe(1, "q").await;
+    let first = consumer.gets("0").await;
+    consumer.submit([ack(&first)]).await; // the next page is wanted now
+    let purged = broker.handle.purge(queue()).await.unwrap().unwrap();
+    assert!(purged < MESSAGES && purged > 0, "{purged}");
+    producer.submit([send("q", "behind")]).await;
+    takes_all_up_to(&mut consumer, "behind").await;
+    broker.stopped().await;
+
+    let broker = Broker::start_on(open().await, MemoryAdapter::new(), options(), Meter::unlimited()).await;
+    let mut client = broker.client().await;
+    client.submit([asking("stored", send("q", "after"))]).await;
+    client.gets_receipts(&["stored"]).await;
+    client.subscribe(1, "q").await;
+    client.gets("after").await;
+    broker.stopped().await;
+}
+
+/// Acknowledges what is in flight; behind the last of it comes `last`.
+async fn takes_all_up_to(consumer: &mut Client, last: &str) {
+    for number in 1_usize.. {
+        let batonmq::broker::Outgoing::Delivery(delivery) = consumer.next().await else { panic!("a delivery") };
+        let id = delivery.message.id.to_string();
+        if id == last {
+            consumer.submit([asking("acked", ack(&delivery))]).await;
+            return consumer.gets_receipts(&["acked"]).await;
+        }
+        consumer.submit([ack(&delivery)]).await;
+        assert_eq!(id, number.to_string(), "what was in flight when the queue was purged");
+    }
+}
+
+#[tokio::test]
+async fn r29_a_page_under_way_brings_nothing_back_from_memory() {
+    let store = MemoryStore::default();
+    nothing_comes_back_after_a_purge(async || MemoryAdapter::open(&store)).await;
+}
+
+#[tokio::test]
+async fn r29_a_page_under_way_brings_nothing_back_from_a_journal() {
+    let data = tempfile::tempdir().unwrap();
+    nothing_comes_back_after_a_purge(async || journal(data.path())).await;
+}
+
+fn journal(data: &Path) -> JournalAdapter {
+    let options = JournalOptions { segment_bytes: 256 << 10, ..JournalOptions::default() };
+    JournalAdapter::open(data, options).unwrap()
+}

@@ -1,0 +1,141 @@
+//! A network that fails on demand, between something and a server.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use batonmq::tasks::Tasks;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf, ReadHalf, WriteHalf},
+    },
+    sync::watch,
+};
+
+/// What becomes of connections.
+#[derive(Clone, Copy, Debug, Default)]
+struct Network {
+    /// What the server says does not arrive any more once this was asked.
+    lost_after: Option<&'static str>,
+    /// It was asked.
+    answers_are_lost: bool,
+    /// What is asked with this text is held back, and the connection it came from is over.
+    held_after: Option<&'static str>,
+    /// What was held back arrives.
+    delivered: bool,
+    /// Connections that were made before this many cuts are over.
+    cuts: u32,
+}
+
+/// Carries connections to a server; ends with the value.
+pub(crate) struct Proxy {
+    port: u16,
+    network: watch::Sender<Network>,
+    tasks: Tasks,
+}
+
+impl Proxy {
+    /// A proxy of a server on this machine.
+    pub(crate) async fn to(server: u16) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (network, tasks) = (watch::Sender::new(Network::default()), Tasks::new());
+        let (shared, carriers) = (network.clone(), tasks.clone());
+        tasks.spawn("proxy", async move {
+            let server = SocketAddr::from((Ipv4Addr::LOCALHOST, server));
+            while let Ok((client, _)) = listener.accept().await {
+                carriers.spawn("carrier", carry(client, server, shared.clone()));
+            }
+        });
+        Self { port, network, tasks }
+    }
+
+    /// Where it listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Once somebody asks something with this text, nothing arrives that the server says, until [`Self::cut`].
+    pub(crate) fn lose_answers_after(&self, text: &'static str) {
+        self.network.send_modify(|network| network.lost_after = Some(text));
+    }
+
+    /// When somebody asks something with this text, the connection is over, and what was asked arrives later: when
+    /// [`Self::deliver`] says so.
+    pub(crate) fn hold_back(&self, text: &'static str) {
+        self.network.send_modify(|network| network.held_after = Some(text));
+    }
+
+    /// What was held back arrives at the server.
+    pub(crate) fn deliver(&self) {
+        self.network.send_modify(|network| (network.held_after, network.delivered) = (None, true));
+    }
+
+    /// Ends all connections; new ones are carried.
+    pub(crate) fn cut(&self) {
+        self.network.send_modify(|network| {
+            (network.lost_after, network.answers_are_lost) = (None, false);
+            network.cuts += 1;
+        });
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.tasks.abort();
+    }
+}
+
+async fn carry(client: TcpStream, server: SocketAddr, network: watch::Sender<Network>) {
+    let Ok(mut server) = TcpStream::connect(server).await else { return };
+    let mut watched = network.subscribe();
+    let cuts = watched.borrow().cuts;
+    let held_back = {
+        let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.split());
+        tokio::select! {
+            held_back = carry_requests(from_client, to_server, &network) => held_back,
+            () = carry_answers(from_server, to_client, &network) => None,
+            _ = watched.wait_for(|network| network.cuts > cuts) => None,
+        }
+    };
+    if let Some(request) = held_back {
+        watched.wait_for(|network| network.delivered).await.unwrap();
+        server.write_all(&request).await.unwrap();
+        server.shutdown().await.unwrap();
+        while let Ok(1..) = server.read(&mut [0; 1 << 10]).await {} // until it has answered, whom nobody hears
+    }
+}
+
+/// Until the client ends, or asks what is to be held back: then that.
+async fn carry_requests(
+    mut from: OwnedReadHalf,
+    mut to: WriteHalf<'_>,
+    network: &watch::Sender<Network>,
+) -> Option<Vec<u8>> {
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(length @ 1..) = from.read(&mut buffer).await {
+        let asked = &buffer[..length];
+        let Network { held_after, lost_after, .. } = *network.borrow();
+        if contains(asked, held_after) {
+            return Some(asked.to_vec());
+        }
+        if contains(asked, lost_after) {
+            network.send_modify(|network| network.answers_are_lost = true);
+        }
+        to.write_all(asked).await.ok()?;
+    }
+    None
+}
+
+fn contains(asked: &[u8], text: Option<&str>) -> bool {
+    text.is_some_and(|text| asked.windows(text.len()).any(|part| part == text.as_bytes()))
+}
+
+async fn carry_answers(mut from: ReadHalf<'_>, mut to: OwnedWriteHalf, network: &watch::Sender<Network>) {
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(length @ 1..) = from.read(&mut buffer).await {
+        if !network.borrow().answers_are_lost && to.write_all(&buffer[..length]).await.is_err() {
+            return;
+        }
+    }
+}

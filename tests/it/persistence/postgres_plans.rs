@@ -1,0 +1,96 @@
+//! How PostgreSQL runs the statements: they are planned once, on tables that may be empty then and full later.
+
+use batonmq::{
+    persistence::{MessageReader, PersistenceAdapter, PostgresAdapter, Window},
+    types::{DurableId, Held, Holder, Op, Priority, Sequence, Stored, Term, Timestamp},
+};
+
+use super::{
+    Backend, Broker, EVERYTHING, LARGE, NEWS, NOTHING_BEFORE, ORDERS, Postgres, insert,
+    postgres_rules::{becomes_true, stranger},
+    script::Script,
+    settle,
+};
+use crate::harness::PostgresServer;
+
+/// So many messages wait in a queue, and as many for two durable subscriptions.
+const MESSAGES: u64 = 20_000;
+
+fn seq(counter: u64) -> Sequence {
+    Sequence::new(Term(1), counter)
+}
+
+/// A bit of everything that a broker does, with messages behind `from`.
+async fn work(broker: &mut Broker<PostgresAdapter>, from: u64) {
+    let [one, two] = [1, 2].map(|id| Holder::Durable(DurableId(id)));
+    let news = |counter| {
+        let Op::Insert(stored) = insert(seq(counter), 10) else { unreachable!() };
+        Op::Insert(Stored { destination: NEWS, holders: [one, two].map(Held::fresh).into_iter().collect(), ..stored })
+    };
+    let returned = |counter, holder| {
+        let held = Held { deliveries: 1, due: Some(Timestamp(7)), ..Held::fresh(holder) };
+        Op::Return { sequence: seq(counter), held }
+    };
+    let taken = |counter, holder| Op::Settle { sequence: seq(counter), holder };
+    let (queued, topical) = (from + 1..=from + 50, from + 100_001..=from + 100_050);
+    broker
+        .commit(queued.clone().map(|counter| insert(seq(counter), 10)).chain(topical.clone().map(news)).collect())
+        .await;
+    let back = queued.clone().map(|counter| returned(counter, Holder::Queue(ORDERS)));
+    broker.commit(back.chain(topical.clone().map(|counter| returned(counter, two))).collect()).await;
+    let reader = broker.adapter.reader();
+    let window = Window { messages: 20, ..LARGE };
+    for holder in [Holder::Queue(ORDERS), one, two] {
+        reader.page(holder, Priority::default(), EVERYTHING, window).await.unwrap();
+    }
+    reader.due(Timestamp(u64::MAX), NOTHING_BEFORE, window).await.unwrap();
+    let settles = topical.flat_map(|counter| [taken(counter, one), taken(counter, two)]);
+    broker.commit(queued.map(|counter| settle(seq(counter))).chain(settles).collect()).await;
+}
+
+#[tokio::test]
+async fn what_was_planned_on_empty_tables_is_as_good_on_full_ones() {
+    let (backend, stranger) = (Postgres::new().await, stranger().await);
+    let group = backend.group();
+    let connector = PostgresServer::shared().connector(group.as_str());
+    let mut broker = Broker::on(PostgresAdapter::new(connector, group.clone()).unwrap()).await;
+    for table in ["message", "held", "returned", "dispatch_mark", "baton"] {
+        stranger.batch_execute(&format!("VACUUM ANALYZE {group}.{table}")).await.unwrap();
+    }
+    broker.commit(Script::first_batch()).await;
+    work(&mut broker, 0).await;
+    let first = seq(1_000).as_u64();
+    stranger
+        .batch_execute(&format!(
+            "INSERT INTO {group}.message (sequence, queue, destination, priority, persistent, created, expires, size, \
+                                          message_id, body_kind, headers, body) \
+             SELECT {first} + n, CASE WHEN n < {MESSAGES} THEN 1 END, 1, 4, true, 0, 5000000 + n, 300, '', 'bytes', \
+                    '{{}}', '' \
+             FROM generate_series(0, {MESSAGES} * 2) AS n; \
+             INSERT INTO {group}.held (sequence, durable, priority, size) \
+             SELECT {first} + n, durable, 4, 300 \
+             FROM generate_series({MESSAGES}, {MESSAGES} * 2) AS n CROSS JOIN generate_series(1, 2) AS durable; \
+             INSERT INTO {group}.returned (sequence, durable, deliveries, failures, due) \
+             SELECT {first} + n, 0, 1, 0, 6000000 FROM generate_series(0, {MESSAGES} - 1) AS n"
+        ))
+        .await
+        .unwrap();
+    let read = format!(
+        "SELECT (SELECT sum(seq_tup_read) FROM pg_stat_user_tables WHERE schemaname = '{group}')::bigint, \
+                (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE schemaname = '{group}')::bigint"
+    );
+    let no_session =
+        format!("NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name LIKE 'batonmq {group} %')");
+    stranger.batch_execute("SELECT pg_stat_force_next_flush()").await.unwrap();
+    let before = stranger.query_one(&read, &[]).await.unwrap();
+    work(&mut broker, 500).await;
+    broker.adapter.close().await.unwrap();
+    becomes_true(&stranger, &no_session).await; // a session tells what it read at its end at the latest
+    let after = stranger.query_one(&read, &[]).await.unwrap();
+    let read = |column| after.get::<_, i64>(column) - before.get::<_, i64>(column);
+    let (by_scan, by_index) = (read(0), read(1));
+    assert!(by_scan < 100, "{by_scan} rows were read by scanning a table");
+    assert!(by_index < 10_000, "{by_index} rows were read by index, of {MESSAGES} in each of four");
+    assert!(by_index > 500, "{by_index}: it is counted");
+    assert!(backend.open().await.recover().await.is_ok());
+}
