@@ -41,7 +41,8 @@ impl LockDatabase for SessionLock {
         let line = self.0.connect(shown(purpose)).await?;
         if purpose == Purpose::Lock {
             let lease = self.0.lease.length().as_millis();
-            line.control("set the lease", &format!("SET idle_session_timeout = {lease}")).await?;
+            let set = format!("SET idle_session_timeout = {lease}; SET idle_in_transaction_session_timeout = {lease}");
+            line.control("set the lease", &set).await?;
         }
         Ok(SessionLockSession { line, key: lock_key(LOCK_PURPOSE, &self.0.group), holds: false })
     }

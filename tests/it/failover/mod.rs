@@ -44,23 +44,28 @@ impl Brokers {
 
     /// The number of the one that serves, and a connection to it; how a client with a list finds it.
     fn master(&self) -> (usize, Raw) {
+        self.master_but(None)
+    }
+
+    /// The one that serves after this one did; how long a client was without one is told.
+    fn next_master(&self, last: usize, what: &str) -> (usize, Raw) {
+        let since = Instant::now();
+        let found = self.master_but(Some(last));
+        println!("{what}: another broker served after {:?}", since.elapsed());
+        found
+    }
+
+    fn master_but(&self, not: Option<usize>) -> (usize, Raw) {
         let since = Instant::now();
         while since.elapsed() < PATIENCE {
+            let others = self.addresses.iter().enumerate().filter(|(number, _)| Some(*number) != not);
             let connect = |(number, address): (usize, &SocketAddr)| Some((number, Raw::try_connect(*address)?));
-            if let Some(master) = self.addresses.iter().enumerate().find_map(connect) {
+            if let Some(master) = others.into_iter().find_map(connect) {
                 return master;
             }
             sleep(CLIENT_POLL);
         }
         panic!("no broker serves");
-    }
-
-    /// The same, with the time it took, which is told.
-    fn master_after(&self, what: &str) -> (usize, Raw) {
-        let since = Instant::now();
-        let found = self.master();
-        println!("{what}: a client was without a broker for {:?}", since.elapsed());
-        found
     }
 
     /// Starts a broker that has ended; it waits.
@@ -103,11 +108,12 @@ fn short_lease(settings: Settings) -> Settings {
 }
 
 /// What a master says that loses its lock, or may have lost it.
-const DOUBTS: [&str; 6] = [
+const DOUBTS: [&str; 7] = [
     "the lock is in doubt",
     "it is in doubt whether",
     "the outcome of a batch is unknown",
     "the token can't be raised",
     "the term is over",
     "turned a connection away",
+    "deadpool.postgres",
 ];
