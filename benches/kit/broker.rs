@@ -37,7 +37,10 @@ impl Site {
         let address = own_address();
         let config = home.join("batonmq.toml");
         let connector = format!("[[connectors]]\nname = \"stomp\"\nuri = \"stomp://{address}\"\n");
-        fs::write(&config, format!("data = {data:?}\nlog.level = \"warn\"\n{options}\n{connector}"))?;
+        fs::write(
+            &config,
+            format!("data = {data:?}\nlog.level = \"warn\"\nconsole.listen = \"\"\n{options}\n{connector}"),
+        )?;
         Ok(Self { data, log: home.join("log"), address, config, group: group.map(Path::to_owned) })
     }
 

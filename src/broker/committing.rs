@@ -75,6 +75,7 @@ impl Core {
         }
         if let Some((key, entry)) = committing.dying {
             queues.push(key);
+            self.totals.dead_lettered += 1;
             self.forget_for_good(committing.since, key, &entry, effects);
         }
         self.dispatch_all(now, queues, effects);

@@ -90,6 +90,8 @@ impl Core {
         let Some(session) = self.sessions.get_mut(&consumer.session) else { return };
         self.deadlines.unwatch_expiry(key, &entry);
         entry.deliveries = entry.deliveries.saturating_add(1);
+        self.totals.delivered += 1;
+        self.totals.redelivered += u64::from(entry.redelivered);
         session.outbox_bytes += entry.message.size();
         let (message, redelivered, deliveries, shared) =
             (entry.message.clone(), entry.redelivered, entry.deliveries, entry.shared);

@@ -170,6 +170,7 @@ impl Core {
         let Some(queue) = self.queues.get_mut(acknowledged.queue) else { return };
         let mut entry = acknowledged.in_flight.entry;
         if acknowledged.verdict == Verdict::Accepted {
+            self.totals.acknowledged += 1;
             queue.over_bound_since = None;
             return self.forget_for_good(now, acknowledged.queue, &entry, effects);
         }
@@ -184,7 +185,10 @@ impl Core {
                 }
                 self.lay_back(now, acknowledged.queue, entry, due);
             }
-            Fate::Dead => self.forget_for_good(now, acknowledged.queue, &entry, effects),
+            Fate::Dead => {
+                self.totals.dead_lettered += 1;
+                self.forget_for_good(now, acknowledged.queue, &entry, effects);
+            }
         }
     }
 
@@ -199,8 +203,10 @@ impl Core {
     /// A message that lay in a queue has expired: a dead letter if it was kept for somebody, else it is dropped, as
     /// ActiveMQ does.
     pub(super) fn expire(&mut self, now: Timestamp, key: QueueKey, entry: Entry, effects: &mut Effects) {
-        let Some(queue) = self.queues.get_mut(key) else { return };
+        let Some(queue) = self.queues.get(key) else { return };
         let kept = entry.message.persistent && !matches!(queue.role, QueueRole::TopicSubscription(_));
+        self.totals.expired += u64::from(!kept || self.has_room_to_die()); // else it comes here once more
+        let Some(queue) = self.queues.get_mut(key) else { return };
         if kept {
             return self.dead_letter(now, key, entry, "expired", None, effects);
         }

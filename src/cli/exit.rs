@@ -111,6 +111,7 @@ impl From<NodeError> for Failure {
             NodeError::Lock(error) => of_lock(error),
             NodeError::Store(error) => of_store(error),
             NodeError::Server(error) => of_server(error),
+            NodeError::Console(error) => of_console(&error.source),
             NodeError::User(_) => (Exit::Config, ""),
             NodeError::Locked(_) => (Exit::Locked, "stop it, choose another --data, or leave out --no-wait to wait"),
             NodeError::BatonLost(_) => {
@@ -216,6 +217,16 @@ fn of_server(error: &ServerError) -> (Exit, &'static str) {
             (Exit::Permission, PERMISSION)
         }
         ServerError::Tls { .. } => (Exit::Config, "name a good PEM file there"),
+    }
+}
+
+fn of_console(error: &io::Error) -> (Exit, &'static str) {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => (Exit::Permission, "choose a port from 1024 in console.listen"),
+        io::ErrorKind::AddrInUse => {
+            (Exit::Port, "stop the program that has it, or choose another port in console.listen (\"\": no console)")
+        }
+        _ => (Exit::Port, "choose an address of this machine in console.listen (\"\": no console)"),
     }
 }
 

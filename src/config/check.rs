@@ -6,9 +6,9 @@ use argon2::password_hash::phc::PasswordHash;
 use figment::Figment;
 
 use super::{
-    Backend, Config, ConfigError, Connector, DatabaseOptions, ElectionOptions, Limits, Options, RedeliveryPolicy,
-    Scheme, Secret, StompOptions, StoreOptions, StoreText, Strategy, TlsClientCert, TlsOptions, TlsText, User,
-    UserText, sources, units,
+    Backend, Config, ConfigError, Connector, ConsoleOptions, DatabaseOptions, ElectionOptions, Limits, Options,
+    RedeliveryPolicy, Scheme, Secret, StompOptions, StoreOptions, StoreText, Strategy, TlsClientCert, TlsOptions,
+    TlsText, User, UserText, sources, units,
 };
 use crate::types::Group;
 
@@ -32,6 +32,7 @@ pub(super) fn check(options: Options, written: &Figment) -> Result<Config, Confi
     check.duration("stop_timeout", options.stop_timeout)?;
     let store = check.store(options.store)?;
     check.election(&options.election, store.backend)?;
+    let console = check.console(options.console)?;
     check.stomp(&options.stomp)?;
     check.limits(&options.limits)?;
     check.redelivery(&options.redelivery)?;
@@ -47,6 +48,7 @@ pub(super) fn check(options: Options, written: &Figment) -> Result<Config, Confi
         store,
         election: options.election,
         log: options.log,
+        console,
         connectors,
         stomp: options.stomp,
         limits: options.limits,
@@ -183,6 +185,17 @@ impl Check<'_> {
             self.invalid("store.group", problem)
         })?;
         Ok(Some(DatabaseOptions { url: Secret::new(url), password, tls_ca_file, group }))
+    }
+
+    fn console(&self, console: ConsoleOptions) -> Result<ConsoleOptions, ConfigError> {
+        let is_address = |listen: &str| {
+            listen.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+        };
+        self.require(console.listen.is_empty() || is_address(&console.listen), "console.listen", || {
+            format!("{:?} is no address; write a host, a colon and a port, or \"\" for no console", console.listen)
+        })?;
+        let is_wanted = self.written.contains("console.listen");
+        Ok(ConsoleOptions { is_wanted, ..console })
     }
 
     fn stomp(&self, stomp: &StompOptions) -> Result<(), ConfigError> {

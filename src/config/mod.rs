@@ -39,6 +39,8 @@ pub struct Config {
     pub election: ElectionOptions,
     /// What the log tells, and how.
     pub log: LogOptions,
+    /// Where health and metrics are told.
+    pub console: ConsoleOptions,
     /// Where clients connect; never empty.
     pub connectors: Vec<Connector>,
     /// STOMP's own options.
@@ -83,6 +85,7 @@ pub(crate) struct Options {
     store: StoreText,
     election: ElectionOptions,
     log: LogOptions,
+    console: ConsoleOptions,
     connectors: Vec<Connector>,
     stomp: StompOptions,
     limits: Limits,
@@ -100,6 +103,7 @@ impl Default for Options {
             store: StoreText::default(),
             election: ElectionOptions::default(),
             log: LogOptions::default(),
+            console: ConsoleOptions::default(),
             connectors: Vec::new(),
             stomp: StompOptions::default(),
             limits: Limits::default(),
@@ -275,6 +279,24 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// Where health and metrics are told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConsoleOptions {
+    /// Host and port; empty: nowhere.
+    pub listen: String,
+    /// Whether that was written, and not only the default: then it has to be had.
+    #[serde(skip)]
+    pub is_wanted: bool,
+}
+
+/// ActiveMQ's port, and since 5.16 its address too: whoever reaches it needs no password.
+impl Default for ConsoleOptions {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:8161".to_owned(), is_wanted: false }
+    }
 }
 
 /// STOMP's own options.

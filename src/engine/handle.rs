@@ -8,7 +8,7 @@ use std::sync::{
 use smallvec::SmallVec;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::outbox::Outbox;
+use super::{Overview, outbox::Outbox};
 use crate::{
     broker::Request,
     types::{ConsumerNo, DeliveryTag, Destination, SessionId},
@@ -31,6 +31,8 @@ pub(super) enum Inbound {
     Written { session: SessionId, written: Written },
     /// Whether the session has something that its next frames may give back.
     HoldsMessages { session: SessionId, answer: oneshot::Sender<bool> },
+    /// How things are.
+    Overview { answer: oneshot::Sender<Box<Overview>> },
     /// The connection is gone.
     Closed { session: SessionId },
     /// What waits in a queue is to go.
@@ -83,6 +85,17 @@ impl EngineHandle {
     pub async fn purge(&self, destination: Destination) -> Result<Option<usize>, EngineGone> {
         let (answer, answered) = oneshot::channel();
         self.inbox.send(Inbound::Purge { destination, answer }).await.map_err(|_| EngineGone)?;
+        answered.await.map_err(|_| EngineGone)
+    }
+
+    /// How things are, after all that has been submitted before. One turn of the engine looks at every destination for
+    /// it: ask seldom.
+    ///
+    /// # Errors
+    /// [`EngineGone`] when the term is over.
+    pub async fn overview(&self) -> Result<Box<Overview>, EngineGone> {
+        let (answer, answered) = oneshot::channel();
+        self.inbox.send(Inbound::Overview { answer }).await.map_err(|_| EngineGone)?;
         answered.await.map_err(|_| EngineGone)
     }
 }

@@ -325,6 +325,9 @@ impl Engine {
             Inbound::HoldsMessages { session, answer } => {
                 let _gone = answer.send(self.core.holds_messages(session)); // who asked may have left
             }
+            Inbound::Overview { answer } => {
+                let _gone = answer.send(Box::new(self.overview())); // who asked may have left
+            }
             Inbound::Closed { session } => self.closed(now, session),
             Inbound::Purge { destination, answer } => self.purge(now, &destination, answer),
         }

@@ -11,6 +11,7 @@ use tokio::{sync::watch, time::sleep};
 
 use super::{
     NodeError, Signals, Standby,
+    standing::Standing,
     term::{Ended, Term},
 };
 use crate::{
@@ -34,18 +35,19 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 const FAREWELLS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The life of a broker.
-pub(super) struct Life<L, O> {
+pub(super) struct Life<'a, L, O> {
+    pub(super) standing: &'a Standing,
     pub(super) config: Arc<Config>,
     pub(super) doors: Doors,
     pub(super) locker: L,
     /// Opens the store for a term.
     pub(super) open_store: O,
     pub(super) standby: Standby,
-    /// What others are told of this process.
+    /// What the other brokers are told of this process.
     pub(super) sign: watch::Sender<Sign>,
 }
 
-impl<L, A, O> Life<L, O>
+impl<L, A, O> Life<'_, L, O>
 where
     L: Locker,
     A: PersistenceAdapter,
@@ -56,13 +58,13 @@ where
         let mut is_asked = Asked::default();
         while let Some(baton) = self.become_master(&mut is_asked, signals).await? {
             let opened = match (self.open_store)() {
-                Ok(adapter) => Term::open(adapter, &baton, &self.config, &self.doors, signals).await,
+                Ok(adapter) => Term::open(adapter, &baton, &self.config, &self.doors, signals, self.standing).await,
                 Err(error) => Err(error.into()),
             };
             let ended = match opened {
                 Ok(Some(term)) => {
-                    self.tell("master", &addresses(&term));
-                    term.run(signals).await
+                    self.tell("master", &term.addresses());
+                    term.run(signals, self.standing).await
                 }
                 Ok(None) => return give_back(baton, "it was stopped while it took over").await,
                 Err(error) if L::FENCES => {
@@ -101,10 +103,17 @@ where
         let mut is_told = false;
         loop {
             let patience = if is_told { STANDBY_PATIENCE } else { Duration::ZERO };
-            let Some(answered) = signals.unless(self.locker.acquire(patience)).await else { return Ok(None) };
+            let asking = async {
+                tokio::select! {
+                    answered = self.locker.acquire(patience) => Ok(answered),
+                    task = self.standing.tasks().broken() => Err(NodeError::TaskEnded(task)),
+                }
+            };
+            let Some(answered) = signals.unless(asking).await.transpose()? else { return Ok(None) };
             let wait = match answered {
                 Ok(Some(baton)) => {
                     asked.answered();
+                    self.standing.starts();
                     self.withdraw_stale_addresses()?;
                     return Ok(Some(baton));
                 }
@@ -118,7 +127,7 @@ where
                         tracing::info!("standby: another broker holds {what}; waiting with client ports closed");
                         is_told = true;
                     }
-                    self.tell("standby", &self.doors.configured());
+                    self.stand_by();
                     continue;
                 }
                 Err(error) if !L::FENCES || (error.needs_a_human() && asked.is_first()) => return Err(error.into()),
@@ -138,8 +147,13 @@ where
         if let Err(error) = baton.release(&format!("it could not serve: {why}")).await {
             tracing::warn!("it is not known whether the baton was given back: {error}");
         }
-        self.tell("standby", &self.doors.configured());
+        self.stand_by();
         let _asked_to_stop_is_seen_again = signals.unless(sleep(STEP_BACK)).await;
+    }
+
+    fn stand_by(&self) {
+        self.standing.stands_by();
+        self.tell("standby", &self.doors.configured());
     }
 
     fn tell(&self, role: &'static str, addresses: &str) {
@@ -159,10 +173,6 @@ where
             source,
         })
     }
-}
-
-fn addresses(term: &Term) -> String {
-    term.addresses().iter().map(|(_, uri)| uri.as_str()).collect::<Vec<_>>().join(" ")
 }
 
 async fn give_back(baton: Baton, why: &str) -> Result<(), NodeError> {

@@ -10,6 +10,7 @@ mod life;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod signals;
+mod standing;
 mod term;
 
 #[cfg(feature = "postgres")]
@@ -24,9 +25,10 @@ use tokio::sync::watch;
 
 #[cfg(feature = "postgres")]
 pub use self::postgres::{postgres, survey};
-use self::{life::Life, signals::Signals};
+use self::{life::Life, signals::Signals, standing::Standing};
 use crate::{
     config::{Backend, Config, write_size},
+    console::ConsoleError,
     election::{FileLocker, LockError, Sign},
     persistence::{
         MemoryAdapter, PersistenceAdapter, StoreError,
@@ -87,6 +89,9 @@ pub enum NodeError {
     /// A port can't be opened.
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// The console's port can't be opened.
+    #[error(transparent)]
+    Console(#[from] ConsoleError),
     /// A task without which the broker is worth nothing has ended; it has logged why.
     #[error("the task {0} ended unasked")]
     TaskEnded(&'static str),
@@ -110,39 +115,47 @@ pub async fn run(config: Config, standby: Standby) -> Result<(), NodeError> {
     greet(&config);
     let doors = Doors::prepare(&config)?;
     prepare_data(&config.data)?;
-    let config = Arc::new(config);
-    let node = Node { config, doors, standby };
-    match node.config.store.backend {
-        Backend::Journal => {
-            let (data, options) = (node.config.data.clone(), journal_options(&node.config));
-            node.live_on_files(move || JournalAdapter::open(&data, options.clone()), &mut signals).await
-        }
-        Backend::Memory => node.live_on_files(|| Ok(MemoryAdapter::default()), &mut signals).await,
-        #[cfg(feature = "postgres")]
-        Backend::Postgres => node.live_on_postgres(&mut signals).await,
-        #[cfg(not(feature = "postgres"))]
-        Backend::Postgres => unreachable!("the configuration was checked"),
-    }
+    let standing = Standing::begin(&config)?;
+    let node = Node { config: Arc::new(config), doors, standby, standing: &standing };
+    let lived = node.live(&mut signals).await;
+    standing.end().await;
+    lived
 }
 
 /// What is ready before any election.
-struct Node {
+struct Node<'a> {
     config: Arc<Config>,
     doors: Doors,
     standby: Standby,
+    standing: &'a Standing,
 }
 
-impl Node {
+impl Node<'_> {
+    /// Where the types of lockers and stores end.
+    async fn live(self, signals: &mut Signals) -> Result<(), NodeError> {
+        match self.config.store.backend {
+            Backend::Journal => {
+                let (data, options) = (self.config.data.clone(), journal_options(&self.config));
+                self.live_on_files(move || JournalAdapter::open(&data, options.clone()), signals).await
+            }
+            Backend::Memory => self.live_on_files(|| Ok(MemoryAdapter::default()), signals).await,
+            #[cfg(feature = "postgres")]
+            Backend::Postgres => self.live_on_postgres(signals).await,
+            #[cfg(not(feature = "postgres"))]
+            Backend::Postgres => unreachable!("the configuration was checked"),
+        }
+    }
+
     /// With the lock on the data directory.
     async fn live_on_files<A: PersistenceAdapter>(
         self,
         open_store: impl FnMut() -> Result<A, StoreError>,
         signals: &mut Signals,
     ) -> Result<(), NodeError> {
-        let Self { config, doors, standby } = self;
+        let Self { config, doors, standby, standing } = self;
         let locker = FileLocker::new(&config.data);
         let (sign, _nobody_reads) = watch::channel(Sign::default());
-        Life { config, doors, locker, open_store, standby, sign }.live(signals).await
+        Life { standing, config, doors, locker, open_store, standby, sign }.live(signals).await
     }
 
     /// With the baton of a group in a database.
@@ -154,14 +167,14 @@ impl Node {
         signals: &mut Signals,
     ) -> Result<(), NodeError> {
         let _data = self.own_data().await?;
-        let Self { config, doors, standby } = self;
+        let Self { config, doors, standby, standing } = self;
         let (database, me) = (Arc::new(database), HolderId::new(&config.broker_name));
         let (sign, signs) = watch::channel(Sign { role: "starting", addresses: doors.configured() });
         let presence = Tasks::new();
         let alive = Presence::new(Arc::clone(&database), me.clone(), signs);
         presence.spawn("signs of life", alive.run(presence.stop_token()));
         let locker = DatabaseLocker::new(database, me, Lease::new(config.election.lease));
-        let lived = Life { config, doors, locker, open_store, standby, sign }.live(signals).await;
+        let lived = Life { standing, config, doors, locker, open_store, standby, sign }.live(signals).await;
         if let Err(late) = presence.stop(SIGN_OFF_PATIENCE).await {
             tracing::debug!("this broker did not sign off: {late}");
         }

@@ -13,7 +13,7 @@ use crate::{
     types::Group,
 };
 
-impl Node {
+impl Node<'_> {
     /// Checks URLs and reads certificates first: a standby must not find out at its take-over that they are no good.
     pub(super) async fn live_on_postgres(self, signals: &mut Signals) -> Result<(), NodeError> {
         let (postgres, group) = postgres(&self.config)?;

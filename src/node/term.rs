@@ -14,15 +14,17 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{NodeError, Signals};
+use super::{NodeError, Signals, standing::Standing};
 use crate::{
     broker::CoreOptions,
     config::{Config, write_duration},
+    console::TermView,
     election::Baton,
     engine::{self, EngineError, EngineHandle, Stores},
-    persistence::{PersistenceAdapter, SpoolAdapter, StoreError},
+    persistence::{PersistenceAdapter, SpoolAdapter, StoreError, TimedAdapter},
     server::{Doors, OpenDoors, PublishedAddresses, Service},
     tasks::Tasks,
+    telemetry::Traffic,
     types::{Catalog, Clock, Footing, Mandate, Meter, Tenure, TermContext},
 };
 
@@ -44,6 +46,8 @@ pub(super) enum Ended {
 /// What exists while this broker is the master and its doors are open.
 pub(super) struct Term {
     config: Arc<Config>,
+    tenure: Tenure,
+    mandate: Mandate,
     /// Kept while sessions come and go: an engine that nobody can reach any more ends by itself.
     engine: EngineHandle,
     /// How the engine ended.
@@ -53,6 +57,7 @@ pub(super) struct Term {
     listeners: Tasks,
     sessions: Tasks,
     farewells: Tasks,
+    traffic: Arc<Traffic>,
     /// Each connector's name and URI.
     addresses: Vec<(String, String)>,
     published: PublishedAddresses,
@@ -64,12 +69,14 @@ type Failed = Arc<OnceLock<&'static str>>;
 impl Term {
     /// Recovers the store and opens the doors. `None`: asked to stop meanwhile.
     pub(super) async fn open<A: PersistenceAdapter>(
-        mut adapter: A,
+        adapter: A,
         baton: &Baton,
         config: &Arc<Config>,
         doors: &Doors,
         signals: &mut Signals,
+        standing: &Standing,
     ) -> Result<Option<Self>, NodeError> {
+        let mut adapter = TimedAdapter::new(adapter, standing.commit_histograms());
         let Some(recovered) = signals.unless(recover(&mut adapter, baton)).await else {
             tracing::info!("stopping: asked to while the store was being recovered");
             return Ok(None);
@@ -84,7 +91,7 @@ impl Term {
             meter: Meter::new(config.limits.memory_bytes_max),
         };
         let options = core_options(config, &adapter);
-        let tasks = Tasks::new();
+        let tasks = standing.tasks().group();
         let stores = Stores { store: adapter, spool };
         let engine = engine::start(stores, options, &catalog, tenure, context.clone(), tasks.stop_token());
         let (tell, ended) = oneshot::channel();
@@ -94,49 +101,66 @@ impl Term {
         });
         let failed = Failed::default();
         tasks.spawn_essential("store", run_store(engine.store, tasks.stop_token().cancelled_owned(), failed.clone()));
-        Self::begin(config, engine.handle, (ended, failed), tasks, open, context).map(Some)
-    }
-
-    fn begin(
-        config: &Arc<Config>,
-        engine: EngineHandle,
-        (ended, failed): (oneshot::Receiver<Result<(), EngineError>>, Failed),
-        tasks: Tasks,
-        open: OpenDoors,
-        context: TermContext,
-    ) -> Result<Self, NodeError> {
+        let published = publish(config, &open)?;
         let (listeners, sessions, farewells) = (tasks.group(), tasks.group(), tasks.group());
-        let addresses = open.addresses();
-        let published = PublishedAddresses::publish(&config.data, &addresses).map_err(|source| NodeError::Data {
-            action: "publish addresses in",
-            path: config.data.clone(),
-            source,
-        })?;
-        open.serve(&Service::new(engine.clone(), config, context, farewells.clone())?, &listeners, &sessions);
-        let config = Arc::clone(config);
-        Ok(Self { config, engine, ended, failed, tasks, listeners, sessions, farewells, addresses, published })
+        let (traffic, addresses, mandate) = (Arc::<Traffic>::default(), open.addresses(), context.mandate.clone());
+        let service = Service::new(engine.handle.clone(), config, context, farewells.clone(), traffic.clone())?;
+        open.serve(&service, &listeners, &sessions);
+        Ok(Some(Self {
+            config: Arc::clone(config),
+            tenure,
+            mandate,
+            engine: engine.handle,
+            ended,
+            failed,
+            tasks,
+            listeners,
+            sessions,
+            farewells,
+            traffic,
+            addresses,
+            published,
+        }))
     }
 
-    /// Each connector's name and URI.
-    pub(super) fn addresses(&self) -> &[(String, String)] {
-        &self.addresses
+    /// Where clients find it: the connectors' URIs.
+    pub(super) fn addresses(&self) -> String {
+        self.addresses.iter().map(|(_, uri)| uri.as_str()).collect::<Vec<_>>().join(" ")
+    }
+
+    fn view(&self) -> TermView {
+        TermView { engine: self.engine.clone(), traffic: self.traffic.clone() }
     }
 
     /// Serves until a signal comes, or the term is over.
-    pub(super) async fn run(mut self, signals: &mut Signals) -> Result<Ended, NodeError> {
+    pub(super) async fn run(self, signals: &mut Signals, standing: &Standing) -> Result<Ended, NodeError> {
+        standing.serves(self.tenure.term, self.view());
+        let ended = self.serve(signals, standing).await;
+        standing.has_served();
+        ended
+    }
+
+    async fn serve(mut self, signals: &mut Signals, standing: &Standing) -> Result<Ended, NodeError> {
         for (name, uri) in &self.addresses {
             tracing::info!("connector {name} listens on {uri}");
         }
         tracing::info!("ready; stop with Ctrl-C or SIGTERM");
-        let name = tokio::select! {
-            biased;
-            ended = &mut self.ended => return self.over(ended).await,
-            task = self.tasks.broken() => {
-                self.tasks.abort(); // confirm nothing more: what this task did for the others is missing
-                return Err(NodeError::TaskEnded(task));
+        let name = loop {
+            tokio::select! {
+                biased;
+                ended = &mut self.ended => return self.over(ended).await,
+                task = self.tasks.broken() => {
+                    self.tasks.abort(); // confirm nothing more: what this task did for the others is missing
+                    return Err(NodeError::TaskEnded(task));
+                }
+                name = signals.next() => break name,
+                () = self.mandate.changed() => match self.mandate.footing() {
+                    Footing::Firm => standing.goes_on(self.tenure.term),
+                    Footing::Doubtful | Footing::Lost(_) => standing.pauses(self.tenure.term),
+                },
             }
-            name = signals.next() => name,
         };
+        standing.stops();
         let within = write_duration(self.config.stop_timeout);
         tracing::info!("stopping on {name}, within {within}; a second signal stops at once");
         let tasks = self.tasks.clone();
@@ -172,6 +196,7 @@ impl Term {
         let deadline = Instant::now() + self.config.stop_timeout;
         let remaining = || deadline.saturating_duration_since(Instant::now());
         self.listeners.stop(remaining()).await.map_err(NodeError::StopTimeout)?;
+        withdraw(&self.published);
         let open = self.sessions.count();
         if let Err(late) = self.sessions.stop(remaining() / GOODBYE_SHARE).await {
             tracing::info!("closing connections that did not take their goodbye: {late}");
@@ -185,13 +210,17 @@ impl Term {
             Err(_) => return Err(NodeError::TaskEnded("engine")),
         };
         drop(self.engine);
-        withdraw(&self.published);
         // A task that fails while it stops was asked to end, and so brings nothing down; the process tells all the same.
         match self.failed.get() {
             Some(task) => Err(NodeError::TaskEnded(task)),
             None => Ok(Ended::Stopped(engine, self.farewells)),
         }
     }
+}
+
+fn publish(config: &Config, open: &OpenDoors) -> Result<PublishedAddresses, NodeError> {
+    let published = PublishedAddresses::publish(&config.data, &open.addresses());
+    published.map_err(|source| NodeError::Data { action: "publish addresses in", path: config.data.clone(), source })
 }
 
 /// Nothing is open any more.

@@ -10,6 +10,7 @@ use crate::{
     engine::EngineHandle,
     session::{self, Authenticator, ConnectionInfo, SessionOptions, UserError},
     tasks::Tasks,
+    telemetry::Traffic,
     types::{Footing, TermContext, Text},
 };
 
@@ -42,6 +43,7 @@ impl Service {
         config: &Config,
         context: TermContext,
         farewells: Tasks,
+        traffic: Arc<Traffic>,
     ) -> Result<Self, UserError> {
         let users = config.users.iter().map(|user| (user.name.clone(), user.password_hash.reveal().to_owned()));
         let options = SessionOptions {
@@ -54,6 +56,7 @@ impl Service {
             meter: context.meter,
             buffers: Arc::default(),
             farewells,
+            traffic,
             authenticator: Arc::new(Authenticator::new(users)?),
         };
         Ok(Self { engine, frame_bytes_max: options.stomp.frame_bytes_max, options: Arc::new(options) })
@@ -68,6 +71,11 @@ impl Service {
         stomp.connect_timeout = given.connect_timeout.unwrap_or(stomp.connect_timeout);
         let frame_bytes_max = given.frame_bytes_max.unwrap_or(self.frame_bytes_max);
         Self { engine: self.engine.clone(), options: Arc::new(options), frame_bytes_max }
+    }
+
+    /// What counts this term's connections.
+    pub(super) fn traffic(&self) -> &Traffic {
+        &self.options.traffic
     }
 
     /// Whether it is in doubt that this broker is the master: nobody is let in then (R24).

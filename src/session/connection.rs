@@ -210,6 +210,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
 
     /// From CONNECT to the end, with the engine.
     async fn converse(&mut self, hello: Hello, door: &impl Door) -> End {
+        let _counted = self.options.traffic.session(("stomp", hello.version.as_str()));
         let Ok(link) = door.open().await else { return End::STOPPING };
         let name = session_name(&self.options, link.id());
         let subscribers = Arc::new(Subscribers::default());

@@ -7,6 +7,7 @@ use crate::{
     codec::stomp::DecodeLimits,
     config::{Limits, StompOptions},
     tasks::Tasks,
+    telemetry::Traffic,
     types::{Clock, Mandate, Meter, Text, Timestamp},
 };
 
@@ -31,6 +32,8 @@ pub struct SessionOptions {
     pub buffers: Arc<Buffers>,
     /// Where sockets wait for their peers' end while the broker stops.
     pub farewells: Tasks,
+    /// Counts them.
+    pub traffic: Arc<Traffic>,
     /// Who may connect.
     pub authenticator: Arc<Authenticator>,
 }
@@ -102,6 +105,7 @@ pub(super) mod tests {
             meter: Meter::unlimited(),
             buffers: Arc::default(),
             farewells: Tasks::new(),
+            traffic: Arc::default(),
             authenticator: Arc::new(Authenticator::new([]).unwrap()),
         }
     }

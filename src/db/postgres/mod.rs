@@ -367,7 +367,7 @@ mod tests {
     #[test]
     fn a_database_is_named_by_hosts_ports_and_name_and_shows_no_password() {
         for (url, address) in [
-            ("postgres://me:hidden@db1:6432,db2/orders", "db1:6432,db2:6432/orders"),
+            ("postgres://me:hidden@db1:6432,db2/orders", "db1:6432,db2:5432/orders"),
             ("postgres://me@db/orders", "db:5432/orders"),
             ("host=/run/postgresql user=me", "/run/postgresql:5432/me"),
         ] {

@@ -106,8 +106,11 @@ impl Copying {
         if last_room.is_some_and(|room| live.with(|live| left_bytes(live, places, *next)) > room) {
             return Slice::default();
         }
-        let changes = Changes::of(batch);
         let (taken, next) = live.with(|live| take(live, places, *next, slice_bytes, self.credit, batch.ops.is_empty()));
+        if taken.is_empty() {
+            return Slice { copies: Vec::new(), next };
+        }
+        let changes = Changes::of(batch);
         let mut copies = Vec::with_capacity(taken.len());
         let read = read_places(file.as_ref(), &taken, |_, bytes| {
             copies.extend(live.with(|live| copy_of(live, &bytes, &changes)));
@@ -185,7 +188,7 @@ impl Source {
 /// What a batch does to messages that may be copied beside it.
 struct Changes {
     /// `None`: settled.
-    parts: HashMap<(Sequence, Holder), Option<Held>>,
+    parts: HashMap<(Sequence, Holder), Option<Held>, foldhash::fast::RandomState>,
     deleted: SmallVec<[Holder; 1]>,
     purged: SmallVec<[(Holder, Sequence); 1]>,
 }

@@ -13,9 +13,11 @@ use smallvec::SmallVec;
 
 use super::{
     super::{Backlog, PageRange},
+    line::Line,
+    scattered::Scattered,
     sequences::Sequences,
 };
-use crate::types::{DestinationId, DurableId, Held, Holder, Message, Priority, Sequence, Timestamp};
+use crate::types::{DestinationId, DurableId, Held, Holder, Priority, Sequence, Timestamp};
 
 /// What everybody holds.
 #[derive(Debug, Default)]
@@ -30,50 +32,12 @@ pub(super) struct Holdings {
     due: BTreeSet<(Timestamp, Sequence, Holder)>,
 }
 
-/// What one holder holds.
-#[derive(Debug)]
-pub(super) struct Line {
-    pub(super) destination: DestinationId,
-    pub(super) by_priority: [Sequences; Priority::COUNT],
-    /// What all messages that ever stood here were, for the average. Unit: bytes.
-    pub(super) bytes: u64,
-    pub(super) messages: u64,
-}
-
 /// The messages of a page that is to be read.
 #[derive(Debug, Default)]
 pub(super) struct Listed {
     pub(super) sequences: Vec<Sequence>,
     /// Whether these are all in the range.
     pub(super) complete: bool,
-}
-
-impl Line {
-    pub(super) fn new(destination: DestinationId) -> Self {
-        Self { destination, by_priority: Default::default(), bytes: 0, messages: 0 }
-    }
-
-    pub(super) fn of(&mut self, priority: Priority) -> Option<&mut Sequences> {
-        self.by_priority.get_mut(priority.index())
-    }
-
-    fn holds(&self, sequence: Sequence) -> bool {
-        self.by_priority.iter().any(|set| set.contains(sequence))
-    }
-
-    fn remove(&mut self, sequence: Sequence) -> bool {
-        self.by_priority.iter_mut().any(|set| set.remove(sequence))
-    }
-
-    fn backlog(&self) -> Backlog {
-        let mut backlog = Backlog::default();
-        for (messages, set) in backlog.messages.iter_mut().zip(&self.by_priority) {
-            *messages = set.len();
-        }
-        let average = self.bytes.checked_div(self.messages).unwrap_or_default() + Message::OVERHEAD as u64;
-        backlog.bytes = backlog.messages.iter().sum::<u64>() * average;
-        backlog
-    }
 }
 
 impl Holdings {
@@ -86,23 +50,14 @@ impl Holdings {
         held: Held,
         bytes: u32,
     ) {
-        let line = self.line(held.holder, destination);
-        if line.of(priority).is_some_and(|set| set.insert(sequence)) {
-            line.messages += 1;
-            line.bytes += u64::from(bytes);
-        }
+        self.line(held.holder, destination).insert(sequence, priority, bytes);
         self.live.insert(sequence);
         self.set_part(sequence, held);
     }
 
     /// What an index says of a whole segment; `hold_live` is due for all of it.
     pub(super) fn hold_all(&mut self, holder: Holder, other: Line) {
-        let line = self.line(holder, other.destination);
-        line.messages += other.messages;
-        line.bytes += other.bytes;
-        for (set, other) in line.by_priority.iter_mut().zip(other.by_priority) {
-            set.take_all(other);
-        }
+        self.line(holder, other.destination).take_all(other);
     }
 
     /// These are live: somebody holds each of them.
@@ -113,7 +68,7 @@ impl Holdings {
     /// Everything was taken in that indexes say; from now on it changes a message at a time.
     pub(super) fn loosen(&mut self) {
         self.live.loosen();
-        self.lines.values_mut().flat_map(|line| &mut line.by_priority).for_each(Sequences::loosen);
+        self.lines.values_mut().for_each(Line::loosen);
     }
 
     fn line(&mut self, holder: Holder, destination: DestinationId) -> &mut Line {
@@ -131,23 +86,23 @@ impl Holdings {
         }
         let destination = line.destination;
         self.forget_part(sequence, holder);
-        if !self.is_held(sequence, destination) {
+        if !self.is_held_beside(holder, sequence, destination) {
             self.live.remove(sequence);
         }
         true
     }
 
     /// The same for many.
-    pub(super) fn settle_all(&mut self, holder: Holder, sequences: &Sequences) {
+    pub(super) fn settle_all(&mut self, holder: Holder, sequences: Scattered) {
         let Some(line) = self.lines.get_mut(&holder) else { return };
-        line.by_priority.iter_mut().for_each(|set| set.remove_all(sequences));
+        line.remove_all(&sequences);
         let destination = line.destination;
         let parts = self.returned.range((holder, Sequence::ZERO)..=(holder, Sequence::MAX));
         let settled = parts.map(|((_, sequence), _)| *sequence).filter(|sequence| sequences.contains(*sequence));
         for sequence in settled.collect::<Vec<_>>() {
             self.forget_part(sequence, holder);
         }
-        self.release(destination, sequences.clone());
+        self.release(holder, destination, sequences);
     }
 
     /// A durable subscription is gone, and its part in every message.
@@ -158,36 +113,37 @@ impl Holdings {
             holders.retain(|other| *other != holder);
         }
         self.forget_parts(holder, Sequence::MAX);
-        for set in line.by_priority {
-            self.release(line.destination, set);
+        let destination = line.destination;
+        for set in line.into_sets() {
+            self.release(holder, destination, set);
         }
     }
 
     /// Everything up to `upto` is gone that a holder held.
     pub(super) fn purge(&mut self, holder: Holder, upto: Sequence) {
         let Some(line) = self.lines.get_mut(&holder) else { return };
-        let destination = line.destination;
-        let purged = line.by_priority.each_mut().map(|set| set.take_upto(upto));
+        let (destination, purged) = (line.destination, line.take_upto(upto));
         self.forget_parts(holder, upto);
         for set in purged {
-            self.release(destination, set);
+            self.release(holder, destination, set);
         }
     }
 
-    /// What nobody of its destination holds any more is not live.
-    fn release(&mut self, destination: DestinationId, mut sequences: Sequences) {
-        for holder in self.holders.get(&destination).into_iter().flatten() {
-            let sets = self.lines.get(holder).into_iter().flat_map(|line| &line.by_priority);
+    /// What a holder does not hold any more is not live if nobody else of its destination holds it.
+    fn release(&mut self, holder: Holder, destination: DestinationId, mut sequences: Scattered) {
+        let holders = self.holders.get(&destination).into_iter().flatten();
+        for other in holders.filter(|other| **other != holder) {
+            let sets = self.lines.get(other).into_iter().flat_map(Line::sets);
             sets.for_each(|set| sequences.remove_all(set));
         }
-        self.live.remove_all(&sequences);
+        sequences.remove_from(&mut self.live);
     }
 
-    /// Whether anybody still holds a message of a destination.
-    fn is_held(&mut self, sequence: Sequence, destination: DestinationId) -> bool {
+    /// Whether anybody else still holds a message of a destination.
+    fn is_held_beside(&mut self, holder: Holder, sequence: Sequence, destination: DestinationId) -> bool {
         let Some(holders) = self.holders.get_mut(&destination) else { return false };
         let lines = &self.lines;
-        let holds = |holder: &Holder| lines.get(holder).is_some_and(|line| line.holds(sequence));
+        let holds = |other: &Holder| *other != holder && lines.get(other).is_some_and(|line| line.holds(sequence));
         let found = holders.iter().position(holds);
         if let Some(index) = found {
             holders.swap(0, index); // who is behind is behind for the next message too
@@ -238,8 +194,11 @@ impl Holdings {
 
     /// Who holds a message of a destination.
     pub(super) fn parts(&self, sequence: Sequence, destination: DestinationId) -> SmallVec<[Held; 1]> {
-        let holders = self.holders.get(&destination).into_iter().flatten();
-        let holding = holders.filter(|holder| self.lines.get(holder).is_some_and(|line| line.holds(sequence)));
+        let holders = self.holders.get(&destination).map(Vec::as_slice).unwrap_or_default();
+        if let [only] = holders {
+            return self.live.contains(sequence).then(|| self.part(sequence, *only)).into_iter().collect();
+        }
+        let holding = holders.iter().filter(|holder| self.lines.get(holder).is_some_and(|line| line.holds(sequence)));
         let mut parts: SmallVec<[Held; 1]> = holding.map(|holder| self.part(sequence, *holder)).collect();
         parts.sort_unstable_by_key(|held| held.holder);
         parts
@@ -254,8 +213,7 @@ impl Holdings {
         messages: usize,
     ) -> Option<(DestinationId, Listed)> {
         let line = self.lines.get(&holder).filter(|_| range.after < range.upto)?;
-        let mut held =
-            line.by_priority.get(priority.index())?.range((Bound::Excluded(range.after), Bound::Included(range.upto)));
+        let mut held = line.of(priority)?.range((Bound::Excluded(range.after), Bound::Included(range.upto)));
         let sequences = held.by_ref().take(messages).collect();
         Some((line.destination, Listed { sequences, complete: held.next().is_none() }))
     }
@@ -263,8 +221,7 @@ impl Holdings {
     /// Where a message lies that a holder holds.
     pub(super) fn lane(&self, holder: Holder, sequence: Sequence) -> Option<(DestinationId, Priority)> {
         let line = self.lines.get(&holder)?;
-        let level = line.by_priority.iter().position(|set| set.contains(sequence))?;
-        Some((line.destination, Priority::clamped(u8::try_from(level).ok()?)))
+        Some((line.destination, line.priority(sequence)?))
     }
 
     /// What returns behind a time and sequence, in order.
@@ -291,7 +248,7 @@ impl Holdings {
         let count = |holders: &Vec<Holder>| {
             let mut union = Sequences::default();
             let lines = holders.iter().filter_map(|holder| self.lines.get(holder));
-            lines.flat_map(|line| &line.by_priority).for_each(|set| union.add_all(set));
+            lines.flat_map(Line::sets).for_each(|set| set.add_to(&mut union));
             union.len()
         };
         self.holders.iter().map(|(destination, holders)| (*destination, count(holders))).collect()
@@ -303,7 +260,8 @@ impl Holdings {
         for (holder, line) in &self.lines {
             let holders = self.holders.get(&line.destination);
             assert!(holders.is_some_and(|holders| holders.contains(holder)), "{holder:?} is found by its destination");
-            line.by_priority.iter().for_each(|set| live.add_all(set));
+            line.sets().for_each(|set| set.add_to(&mut live));
+            assert!(line.check(), "{holder:?}'s sets are as they should be");
         }
         assert_eq!(live, self.live, "what somebody holds is live, and nothing else is");
         for ((holder, sequence), held) in &self.returned {

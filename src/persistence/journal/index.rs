@@ -25,7 +25,7 @@ use super::{
 use crate::types::{Sequence, Timestamp};
 
 /// The format that this version writes and reads.
-const FORMAT: u32 = 2; // 2: with purges
+const FORMAT: u32 = 2; // 2: with purges, and chunks of what lies scattered
 
 const MAGIC: [u8; 8] = *b"BATONMQI";
 
@@ -38,6 +38,9 @@ const SUMMARY_BYTES_MAX: u64 = 1 << 32;
 
 /// How much is written at a time. Unit: bytes.
 const WRITE_BYTES: usize = 256 << 10;
+
+/// So few places are read at once, and nothing is looked for among them first: they lie in two blocks at most.
+const PLACES_READ_MIN: u64 = 200;
 
 /// The name of a segment's index.
 pub(super) fn file_name(segment: SegmentNumber) -> String {
@@ -125,8 +128,12 @@ impl IndexFile {
         let mut read: Vec<Place> = Vec::new();
         for sequence in sequences {
             if read.last().is_none_or(|last| last.sequence < *sequence) {
-                at = self.places.partition_point(file, at..end, |place| place.sequence < *sequence)?;
-                let wanted = (sequences.len() - found.len()) as u64;
+                let mut wanted = (sequences.len() - found.len()) as u64;
+                if end - at > PLACES_READ_MIN {
+                    at = self.places.partition_point(file, at..end, |place| place.sequence < *sequence)?;
+                } else {
+                    wanted = end - at;
+                }
                 read = self.places.read(file, at..(at + wanted).min(end))?;
                 at += read.len() as u64;
             }

@@ -13,8 +13,8 @@ use super::{
     disk::Disk,
     index::{self, IndexFile},
     places::{Lane, Place, Places},
+    scattered::Scattered,
     segment::Header,
-    sequences::Sequences,
     summary::Summary,
     tally::Tally,
     walk::{Found, FoundOp},
@@ -48,7 +48,7 @@ pub(super) struct Expected {
     summary: Summary,
     places: Places,
     /// Every settle in the segment, whether or not it changed anything.
-    settles: BTreeMap<Holder, Sequences>,
+    settles: BTreeMap<Holder, Scattered>,
 }
 
 impl Expected {
@@ -126,8 +126,8 @@ impl Expected {
     }
 
     fn compare_settles(&self, summary: &Summary) -> Result<(), String> {
-        let none = Sequences::default();
-        let is_within = |inner: &Sequences, outer: Option<&Sequences>| {
+        let none = Scattered::default();
+        let is_within = |inner: &Scattered, outer: Option<&Scattered>| {
             let mut left = inner.clone();
             left.remove_all(outer.unwrap_or(&none));
             left.is_empty()

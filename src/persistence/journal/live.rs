@@ -119,8 +119,8 @@ impl Live {
         for (holder, line) in summary.inserted {
             self.holdings.hold_all(holder, line);
         }
-        for (holder, sequences) in &summary.settled {
-            self.holdings.settle_all(*holder, sequences);
+        for (holder, sequences) in summary.settled {
+            self.holdings.settle_all(holder, sequences);
         }
         for id in &summary.deleted {
             self.holdings.delete_durable(*id);

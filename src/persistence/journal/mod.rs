@@ -8,19 +8,21 @@
 //! Memory holds sets of sequences, the disk says where each message lies. `writer.rs` is the thread, `recovery.rs` the
 //! start, `read.rs` what reads beside it. The bytes are those of `segment.rs`, `record.rs` and `skim.rs`, and of a
 //! sealed segment's index: `index.rs`, `summary.rs`, `table.rs`, `rebuild.rs`. `live.rs` is what is live and in which
-//! segment, by `holdings.rs`, `places.rs` and `sequences.rs`; `copying.rs` is what keeps old segments from staying;
-//! `spare.rs` the next segment and the reserve, `background.rs` what nobody waits for, `disk.rs` the door to the file
-//! system, `probe.rs` what that has to know. For humans: `inspect.rs` is a look at it, `walk.rs` reads all of it,
-//! damaged or not, for
+//! segment, by `holdings.rs`, `line.rs`, `places.rs`, and the sets in `sequences.rs`, `scattered.rs` and `chunk.rs`;
+//! `copying.rs` is what keeps old segments from staying; `spare.rs` the next segment and the reserve, `background.rs`
+//! what nobody waits for, `disk.rs` the door to the file system, `probe.rs` what that has to know. For humans:
+//! `inspect.rs` is a look at it, `walk.rs` reads all of it, damaged or not, for
 //! `verify.rs` (with `index_check.rs`) and `repair.rs`; `tally.rs` adds up what that finds.
 
 mod background;
+mod chunk;
 mod copying;
 mod disk;
 mod holdings;
 mod index;
 mod index_check;
 mod inspect;
+mod line;
 mod live;
 mod places;
 mod probe;
@@ -29,6 +31,7 @@ mod rebuild;
 mod record;
 mod recovery;
 mod repair;
+mod scattered;
 mod segment;
 mod sequences;
 mod skim;
@@ -79,7 +82,7 @@ const SEGMENT_BYTES_MIN: u64 = 16 << 10;
 const SEGMENT_BYTES_MAX: u64 = 2 << 30;
 
 /// The directory below the data directory.
-const DIRECTORY: &str = "journal";
+pub(super) const DIRECTORY: &str = "journal";
 
 /// How a journal works.
 #[derive(Clone, Debug)]

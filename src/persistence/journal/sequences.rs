@@ -1,7 +1,7 @@
 //! Sets of sequences: which messages somebody holds, which lie in a segment.
 //!
 //! The only file that knows `roaring`. A set of ten million sequences in a row takes about a megabyte, whatever the
-//! messages are; one of every ten-thousandth sequence about ten bytes for each.
+//! messages are; one of every ten-thousandth sequence about twenty bytes for each: for these there is `scattered.rs`.
 
 use std::ops::{Bound, RangeBounds, RangeInclusive};
 
@@ -91,7 +91,7 @@ impl Sequences {
 
     /// Makes it ready to be changed often: runs that are cut again and again would grow beyond what they save.
     pub(super) fn loosen(&mut self) {
-        const RUN_MIN: u64 = 1 << 16; // what `add_encoded` makes a run of
+        const RUN_MIN: u64 = 1 << 16; // what `decode` makes a run of
         if self.len() < RUN_MIN {
             return;
         }
@@ -102,6 +102,13 @@ impl Sequences {
             (key, bitmap)
         });
         self.0 = RoaringTreemap::from_bitmaps(without_runs);
+    }
+
+    /// Adds numbers in order. What comes behind all that is there is added much faster; nearly always it does.
+    pub(super) fn add_sorted(&mut self, numbers: impl Iterator<Item = u64> + Clone) {
+        if self.0.append(numbers.clone()).is_err() {
+            self.0.extend(numbers);
+        }
     }
 
     /// Writes it: how many runs, then for each the distance from the end of the one before and its length.
@@ -116,31 +123,24 @@ impl Sequences {
         }
     }
 
-    /// Adds what `encode` wrote. `None`: these bytes are something else.
-    pub(super) fn add_encoded(&mut self, bytes: &mut impl Buf) -> Option<()> {
-        let runs = decode_varint(bytes).ok()?;
+    /// Reads what `encode` wrote. `None`: these bytes are something else.
+    pub(super) fn decode(bytes: &mut impl Buf) -> Option<Self> {
+        let mut set = Self::default();
         let mut end = 0_u64;
         let mut single = Vec::new();
-        for _ in 0..runs {
+        for _ in 0..decode_varint(bytes).ok()? {
             let first = end.checked_add(decode_varint(bytes).ok()?)?;
             end = first.checked_add(decode_varint(bytes).ok()?)?;
             if first == end {
                 single.push(first);
             } else {
-                self.add_sorted(&mut single);
-                self.0.insert_range(first..=end);
+                set.add_sorted(single.iter().copied());
+                single.clear();
+                set.0.insert_range(first..=end);
             }
         }
-        self.add_sorted(&mut single);
-        Some(())
-    }
-
-    /// What comes behind all that is there is added much faster; nearly always it does.
-    fn add_sorted(&mut self, sequences: &mut Vec<u64>) {
-        if self.0.append(sequences.iter().copied()).is_err() {
-            self.0.extend(sequences.iter().copied());
-        }
-        sequences.clear();
+        set.add_sorted(single.into_iter());
+        Some(set)
     }
 
     fn runs(&self) -> Vec<RangeInclusive<u64>> {
@@ -175,11 +175,9 @@ mod tests {
             let set: Sequences = numbers.into_iter().map(Sequence::from_u64).collect();
             let mut bytes = Vec::new();
             set.encode(&mut bytes);
-            let mut decoded = Sequences::default();
-            prop_assert_eq!(decoded.add_encoded(&mut bytes.as_slice()), Some(()));
-            prop_assert_eq!(&decoded, &set);
+            prop_assert_eq!(Sequences::decode(&mut bytes.as_slice()), Some(set));
             for cut in 0..bytes.len() {
-                prop_assert_eq!(Sequences::default().add_encoded(&mut bytes.get(..cut).unwrap_or_default()), None);
+                prop_assert_eq!(Sequences::decode(&mut bytes.get(..cut).unwrap_or_default()), None);
             }
         }
     }

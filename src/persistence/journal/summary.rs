@@ -11,7 +11,7 @@ use std::{
 use bytes::{Buf, BufMut};
 use prost::encoding::{decode_varint, encode_varint};
 
-use super::{holdings::Line, record::RecordHead, segment::RECORDS_AT, sequences::Sequences};
+use super::{line::Line, record::RecordHead, scattered::Scattered, segment::RECORDS_AT, sequences::Sequences};
 use crate::types::{
     BatchNumber, DestinationId, DurableId, FencingToken, Held, Holder, Priority, Sequence, Tenure, Term, Timestamp,
 };
@@ -37,7 +37,7 @@ pub(super) struct Summary {
     pub(super) placed_bytes: u64,
     /// Who was to hold them.
     pub(super) inserted: BTreeMap<Holder, Line>,
-    pub(super) settled: BTreeMap<Holder, Sequences>,
+    pub(super) settled: BTreeMap<Holder, Scattered>,
     /// The last of each part.
     pub(super) returned: BTreeMap<(Holder, Sequence), Held>,
     pub(super) deleted: BTreeSet<DurableId>,
@@ -97,10 +97,7 @@ impl Summary {
         self.placed_bytes += u64::from(bytes);
         for held in holders {
             let line = self.inserted.entry(held.holder).or_insert_with(|| Line::new(destination));
-            if line.of(priority).is_some_and(|set| set.insert(sequence)) {
-                line.messages += 1;
-                line.bytes += u64::from(bytes);
-            }
+            line.insert(sequence, priority, bytes);
             if *held != Held::fresh(held.holder) {
                 self.returned.insert((held.holder, sequence), *held);
             }
@@ -135,7 +132,7 @@ impl Summary {
             return Cow::Borrowed(&self.placed);
         }
         let mut held = Sequences::default();
-        self.inserted.values().flat_map(|line| &line.by_priority).for_each(|set| held.add_all(set));
+        self.inserted.values().flat_map(Line::sets).for_each(|set| set.add_to(&mut held));
         Cow::Owned(held)
     }
 
@@ -161,10 +158,7 @@ impl Summary {
         self.placed.encode(&mut out);
         put_all(&mut out, self.inserted.iter(), |out, (holder, line)| {
             put_holder(out, *holder);
-            encode_varint(line.destination.0, out);
-            encode_varint(line.messages, out);
-            encode_varint(line.bytes, out);
-            line.by_priority.iter().for_each(|set| set.encode(out));
+            line.encode(out);
         });
         put_all(&mut out, self.settled.iter(), |out, (holder, set)| {
             put_holder(out, *holder);
@@ -196,19 +190,14 @@ impl Summary {
         summary.tenure = Tenure { term, token: FencingToken(number(bytes)?) };
         (summary.last_begins, summary.last_ends) = (number(bytes)?, number(bytes)?);
         (summary.next, summary.placed_bytes) = (number(bytes)?, number(bytes)?);
-        summary.placed.add_encoded(bytes)?;
+        summary.placed = Sequences::decode(bytes)?;
         for _ in 0..number(bytes)? {
             let holder = take_holder(bytes)?;
-            let mut line = Line::new(DestinationId(number(bytes)?));
-            (line.messages, line.bytes) = (number(bytes)?, number(bytes)?);
-            for set in &mut line.by_priority {
-                set.add_encoded(bytes)?;
-            }
-            summary.inserted.insert(holder, line);
+            summary.inserted.insert(holder, Line::decode(bytes)?);
         }
         for _ in 0..number(bytes)? {
             let holder = take_holder(bytes)?;
-            summary.settled.entry(holder).or_default().add_encoded(bytes)?;
+            summary.settled.insert(holder, Scattered::decode(bytes)?);
         }
         for _ in 0..number(bytes)? {
             let (holder, sequence) = (take_holder(bytes)?, Sequence::from_u64(number(bytes)?));

@@ -63,7 +63,8 @@ impl<T: Item> Table<T> {
         let blocks = (end.div_ceil(Self::PER_BLOCK) - first).min(BLOCKS_READ_MAX);
         let mut bytes = vec![0; usize::try_from(blocks).map_err(io::Error::other)? * TABLE_BLOCK];
         file.read_at(&mut bytes, self.at + first * TABLE_BLOCK as u64)?;
-        let mut items = Vec::new();
+        let few = (end - range.start).min(blocks * Self::PER_BLOCK);
+        let mut items = Vec::with_capacity(usize::try_from(few).map_err(io::Error::other)?);
         for (block, number) in bytes.chunks_exact(TABLE_BLOCK).zip(first..) {
             let mut content = checked(block)?;
             let begins = number * Self::PER_BLOCK;

@@ -123,20 +123,27 @@ impl PostgresAdapter {
         let Some(writer) = &self.writer else {
             return Err(CommitError::Unknown { source: "the connection was lost before".into() });
         };
-        let purge = self.store.purges.first();
-        let rest = match purge {
-            Some((holder, upto)) => writer.rest_of(holder, upto).await?,
-            None => Vec::new(),
-        };
+        let rest = self.rest_of_a_purge(writer, token).await?;
         statements.settle_too(&rest);
-        if !batch.ops.is_empty() || !rest.is_empty() {
-            writer.commit(token, &statements).await?;
+        if batch.ops.is_empty() && rest.is_empty() {
+            return Ok(());
         }
-        if let Some((holder, upto)) = purge.filter(|_| rest.is_empty()) {
+        writer.commit(token, &statements).await
+    }
+
+    /// What goes along with a batch, and is looked for before it: an error here means that the batch was not written.
+    async fn rest_of_a_purge(
+        &self,
+        writer: &Writer,
+        token: FencingToken,
+    ) -> Result<Vec<(Sequence, Holder)>, CommitError> {
+        let Some((holder, upto)) = self.store.purges.first() else { return Ok(Vec::new()) };
+        let rest = writer.rest_of(holder, upto).await?;
+        if rest.is_empty() {
             writer.purge_is_done(token, holder, upto).await?;
             self.store.purges.remove(holder, upto);
         }
-        Ok(())
+        Ok(rest)
     }
 
     /// What reads have to know of a batch that is durable.

@@ -328,6 +328,7 @@ async fn a_refused_client_that_goes_on_sending_is_cut_off() {
         meter: Meter::unlimited(),
         buffers: Arc::default(),
         farewells: Tasks::new(),
+        traffic: Arc::default(),
         authenticator: Arc::new(Authenticator::new([]).unwrap()),
     };
     let info = ConnectionInfo {

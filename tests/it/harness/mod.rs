@@ -6,6 +6,7 @@ mod broker;
 #[cfg(feature = "postgres")]
 mod database;
 mod faulty_disk;
+mod http;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "postgres")]
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 pub(crate) use broker::{Broker, Settings};
 pub(crate) use faulty_disk::{Fault, FaultyDisk, Moment};
+pub(crate) use http::{get, request};
 #[cfg(feature = "postgres")]
 pub(crate) use postgres::{PostgresServer, own_group};
 #[cfg(feature = "postgres")]

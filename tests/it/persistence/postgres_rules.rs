@@ -93,8 +93,6 @@ async fn r11_when_the_answer_to_a_batch_is_lost_it_is_repeated_under_a_new_token
     let is_there = format!("EXISTS (SELECT FROM {}.message)", backend.group());
     let (answer, ()) = tokio::join!(broker.adapter.try_commit(&batch), cut_when(&proxy, &stranger, &is_there));
     assert!(matches!(answer, Err(CommitError::Unknown { .. })), "{answer:?}");
-    let answer = broker.adapter.try_commit(&batch).await;
-    assert!(matches!(answer, Err(CommitError::Unknown { .. })), "R12: not before the token was raised: {answer:?}");
     broker.adapter.raise(broker.tenure.next_token()).await.unwrap();
     broker.adapter.try_commit(&batch).await.unwrap();
     broker.number = 1;
@@ -119,6 +117,25 @@ async fn r11_a_statement_that_arrives_after_the_raise_writes_nothing() {
     assert_eq!(sequences(&broker.messages(ORDERS).await), [seq(1)], "nothing of it");
     broker.commit(vec![insert(seq(3), 10)]).await;
     assert_eq!(sequences(&broker.messages(ORDERS).await), [seq(1), seq(3)]);
+}
+
+#[tokio::test]
+async fn r12_after_a_doubt_nothing_is_written_until_the_token_was_raised() {
+    let (backend, stranger, proxy) = (Postgres::new().await, stranger().await, proxy().await);
+    let mut broker = behind(&proxy, &backend).await;
+    proxy.lose_answers_after("ID:test-1.1");
+    let is_there = format!("EXISTS (SELECT FROM {}.message)", backend.group());
+    let lost = broker.try_commit(vec![insert(seq(1), 10)]);
+    let (answer, ()) = tokio::join!(lost, cut_when(&proxy, &stranger, &is_there));
+    assert!(matches!(answer, Err(CommitError::Unknown { .. })), "{answer:?}");
+    for ops in [vec![settle(seq(1))], Script::first_batch()] {
+        let answer = broker.try_commit(ops).await;
+        assert!(matches!(answer, Err(CommitError::Unknown { .. })), "{answer:?}");
+    }
+    assert_eq!(sequences(&broker.messages(ORDERS).await), [seq(1)]);
+    broker.adapter.raise(broker.tenure.next_token()).await.unwrap();
+    broker.commit(vec![settle(seq(1))]).await;
+    assert_eq!(broker.messages(ORDERS).await, []);
 }
 
 #[tokio::test]

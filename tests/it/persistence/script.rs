@@ -10,6 +10,8 @@ use batonmq::{
     },
 };
 
+use smallvec::smallvec;
+
 use super::{Broker, NEWS, ORDERS, read_lane, stored};
 use crate::harness::Rng;
 
@@ -218,6 +220,11 @@ impl Script {
         let larger_than_usual = if self.rng.one_in(40) { 15 } else { 1 };
         let size = self.rng.below(larger_than_usual * self.body_bytes_max);
         let mut message = stored(Sequence::new(self.term, self.counter), size);
+        let queues: Vec<DestinationId> = model.catalog.destinations.keys().copied().filter(|id| *id != NEWS).collect();
+        if !queues.is_empty() {
+            let queue = self.rng.pick(&queues);
+            (message.destination, message.holders) = (queue, smallvec![Held::fresh(Holder::Queue(queue))]);
+        }
         let durables: Vec<DurableId> = model.catalog.durables.keys().copied().collect();
         if !durables.is_empty() && self.rng.one_in(3) {
             let first = self.rng.below(durables.len());

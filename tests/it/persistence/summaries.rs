@@ -13,10 +13,11 @@ use batonmq::{
         MessageReader, PageRange, PersistenceAdapter, Window,
         journal::{Disk, DiskFile, IndexReport, IndexState, JournalAdapter, JournalOptions, Open, RealDisk, verify},
     },
-    types::{DurableId, Held, Holder, Op, Priority, Sequence, Stored, Term},
+    types::{DestinationId, DurableId, Held, Holder, Op, Priority, Sequence, Stored, Term},
 };
+use smallvec::smallvec;
 
-use super::{Broker, EVERYTHING, LARGE, ORDERS, insert, sequences, settle, stored};
+use super::{Broker, EVERYTHING, LARGE, ORDERS, insert, read_line, sequences, settle, stored};
 
 const SEGMENT_BYTES: u64 = 256 << 10;
 
@@ -107,6 +108,14 @@ fn read_of(disk: &CountingDisk, kind: &str) -> Vec<u64> {
     disk.0.lock().unwrap().iter().filter(|(name, _)| name.ends_with(kind)).map(|(_, bytes)| *bytes).collect()
 }
 
+/// The newest segment is read whole, and one whose index was not due yet; of the others the header, and whether it is
+/// sealed.
+fn assert_summaries_were_read(disk: &CountingDisk) {
+    let records = read_of(disk, ".journal");
+    let whole = records.iter().filter(|bytes| **bytes > 65).count();
+    assert!(whole <= 2, "{records:?}");
+}
+
 #[tokio::test]
 async fn r36_a_start_reads_one_summary_a_segment() {
     const MESSAGES: u64 = 200_000;
@@ -121,9 +130,8 @@ async fn r36_a_start_reads_one_summary_a_segment() {
 
     disk.take();
     let mut broker = start(data.path(), &disk).await;
-    let (records, indexes) = (read_of(&disk, ".journal"), read_of(&disk, ".index"));
-    let whole = records.iter().filter(|bytes| **bytes > 65).count(); // the header, and whether it is sealed
-    assert!(whole <= 2, "the newest segment is read, and one whose index was not due yet: {records:?}");
+    let indexes = read_of(&disk, ".index");
+    assert_summaries_were_read(&disk);
     assert!(indexes.iter().all(|bytes| *bytes < 300) && indexes.len() >= segments - 2, "{indexes:?}");
     let backlog = broker.adapter.reader().backlog(Holder::Queue(ORDERS)).await.unwrap();
     assert_eq!(backlog.messages.iter().sum::<u64>(), MESSAGES);
@@ -150,6 +158,54 @@ async fn r36_a_start_reads_one_summary_a_segment() {
     assert_eq!(broker.adapter.usage().live_messages, 0);
     let read: u64 = disk.take().values().sum();
     assert!(read <= 4 * SEGMENT_BYTES, "what was settled costs nothing: {read} bytes");
+}
+
+/// Messages of six hundred queues in turn: what each holds lies scattered, and is found again after every start.
+#[tokio::test]
+async fn r36_what_mixed_queues_hold_survives_starts() {
+    const QUEUES: u64 = 600;
+    const MESSAGES: u64 = 200 * QUEUES;
+    let queue_of = |counter: u64| DestinationId(1 + counter % QUEUES);
+    let settle_of = |counter: u64| Op::Settle { sequence: seq(counter), holder: Holder::Queue(queue_of(counter)) };
+    let (data, disk) = (tempfile::tempdir().unwrap(), CountingDisk::default());
+    let mut broker = start(data.path(), &disk).await;
+    for first in (1..=MESSAGES).step_by(1_000) {
+        let in_queue = |counter| {
+            let queue = queue_of(counter);
+            let holders = smallvec![Held::fresh(Holder::Queue(queue))];
+            Op::Insert(Stored { destination: queue, holders, ..stored(seq(counter), 20) })
+        };
+        broker.commit((first..first + 1_000).map(in_queue).collect()).await;
+    }
+    let mut stays: Box<dyn Fn(u64) -> bool> = Box::new(|_| true);
+    for life in 0..4_u64 {
+        // one queue is drained, of all others every seventh goes
+        let goes = move |counter: u64| queue_of(counter).0 == 7 + life || (counter / QUEUES + counter) % 7 == life;
+        let gone: Vec<u64> = (1..=MESSAGES).filter(|counter| stays(*counter) && goes(*counter)).collect();
+        for some in gone.chunks(1_000) {
+            broker.commit(some.iter().copied().map(settle_of).collect()).await;
+        }
+        stays = Box::new(move |counter| stays(counter) && !goes(counter));
+        drop(broker);
+
+        disk.take();
+        broker = start(data.path(), &disk).await;
+        assert_summaries_were_read(&disk);
+        let reader = broker.adapter.reader();
+        for queue in [1, 7, 8, 9, 10, 300, QUEUES].map(DestinationId) {
+            let expected: Vec<Sequence> =
+                (1..=MESSAGES).filter(|counter| queue_of(*counter) == queue && stays(*counter)).map(seq).collect();
+            let holder = Holder::Queue(queue);
+            assert_eq!(
+                reader.backlog(holder).await.unwrap().messages[Priority::default().index()],
+                expected.len() as u64,
+                "{queue:?}"
+            );
+            assert_eq!(sequences(&read_line(&reader, holder, Priority::default()).await), expected, "{queue:?}");
+        }
+        let live = (1..=MESSAGES).filter(|counter| stays(*counter)).count();
+        assert_eq!(broker.adapter.usage().live_messages, live as u64);
+    }
 }
 
 #[tokio::test]
@@ -198,8 +254,7 @@ async fn r29_a_start_from_summaries_knows_what_was_purged() {
     drop(broker);
     disk.take();
     let broker = start(data.path(), &disk).await;
-    let whole = read_of(&disk, ".journal").iter().filter(|bytes| **bytes > 64).count();
-    assert!(whole <= 2, "summaries were read");
+    assert_summaries_were_read(&disk);
     let left: Vec<Sequence> = (991..=2_000).map(seq).collect();
     assert_eq!(sequences(&broker.messages(ORDERS).await), left);
     let page = broker.adapter.reader().page(stays, Priority::default(), EVERYTHING, LARGE).await.unwrap();

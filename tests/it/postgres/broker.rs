@@ -1,6 +1,12 @@
 //! The real broker on a real database.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    process::{Command, Stdio},
+};
+
+use batonmq::db::lock_key;
 
 use crate::harness::{Broker, PostgresServer, Raw, own_group};
 
@@ -50,6 +56,25 @@ fn the_tables_are_made_by_migrate_or_printed() {
     server.psql(&format!("INSERT INTO {group}.schema_version (version) VALUES (2)"));
     let said = broker.refuses_to_start(6);
     assert!(said.contains("have version 2") && said.contains("start the newer version"), "{said}");
+}
+
+#[test]
+fn a_broker_that_waits_makes_no_tables() {
+    let (server, group) = (PostgresServer::shared(), own_group());
+    let mut somebody = server.psql_command().stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut says = somebody.stdin.take().unwrap();
+    writeln!(says, "SELECT 'has it' FROM pg_advisory_lock({});", lock_key("baton", &group)).unwrap();
+    let mut answer = String::new();
+    BufReader::new(somebody.stdout.take().unwrap()).read_line(&mut answer).unwrap();
+    assert_eq!(answer, "has it\n");
+    let mut waiting = Broker::prepare(server.settings(&group));
+    waiting.launch();
+    waiting.logged("standby: another broker holds");
+    assert_eq!(server.psql(&format!("SELECT nspname FROM pg_namespace WHERE nspname = '{group}'")), "");
+    drop(says);
+    somebody.wait().unwrap();
+    waiting.serving();
+    assert_eq!(server.psql(&format!("SELECT holder FROM {group}.baton")), "batonmq");
 }
 
 #[test]
