@@ -68,8 +68,11 @@ where
                 }
                 Ok(None) => return give_back(baton, "it was stopped while it took over").await,
                 Err(error) if L::FENCES => {
-                    self.step_back(baton, &error, signals).await;
-                    continue;
+                    self.step_back(baton, &error).await;
+                    match signals.unless(sleep(STEP_BACK)).await {
+                        Some(()) => continue,
+                        None => break,
+                    }
                 }
                 Err(error) => Err(error),
             };
@@ -86,6 +89,7 @@ where
                 Ok(Ended::Over(why)) if L::FENCES => {
                     tracing::warn!("the term is over: {why}; its clients are gone, and this broker is a standby");
                     give_back(baton, &why).await?;
+                    self.stand_by();
                 }
                 ended => {
                     // Something of it may still write. The lock goes with the process, and not before.
@@ -140,7 +144,7 @@ where
     }
 
     /// R22: others may be able to do what this broker can't.
-    async fn step_back(&mut self, baton: Baton, error: &NodeError, signals: &mut Signals) {
+    async fn step_back(&mut self, baton: Baton, error: &NodeError) {
         let why = with_causes(error);
         let seconds = STEP_BACK.as_secs();
         tracing::warn!("this broker has the baton and cannot serve: {why}; it steps back for {seconds} s");
@@ -148,7 +152,6 @@ where
             tracing::warn!("it is not known whether the baton was given back: {error}");
         }
         self.stand_by();
-        let _asked_to_stop_is_seen_again = signals.unless(sleep(STEP_BACK)).await;
     }
 
     fn stand_by(&self) {

@@ -4,6 +4,8 @@
 mod database;
 mod freezes;
 mod kills;
+mod lease;
+mod network;
 mod operators;
 
 use std::{
