@@ -17,11 +17,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    HolderId, LockError,
+    HolderId, Lease, LockError,
     database::{LockDatabase, LockSession, Namesake, Purpose},
 };
 
-/// How often a sign is given.
+/// How often a sign is given; with a short lease as often as a heartbeat, so that a master that was killed can be told
+/// from one that was frozen for a lease.
 const EVERY: Duration = Duration::from_secs(3);
 
 /// How long taking the last one back may take; a sign that stays is an old one soon.
@@ -41,6 +42,7 @@ pub struct Sign {
 pub struct Presence<D> {
     database: Arc<D>,
     me: HolderId,
+    every: Duration,
     sign: watch::Receiver<Sign>,
     namesakes: Namesakes,
 }
@@ -48,8 +50,8 @@ pub struct Presence<D> {
 impl<D: LockDatabase> Presence<D> {
     /// Tells whatever `sign` says, as often as is needed.
     #[must_use]
-    pub fn new(database: Arc<D>, me: HolderId, sign: watch::Receiver<Sign>) -> Self {
-        Self { database, me, sign, namesakes: Namesakes::default() }
+    pub fn new(database: Arc<D>, me: HolderId, lease: Lease, sign: watch::Receiver<Sign>) -> Self {
+        Self { database, me, every: lease.heartbeat().min(EVERY), sign, namesakes: Namesakes::default() }
     }
 
     /// Runs until it is stopped.
@@ -70,7 +72,7 @@ impl<D: LockDatabase> Presence<D> {
                 changed = self.sign.changed() => if changed.is_err() {
                     break;
                 },
-                () = sleep(EVERY) => {}
+                () = sleep(self.every) => {}
             }
         }
         if let Some(mut session) = session

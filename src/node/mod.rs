@@ -169,11 +169,12 @@ impl Node<'_> {
         let _data = self.own_data().await?;
         let Self { config, doors, standby, standing } = self;
         let (database, me) = (Arc::new(database), HolderId::new(&config.broker_name));
+        let lease = Lease::new(config.election.lease);
         let (sign, signs) = watch::channel(Sign { role: "starting", addresses: doors.configured() });
         let presence = Tasks::new();
-        let alive = Presence::new(Arc::clone(&database), me.clone(), signs);
+        let alive = Presence::new(Arc::clone(&database), me.clone(), lease, signs);
         presence.spawn("signs of life", alive.run(presence.stop_token()));
-        let locker = DatabaseLocker::new(database, me, Lease::new(config.election.lease));
+        let locker = DatabaseLocker::new(database, me, lease);
         let lived = Life { standing, config, doors, locker, open_store, standby, sign }.live(signals).await;
         if let Err(late) = presence.stop(SIGN_OFF_PATIENCE).await {
             tracing::debug!("this broker did not sign off: {late}");

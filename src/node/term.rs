@@ -84,6 +84,7 @@ impl Term {
         let (catalog, tenure) = recovered?;
         let spool = SpoolAdapter::open(&config.data, SpoolAdapter::options());
         let open = doors.open().await?;
+        let published = publish(config, &open)?; // who connects now waits until it is served
         tracing::info!(term = tenure.term.0, destinations = catalog.destinations.len(), "this broker is the master");
         let context = TermContext {
             clock: Clock::start(),
@@ -101,10 +102,10 @@ impl Term {
         });
         let failed = Failed::default();
         tasks.spawn_essential("store", run_store(engine.store, tasks.stop_token().cancelled_owned(), failed.clone()));
-        let published = publish(config, &open)?;
         let (listeners, sessions, farewells) = (tasks.group(), tasks.group(), tasks.group());
         let (traffic, addresses, mandate) = (Arc::<Traffic>::default(), open.addresses(), context.mandate.clone());
-        let service = Service::new(engine.handle.clone(), config, context, farewells.clone(), traffic.clone())?;
+        let service = Service::new(engine.handle.clone(), config, context, farewells.clone(), traffic.clone());
+        let service = service.inspect_err(|_| tasks.abort())?;
         open.serve(&service, &listeners, &sessions);
         Ok(Some(Self {
             config: Arc::clone(config),
