@@ -117,8 +117,8 @@ fn write_survey(group: &str, survey: &Survey, out: &mut impl Write) -> std::io::
 fn age(millis: i64) -> String {
     match millis {
         ..10_000 => format!("{millis} ms"),
-        ..600_000 => format!("{} s", millis / 1_000),
-        ..36_000_000 => format!("{} min", millis / 60_000),
+        10_000..600_000 => format!("{} s", millis / 1_000),
+        600_000..36_000_000 => format!("{} min", millis / 60_000),
         _ => format!("{} h", millis / 3_600_000),
     }
 }
