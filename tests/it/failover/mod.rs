@@ -60,9 +60,9 @@ impl Brokers {
     fn master_but(&self, not: Option<usize>) -> (usize, Raw) {
         let since = Instant::now();
         while since.elapsed() < PATIENCE {
-            let others = self.addresses.iter().enumerate().filter(|(number, _)| Some(*number) != not);
+            let mut others = self.addresses.iter().enumerate().filter(|(number, _)| Some(*number) != not);
             let connect = |(number, address): (usize, &SocketAddr)| Some((number, Raw::try_connect(*address)?));
-            if let Some(master) = others.into_iter().find_map(connect) {
+            if let Some(master) = others.find_map(connect) {
                 return master;
             }
             sleep(CLIENT_POLL);
