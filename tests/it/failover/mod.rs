@@ -110,7 +110,7 @@ fn short_lease(settings: Settings) -> Settings {
 }
 
 /// What a master says that loses its lock, or may have lost it.
-const DOUBTS: [&str; 8] = [
+const DOUBTS: [&str; 9] = [
     "the lock is in doubt",
     "it is in doubt whether",
     "the outcome of a batch is unknown",
@@ -119,4 +119,5 @@ const DOUBTS: [&str; 8] = [
     "turned a connection away",
     "deadpool.postgres",
     "cannot read what comes due",
+    "what was stored before can't be counted",
 ];
