@@ -49,7 +49,7 @@ class Consumer(threading.Thread):
     def __init__(self, arguments):
         super().__init__(daemon=True)
         self.client = Client(arguments)
-        self.bodies = set()
+        self.seen = set()
         self.acked = set()
         self.last = -1
         self.done = threading.Event()
@@ -76,11 +76,11 @@ class Consumer(threading.Thread):
         except LOST:
             return self.begin_again()
         self.acked.add(message.headers["message-id"])
-        self.bodies.add(int(message.body))
 
     def check(self, message):
         identity, number = message.headers["message-id"], int(message.body)
         assert identity not in self.acked, f"{identity} was acknowledged, with a receipt, and came again"
+        self.seen.add(number)
         if message.headers.get("redelivered") != "true":
             assert number >= self.last, f"{number} came behind {self.last}"
             self.last = number
@@ -110,7 +110,8 @@ def scenario(arguments):
         say("it goes on")
     producer.done.set()
     producer.join(PATIENCE)
-    wait_until(lambda: set(range(producer.confirmed)) <= consumer.bodies, producer, consumer)
+    # An ACK without a receipt may have counted, so that its message does not come again: that it came is enough.
+    wait_until(lambda: set(range(producer.confirmed)) <= consumer.seen, producer, consumer)
     consumer.done.set()
     consumer.join(PATIENCE)
     equal((producer.failure, consumer.failure), (None, None))

@@ -28,7 +28,7 @@ fn a_master_that_was_frozen_past_its_lease_confirms_nothing_any_more() {
             assert_eq!(other.expect("MESSAGE").text(), text);
         }
         let reasons = brokers.reasons(server);
-        assert_eq!(reasons, ["nothing was heard of it any more: it was frozen, or cut off", ""]);
+        assert_eq!(reasons, ["nothing was heard of it any more: it was frozen, or cut off", "-"]);
         drop(other);
         brokers.brokers[next].kill_9();
         let (again, mut client) = brokers.next_master(next, "kill -9 of the one that took over");

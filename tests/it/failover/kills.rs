@@ -47,7 +47,7 @@ fn a_polite_stop_hands_over_at_once() {
     drop((idle, client));
     let (status, log) = brokers.brokers[master].ended();
     assert!(status.success(), "{log}");
-    assert_eq!(brokers.reasons(server), ["it was stopped", ""]);
+    assert_eq!(brokers.reasons(server), ["it was stopped", "-"]);
     let (signs, own) = ("SELECT count(*)", "WHERE name = 'broker-0'");
     assert_eq!(server.psql(&format!("{signs} FROM {}.broker {own}", brokers.group)), "0", "it signed off");
     brokers.return_as_standby(master);

@@ -12,6 +12,7 @@ fn by_lease(settings: Settings) -> Settings {
 fn r23_a_lease_that_nobody_renews_is_over_after_a_lease_whatever_the_database_says() {
     let server = PostgresServer::shared();
     let mut brokers = Brokers::start(server, 2, by_lease);
+    brokers.announce(&DOUBTS);
     brokers.announce(&["the row of the baton is held"]);
     let (master, mut client) = brokers.master();
     client.publish("/queue/kept", "before");

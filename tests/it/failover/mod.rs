@@ -60,9 +60,9 @@ impl Brokers {
     fn master_but(&self, not: Option<usize>) -> (usize, Raw) {
         let since = Instant::now();
         while since.elapsed() < PATIENCE {
-            let others = self.addresses.iter().enumerate().filter(|(number, _)| Some(*number) != not);
+            let mut others = self.addresses.iter().enumerate().filter(|(number, _)| Some(*number) != not);
             let connect = |(number, address): (usize, &SocketAddr)| Some((number, Raw::try_connect(*address)?));
-            if let Some(master) = others.into_iter().find_map(connect) {
+            if let Some(master) = others.find_map(connect) {
                 return master;
             }
             sleep(CLIENT_POLL);
@@ -88,9 +88,9 @@ impl Brokers {
         server.psql(&format!("SELECT {column} FROM {}.baton", self.group))
     }
 
-    /// Why masterships ended, the first one first.
+    /// Why masterships ended, the first one first; `-`: not yet.
     fn reasons(&self, server: &PostgresServer) -> Vec<String> {
-        let reasons = server.psql(&format!("SELECT coalesce(reason, '') FROM {}.tenure ORDER BY token", self.group));
+        let reasons = server.psql(&format!("SELECT coalesce(reason, '-') FROM {}.tenure ORDER BY token", self.group));
         reasons.lines().map(ToOwned::to_owned).collect()
     }
 
@@ -110,7 +110,7 @@ fn short_lease(settings: Settings) -> Settings {
 }
 
 /// What a master says that loses its lock, or may have lost it.
-const DOUBTS: [&str; 7] = [
+const DOUBTS: [&str; 9] = [
     "the lock is in doubt",
     "it is in doubt whether",
     "the outcome of a batch is unknown",
@@ -118,4 +118,6 @@ const DOUBTS: [&str; 7] = [
     "the term is over",
     "turned a connection away",
     "deadpool.postgres",
+    "cannot read what comes due",
+    "what was stored before can't be counted",
 ];

@@ -19,13 +19,15 @@ fn status_tells_who_is_the_master_and_who_waits() {
     assert!(status(fresh.write_config(), &[]).contains("has no tables yet"));
     let brokers = Brokers::start(server, 2, |settings| settings);
     let (master, _client) = brokers.master();
-    let config = brokers.brokers[master].write_config().to_owned();
-    let told = status(&config, &[]);
+    assert_eq!(master, 0);
+    let observer = Broker::prepare(server.settings(&brokers.group));
+    let config = observer.write_config();
+    let told = status(config, &[]);
     assert!(told.contains("broker-0 is the master") && told.contains("term 1, token"), "{told}");
     for line in ["broker-0             master", "broker-1             standby"] {
         assert!(told.contains(line), "{told}");
     }
-    let json: serde_json::Value = serde_json::from_str(&status(&config, &["--json"])).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&status(config, &["--json"])).unwrap();
     let survey = &json["survey"];
     assert_eq!((&survey["holder"], &survey["held"]), (&"broker-0".into(), &true.into()), "{json:#}");
     let brokers_seen = survey["brokers"].as_array().unwrap();
@@ -33,7 +35,7 @@ fn status_tells_who_is_the_master_and_who_waits() {
     let addresses = brokers_seen[0]["addresses"].as_str().unwrap();
     assert!(addresses.contains(&brokers.addresses[0].to_string()), "{addresses}");
     brokers.stop();
-    let told = status(&config, &[]);
+    let told = status(config, &[]);
     assert!(told.contains("there is no master at the moment") && told.contains("it was stopped"), "{told}");
 }
 
