@@ -10,7 +10,7 @@ use super::{Change, Core, Effects, QueueKey, entry::Entry, transaction::Acknowle
 use crate::types::{Op, Priority, Sequence, SessionId, Timestamp};
 
 /// A unit's number, unique in the term.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnitId(u64);
 
 /// Where messages lie that nobody may see yet.

@@ -382,6 +382,27 @@ impl OpenBatch {
         late
     }
 
+    /// Takes out a unit that is not to be written any more.
+    pub(super) fn take_out(&mut self, id: UnitId) -> Option<Unit> {
+        let is_it = |unit: &Unit| unit.id == Some(id);
+        if let Some(index) = self.deferred.iter().position(is_it) {
+            return Some(self.deferred.remove(index));
+        }
+        let index = self.units.iter().position(is_it)?;
+        let unit = self.units.get_mut(index)?;
+        let empty = Unit::new(smallvec![], None, unit.since); // the places of others stay
+        let unit = std::mem::replace(unit, empty);
+        for op in unit.live() {
+            self.bytes -= size(op);
+            match op {
+                Op::Insert(stored) => drop(self.inserts.remove(&stored.sequence)),
+                Op::Return { sequence, held } => drop(self.returns.remove(&(*sequence, held.holder))),
+                _ => {}
+            }
+        }
+        Some(unit)
+    }
+
     /// Since when the oldest of what [`Self::take_overdue`] may take waits.
     pub(super) fn oldest_send(&self) -> Option<Timestamp> {
         self.units.iter().filter(|unit| unit.is_send()).map(|unit| unit.since).min()
@@ -665,6 +686,22 @@ mod tests {
         assert_eq!(ops(batch.take()), [insert(1, &[QUEUE])]);
         assert!(batch.is_due(NOW));
         assert_eq!(ops(batch.take()), [settle(1), insert(2, &[QUEUE])]);
+        assert!(batch.is_empty());
+    }
+
+    #[test]
+    fn r13_a_unit_that_is_taken_out_leaves_nothing_behind() {
+        let id = UnitId::default();
+        let unit = |of| Unit::new(smallvec![settle(of), insert(of + 1, &[QUEUE])], None, NOW).named(id, false);
+        let mut batch = OpenBatch::default();
+        batch.push(unit(1));
+        sent(&mut batch, 9);
+        let bytes = batch.bytes();
+        assert!(batch.take_out(id).is_some());
+        assert!(batch.bytes() < bytes && batch.take_out(id).is_none());
+        batch.push(unit(9)); // deferred: it settles what is open
+        assert!(batch.take_out(id).is_some());
+        assert_eq!(ops(batch.take()), [insert(9, &[QUEUE])]);
         assert!(batch.is_empty());
     }
 

@@ -33,7 +33,7 @@ use crate::{
         Change, CloseReason, Command, Core, Effects, Hold, Kept, NotDone, Outgoing, Purged, Read, Receipt, Refusal,
         Request, UnitId,
     },
-    types::{Clock, Destination, Footing, Holder, Mandate, Meter, Op, Sequence, SessionId, Timestamp},
+    types::{Clock, Destination, Footing, Holder, Mandate, Meter, Op, Sequence, SessionId, Stored, Timestamp},
 };
 
 /// So many messages from sessions are taken in one turn.
@@ -636,24 +636,33 @@ impl Engine {
         }
     }
 
-    /// R13: what the store never takes leaves the core, and its sender gets ERROR.
+    /// The store refused this, or had no room for it in time.
     fn unit_refused(&mut self, now: Timestamp, unit: Unit, why: &str) {
+        if unit.is_dead_letter() {
+            warn_of_dead_letter(&unit);
+        }
+        self.undo(now, unit, why);
+    }
+
+    /// R13: what is never written leaves the core, and its sender gets ERROR. Nobody sent a dead letter: who rejected its
+    /// message did nothing wrong.
+    fn undo(&mut self, now: Timestamp, unit: Unit, why: &str) {
         match unit.id {
             Some(id) => self.core.commit_refused(now, id, &mut self.effects),
             None => {
                 for op in unit.live() {
                     match op {
-                        Op::Insert(stored) => self.core.withdraw(stored),
+                        Op::Insert(stored) => self.withdraw(now, stored, why),
                         other => tracing::error!(operation = other.name(), "the store refused what no client sent"),
                     }
                 }
             }
         }
         self.take_effects(now);
-        if unit.is_dead_letter() {
-            return self.dead_letter_refused(&unit);
-        }
         let Some(step) = unit.origin else { return };
+        if unit.is_dead_letter() {
+            return self.free(step);
+        }
         let Some(link) = self.sessions.get_mut(&step.session) else { return };
         let closes = (!link.lenient).then_some(CloseReason::Refused);
         let ends = closes.is_some() && link.phase == Phase::Open;
@@ -666,14 +675,13 @@ impl Engine {
         }
     }
 
-    /// Nobody sent it: who rejected the message did nothing wrong, and may get it once more.
-    fn dead_letter_refused(&mut self, unit: &Unit) {
-        for dead in unit.live().filter_map(|op| if let Op::Insert(dead) = op { Some(dead) } else { None }) {
-            let of = dead.message.original_destination.as_ref().map(tracing::field::display);
-            tracing::warn!(of, "the store refuses a dead letter; its message goes back to where it was");
-        }
-        if let Some(step) = unit.origin {
-            self.free(step);
+    /// A message that was never stored leaves its queues, and what was to be made of it waits here still (R12).
+    fn withdraw(&mut self, now: Timestamp, stored: &Stored, why: &str) {
+        self.core.withdraw(stored);
+        for id in self.core.units_that_bury(stored) {
+            if let Some(unit) = self.writer.open.take_out(id) {
+                self.undo(now, unit, why);
+            }
         }
     }
 
@@ -726,6 +734,13 @@ impl Engine {
         if let Some(link) = self.sessions.get(&session) {
             link.budget.give_back(bytes);
         }
+    }
+}
+
+fn warn_of_dead_letter(unit: &Unit) {
+    for dead in unit.live().filter_map(|op| if let Op::Insert(dead) = op { Some(dead) } else { None }) {
+        let of = dead.message.original_destination.as_ref().map(tracing::field::display);
+        tracing::warn!(of, "the store refuses a dead letter; its message goes back to where it was");
     }
 }
 

@@ -501,10 +501,12 @@ impl Model {
         }
         self.return_answers(committing.answers);
         let Some(dying) = committing.dying else { return };
-        self.deaths_from = Timestamp(self.now.0 + 5_000);
         match self.record(dying).map(|record| record.withdrawn || record.purged) {
             Some(true) => self.settle(dying),
-            Some(false) => self.give_back(dying, Some(self.deaths_from)),
+            Some(false) => {
+                self.deaths_from = Timestamp(self.now.0 + 5_000);
+                self.give_back(dying, Some(self.deaths_from));
+            }
             None => {} // its subscription is gone
         }
     }
