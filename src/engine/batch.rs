@@ -295,6 +295,26 @@ impl OpenBatch {
         self.touch(since);
     }
 
+    /// Settles what a purge's mark does not cover (R29). What is open here cancels as what it covers does; the rest is a
+    /// unit, so that it can be told when all of it is durable.
+    pub(super) fn settle_all(&mut self, holder: Holder, sequences: &[Sequence], id: UnitId, since: Timestamp) {
+        let mut ops: SmallVec<[Op; 1]> = smallvec![];
+        for sequence in sequences.iter().copied() {
+            match self.inserts.get(&sequence).copied().filter(|slot| !self.is_doubtful(*slot)) {
+                Some(slot) => match self.cancel(slot, sequence, holder, true) {
+                    Some((sender, true)) => self.push_behind(sender, since),
+                    Some((sender, false)) => self.push(Unit::new(smallvec![], Some(sender), since)),
+                    None => {}
+                },
+                None => {
+                    self.returns.remove(&(sequence, holder)).into_iter().for_each(|slot| self.clear(slot));
+                    ops.push(Op::Settle { sequence, holder });
+                }
+            }
+        }
+        self.push(Unit::new(ops, None, since).named(id, true));
+    }
+
     /// When the oldest of what is in here came in.
     pub(super) fn since(&self) -> Option<Timestamp> {
         self.first
@@ -729,6 +749,21 @@ mod tests {
         batch.reopen(sealed);
         assert_eq!(ops(batch.take_settles()), [settle(1)], "the settle of 5 cancelled its insert");
         assert_eq!(ops(batch.take()), [insert(6, &[QUEUE])]);
+    }
+
+    #[test]
+    fn r29_what_a_purge_does_not_cover_cancels_or_is_one_unit() {
+        let id = UnitId::default();
+        let mut batch = OpenBatch::default();
+        sent(&mut batch, 4);
+        batch.give_back(sequence(3), Held { deliveries: 1, ..Held::fresh(QUEUE) }, None, NOW);
+        sent(&mut batch, 5);
+        batch.settle_all(QUEUE, &[2, 3, 4].map(sequence), id, NOW);
+        let part = batch.take();
+        assert!(part.units.iter().any(|unit| unit.id == Some(id) && unit.live().count() == 2));
+        assert_eq!(origins(&part), [5, 4].map(step), "who sent what cancelled waits for it");
+        assert_eq!(ops(part), [insert(5, &[QUEUE]), settle(2), settle(3)]);
+        assert!(batch.is_empty());
     }
 
     fn purge(upto: u64) -> Op {

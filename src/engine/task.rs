@@ -118,7 +118,10 @@ pub(super) struct Link {
 /// A purge that is not durable yet.
 #[derive(Debug)]
 pub(super) struct Purging {
-    mark: (Holder, Sequence),
+    /// The mark, until that is durable.
+    mark: Option<(Holder, Sequence)>,
+    /// What is settled beside it, until that is durable.
+    behind: Option<UnitId>,
     messages: usize,
     answer: oneshot::Sender<Option<usize>>,
 }
@@ -337,15 +340,30 @@ impl Engine {
     fn purge(&mut self, now: Timestamp, destination: &Destination, answer: oneshot::Sender<Option<usize>>) {
         let purged = self.core.purge(now, destination, &mut self.effects);
         self.take_effects(now);
-        match purged {
-            Some(Purged { messages, mark: Some(mark) }) => self.purging.push(Purging { mark, messages, answer }),
-            other => answer_purge(answer, other.map(|purged| purged.messages)),
-        }
+        let Some(Purged { messages, mark, behind }) = purged else { return answer_purge(answer, None) };
+        self.purging.push(Purging { mark, behind, messages, answer });
+        self.answer_purges();
     }
 
-    /// This purge is durable.
+    /// This purge's mark is durable.
     fn purged(&mut self, (holder, upto): (Holder, Sequence)) {
-        let is_over = |purging: &mut Purging| purging.mark.0 == holder && purging.mark.1 <= upto;
+        for purging in &mut self.purging {
+            purging.mark.take_if(|mark| mark.0 == holder && mark.1 <= upto);
+        }
+        self.answer_purges();
+    }
+
+    /// What a purge's mark does not cover is durably gone.
+    fn purged_behind(&mut self, id: UnitId) {
+        for purging in &mut self.purging {
+            purging.behind.take_if(|behind| *behind == id);
+        }
+        self.answer_purges();
+    }
+
+    /// R29: who asked is told when nothing that the purge took can come back.
+    fn answer_purges(&mut self) {
+        let is_over = |purging: &mut Purging| purging.mark.is_none() && purging.behind.is_none();
         for purging in self.purging.extract_if(.., is_over) {
             answer_purge(purging.answer, Some(purging.messages));
         }
@@ -502,6 +520,7 @@ impl Engine {
                 open.purge(holder, upto, now);
                 open.make_eager();
             }
+            Change::SettleAll { holder, sequences, id } => open.settle_all(holder, &sequences, id, now),
             Change::Settle { by, asked, sequence, holder } => {
                 let clean = sessions.get(&by).is_none_or(|link| link.ledger.is_clear());
                 let origin = if asked { step(Some(by)) } else { None };
@@ -628,6 +647,7 @@ impl Engine {
 
     fn unit_done(&mut self, now: Timestamp, origin: Option<StepRef>, id: Option<UnitId>) {
         if let Some(id) = id {
+            self.purged_behind(id);
             self.core.committed(now, id, &mut self.effects);
             self.take_effects(now);
         }
@@ -648,7 +668,10 @@ impl Engine {
     /// message did nothing wrong.
     fn undo(&mut self, now: Timestamp, unit: Unit, why: &str) {
         match unit.id {
-            Some(id) => self.core.commit_refused(now, id, &mut self.effects),
+            Some(id) => {
+                self.purging.retain(|purging| purging.behind != Some(id)); // who asked hears that nobody knows
+                self.core.commit_refused(now, id, &mut self.effects);
+            }
             None => {
                 for op in unit.live() {
                     match op {
