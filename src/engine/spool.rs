@@ -396,7 +396,7 @@ mod tests {
         for counter in OPEN..2 * OPEN {
             take(&mut spool, [insert(counter, 0), returned(counter, 1), settle(counter)]);
         }
-        assert!(spool.open.len() <= 2 * OPEN as usize, "what is cancelled takes no room");
+        assert!(spool.open.len() as u64 <= 2 * OPEN, "what is cancelled takes no room");
         assert!(spool.inserts.is_empty() && spool.returns.is_empty());
         answer(&mut spool, Ok(()));
         assert!(written(&mut spool, NOW).into_iter().eq((2..OPEN).map(settle)));
