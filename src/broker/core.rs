@@ -257,11 +257,12 @@ impl Core {
     /// When [`Self::advance`] has something to do next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        let in_store = self.schedule.next().filter(|_| !self.memory.is_full());
-        let deaths = self.deadlines.next_death().into_iter().chain(in_store).min();
+        let if_read = |at: Option<Timestamp>| at.filter(|_| !self.memory.is_full());
+        let deaths = [self.deadlines.next_death(), if_read(self.schedule.next_death())].into_iter().flatten().min();
         let deaths = deaths.filter(|_| self.has_room_to_die()).map(|at| at.max(self.deaths_from));
         let at_once = (!self.garbage.is_empty()).then_some(Timestamp(0));
-        [at_once, self.deadlines.next(), deaths].into_iter().flatten().min()
+        let returns = if_read(self.schedule.next_return());
+        [at_once, self.deadlines.next(), returns, deaths].into_iter().flatten().min()
     }
 
     /// A dispatch mark is durable (R9).

@@ -139,9 +139,7 @@ impl Core {
     /// Serves what is due by `now`, a bounded part of it.
     pub fn advance(&mut self, now: Timestamp, effects: &mut Effects) {
         self.drop_garbage();
-        if self.may_die(now) {
-            self.want_due(now, effects);
-        }
+        self.want_due(now, effects);
         for _ in 0..DEADLINES_A_TURN_MAX {
             let may_die = self.may_die(now);
             let Some(deadline) = self.deadlines.take_due(now, may_die) else { return };

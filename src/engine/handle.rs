@@ -81,7 +81,7 @@ impl EngineHandle {
     /// had at the start of the term and is not counted yet. `None`: there is no such queue.
     ///
     /// # Errors
-    /// [`EngineGone`] when the term is over: it may be done or not.
+    /// [`EngineGone`] when the term is over, or the store refused a part of it: it may be done or not.
     pub async fn purge(&self, destination: Destination) -> Result<Option<usize>, EngineGone> {
         let (answer, answered) = oneshot::channel();
         self.inbox.send(Inbound::Purge { destination, answer }).await.map_err(|_| EngineGone)?;

@@ -289,6 +289,9 @@ impl Writer {
                 self.parts.push_front(first);
                 Resolved::default()
             }
+            Err(alone) if alone.units.is_empty() => {
+                over(&format!("the store refuses a dispatch mark or a purge, which no client sent: {source}"))
+            }
             Err(alone) => {
                 tracing::warn!(source, "the store refuses an operation; who sent it gets ERROR");
                 let refused = alone.units.into_iter().map(|unit| (unit, "The store refused the message.")).collect();
@@ -556,6 +559,25 @@ mod tests {
         writer.want_term(); // the next message asks again
         assert_eq!(raising(&mut writer, NOW), tenure(5, 9));
         assert_eq!(raised(&mut writer), Some(Term(5)));
+    }
+
+    #[test]
+    fn r13_a_refused_mark_or_purge_ends_the_term_and_says_so() {
+        let holder = Holder::Queue(DestinationId(1));
+        let mark = |writer: &mut Writer| writer.open.mark(holder, Sequence::new(Term(4), 9), NOW);
+        let purge = |writer: &mut Writer| writer.open.purge(holder, Sequence::new(Term(4), 9), NOW);
+        for ask in [&mark as &dyn Fn(&mut Writer), &purge] {
+            let mut writer = writer();
+            ask(&mut writer);
+            sent(&mut writer, 4, 10);
+            let mut refuse = || {
+                committing(&mut writer);
+                let source = "no such column".into();
+                writer.answered(NOW, StoreReply::Committed(Err(CommitError::Refused { source }))).over
+            };
+            assert_eq!(refuse(), None, "with a message, it may be that");
+            assert!(refuse().is_some_and(|why| why.ends_with("no such column")));
+        }
     }
 
     #[test]

@@ -276,6 +276,10 @@ pub(super) fn nack(delivery: &Delivery) -> Request {
     answer(delivery, Verdict::Rejected, None)
 }
 
+pub(super) fn nack_in(transaction: &str, delivery: &Delivery) -> Request {
+    answer(delivery, Verdict::Rejected, Some(transaction))
+}
+
 fn answer(delivery: &Delivery, verdict: Verdict, transaction: Option<&str>) -> Request {
     let target = AckTarget::Tag { consumer: delivery.consumer, tag: delivery.tag };
     plain(Command::Ack(Ack { target, verdict, transaction: transaction.map(Into::into) }))

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use super::{
     broker::{Broker, Client, ack, ack_in, asking, begin, commit, options, quiet, send, send_in},
-    store::Store,
+    store::{Reply, Store},
 };
 
 fn queue() -> Destination {
@@ -90,6 +90,47 @@ async fn r29_a_purge_cancels_what_is_not_stored_yet() {
     store.keeps(&["two"]).await;
     assert!(!store.inserted().contains(&"one".to_owned()));
     broker.crash().await;
+}
+
+/// A transaction in `q` that is not durable, and a message behind it.
+fn hidden_and_behind() -> [batonmq::broker::Request; 4] {
+    [begin("t"), send_in("t", "q", "hidden"), asking("committed", commit("t")), asking("behind", send("q", "behind"))]
+}
+
+/// R1: what came behind a transaction that is not durable cancels too.
+#[tokio::test(start_paused = true)]
+async fn r29_a_purge_cancels_what_its_mark_does_not_cover() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let mut client = broker.client().await;
+    broker.keep_busy(&store).await;
+    client.submit(hidden_and_behind()).await;
+    let mut asked = purging(&broker.handle).await;
+    store.let_go();
+    assert_eq!(asked.join_next().await.unwrap().unwrap(), Some(1));
+    client.gets_receipts(&["committed", "behind"]).await;
+    store.keeps(&["hidden"]).await;
+    assert!(!store.inserted().contains(&"behind".to_owned()));
+    broker.crash().await;
+}
+
+/// What its mark does not cover and is under way is settled, and that has to be durable too.
+#[tokio::test(start_paused = true)]
+async fn r29_a_purge_is_answered_when_all_that_it_counted_is_durably_gone() {
+    let store = Store::default();
+    let mut broker = Broker::start(&store).await;
+    let mut client = broker.client().await;
+    store.hold();
+    client.submit(hidden_and_behind()).await;
+    store.asked_for(1).await;
+    let mut asked = purging(&broker.handle).await;
+    let refused_and_bisected = [Reply::Refused, Reply::Done, Reply::Deposed];
+    store.will_say([Reply::Done].into_iter().chain(refused_and_bisected));
+    store.let_go();
+    assert!(broker.ended().await.is_err());
+    assert!(asked.join_next().await.unwrap().is_err(), "nobody knows");
+    assert!(store.commits().iter().any(|batch| matches!(batch.ops[..], [Op::Purge { .. }])), "it was written alone");
+    store.keeps(&["hidden", "behind"]).await;
 }
 
 #[tokio::test(start_paused = true)]
