@@ -248,6 +248,18 @@ mod tests {
     }
 
     #[test]
+    fn a_file_system_that_is_not_fit_is_named_with_what_to_do() {
+        let source = io::Error::from(io::ErrorKind::Unsupported);
+        let error = StoreError::Unfit { call: "rename", path: "data".into(), source };
+        let failure = Failure::from(NodeError::Store(error));
+        assert!(
+            failure.sentence.ends_with("; keep data on a local file system, such as ext4 or XFS"),
+            "{}",
+            failure.sentence
+        );
+    }
+
+    #[test]
     fn every_reason_has_its_code() {
         let exit = |error: NodeError| Failure::from(error).exit;
         let io = |kind: io::ErrorKind| io::Error::from(kind);

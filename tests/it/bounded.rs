@@ -86,6 +86,44 @@ impl Served {
     }
 }
 
+/// A topic subscription that settles nothing: what it is behind is spooled up to its bound, more than memory holds; then
+/// its topic's producers wait until it is told and closed. Everybody else is served all the while.
+#[test]
+fn r32_a_topic_subscription_that_is_too_slow_is_told_so_and_closed() {
+    const MESSAGES: usize = 9_000; // 140 MiB
+    let settings = Settings::new()
+        .option("limits.memory_bytes_max", "\"32MiB\"")
+        .option("limits.topic_backlog_bytes_max", "\"128MiB\"")
+        .option("limits.slow_consumer_timeout", "\"3s\"");
+    let mut broker = Broker::start_with(settings);
+    broker.announce("slow consumer");
+    let mut slow = Raw::connect(broker.address());
+    slow.subscribe("/topic/news", "client-individual", &[("activemq.prefetchSize", "1")]);
+    let mut keeps_up = Raw::connect(broker.address());
+    keeps_up.subscribe("/topic/news", "auto", &[]);
+    let reading = thread::spawn(move || {
+        (0..MESSAGES).for_each(|number| assert_eq!(keeps_up.expect("MESSAGE").header("number"), number.to_string()));
+        keeps_up
+    });
+    let served = Served::begin(broker.address());
+
+    let mut producer = Raw::connect(broker.address());
+    for number in 0..MESSAGES {
+        let headers = [("destination", "/topic/news"), ("number", &number.to_string())];
+        producer.confirmed("SEND", &headers, &[b'x'; 16 << 10]);
+    }
+    broker.logged("slow consumer");
+    assert!(broker.data().join("spool/journal").exists(), "what it was behind was spooled");
+    assert_eq!(slow.expect("MESSAGE").header("number"), "0");
+    let error = slow.refused("is too slow");
+    assert_eq!(error.header("message"), "The subscription to topic://news is too slow.");
+    served.end();
+    reading.join().unwrap().disconnect();
+    producer.disconnect();
+    let peak = broker.memory_peak_mib();
+    assert!(peak <= 96, "{peak} MiB of which 32 are for messages");
+}
+
 #[test]
 fn its_limit_of_open_files_is_raised() {
     let mut broker = Broker::start_with(Settings::new().open_files(256));

@@ -349,7 +349,7 @@ fn ten_thousand_queues_with_a_backlog_each_leave_memory_and_come_back() {
     let producer = table.connect();
     for name in names(1..=2) {
         for queue in 0..10_000 {
-            table.send(producer, &format!("q{queue}"), &name);
+            table.send(producer, &format!("q{queue}"), &format!("q{queue} {name}"));
         }
     }
     for _ in 0..10 {
@@ -362,5 +362,10 @@ fn ten_thousand_queues_with_a_backlog_each_leave_memory_and_come_back() {
     }
     assert!(table.got(consumer).is_empty(), "nothing of them was left in memory");
     table.answer_reads();
-    assert_eq!(table.got(consumer).len(), 6);
+    let got = table.got(consumer);
+    assert_eq!(got.len(), 6, "{got:?}");
+    for queue in ["q0 ", "q4999 ", "q9999 "] {
+        let of_it: Vec<_> = got.iter().filter_map(|id| id.strip_prefix(queue)).collect();
+        assert_eq!(of_it, ["m1", "m2"]);
+    }
 }
