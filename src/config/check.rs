@@ -6,14 +6,17 @@ use argon2::password_hash::phc::PasswordHash;
 use figment::Figment;
 
 use super::{
-    Backend, Config, ConfigError, Connector, ConsoleOptions, DatabaseOptions, Limits, Options, RedeliveryPolicy,
-    Scheme, Secret, StompOptions, StoreOptions, StoreText, TlsClientCert, TlsOptions, TlsText, User, UserText, sources,
-    units,
+    Backend, Config, ConfigError, Connector, ConsoleOptions, DatabaseOptions, ElectionOptions, Limits, Options,
+    RedeliveryPolicy, Scheme, Secret, StompOptions, StoreOptions, StoreText, Strategy, TlsClientCert, TlsOptions,
+    TlsText, User, UserText, sources, units,
 };
 use crate::types::Group;
 
 /// The smallest and the largest segment; smaller ones are all headers, larger ones free space too late.
 const SEGMENT_BYTES: std::ops::RangeInclusive<usize> = (1 << 20)..=(1 << 30);
+
+/// How long the baton may be held without a word.
+const LEASE: std::ops::RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(300);
 
 /// What the broker needs to be of use at all.
 const MEMORY_BYTES_MIN: usize = 16 << 20;
@@ -29,6 +32,7 @@ pub(super) fn check(options: Options, written: &Figment) -> Result<Config, Confi
     check.data(&options.data)?;
     check.duration("stop_timeout", options.stop_timeout)?;
     let store = check.store(options.store)?;
+    check.election(&options.election, store.backend)?;
     let console = check.console(options.console)?;
     check.stomp(&options.stomp)?;
     check.limits(&options.limits)?;
@@ -43,6 +47,7 @@ pub(super) fn check(options: Options, written: &Figment) -> Result<Config, Confi
         data: options.data,
         stop_timeout: options.stop_timeout,
         store,
+        election: options.election,
         log: options.log,
         console,
         connectors,
@@ -124,6 +129,24 @@ impl Check<'_> {
         })?;
         let (backend, segment_bytes) = (store.backend, store.segment_bytes);
         Ok(StoreOptions { backend, segment_bytes, database: self.database(store)? })
+    }
+
+    /// The heartbeat and the margin follow from the lease, so that no two settings can contradict each other; a lease is
+    /// unsafe only by being too short for both, or too long to be of any help.
+    fn election(&self, election: &ElectionOptions, backend: Backend) -> Result<(), ConfigError> {
+        let is_for_it = backend.is_database() || election.strategy == Strategy::Auto;
+        self.require(is_for_it, "election.strategy", || {
+            let backend = backend.as_str();
+            format!("is for a database, and store.backend is {backend:?}; choose another, or remove this")
+        })?;
+        self.require(LEASE.contains(&election.lease), "election.lease", || {
+            let [given, least, most] = [election.lease, *LEASE.start(), *LEASE.end()].map(units::write_duration);
+            format!(
+                "{given} is unsafe; write {least} to {most}: the master says a word every fifth of it, and stops a fifth \
+                 before its end, so a shorter one is lost to any hiccup, and a longer one keeps the others waiting for a \
+                 master that is frozen"
+            )
+        })
     }
 
     fn database(&self, store: StoreText) -> Result<Option<DatabaseOptions>, ConfigError> {

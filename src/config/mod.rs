@@ -35,6 +35,8 @@ pub struct Config {
     pub stop_timeout: Duration,
     /// How messages are kept.
     pub store: StoreOptions,
+    /// How brokers on one database elect their master.
+    pub election: ElectionOptions,
     /// What the log tells, and how.
     pub log: LogOptions,
     /// Where health and metrics are told.
@@ -88,6 +90,7 @@ pub(crate) struct Options {
     #[serde(with = "units::duration")]
     stop_timeout: Duration,
     store: StoreText,
+    election: ElectionOptions,
     log: LogOptions,
     console: ConsoleOptions,
     connectors: Vec<Connector>,
@@ -105,6 +108,7 @@ impl Default for Options {
             data: PathBuf::from("./data"),
             stop_timeout: Duration::from_secs(10),
             store: StoreText::default(),
+            election: ElectionOptions::default(),
             log: LogOptions::default(),
             console: ConsoleOptions::default(),
             connectors: Vec::new(),
@@ -197,6 +201,35 @@ impl Backend {
     pub fn is_database(self) -> bool {
         matches!(self, Self::Postgres)
     }
+}
+
+/// How brokers on one database elect their master.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ElectionOptions {
+    /// What is held.
+    pub strategy: Strategy,
+    /// How long it may be held without a word.
+    #[serde(with = "units::duration")]
+    pub lease: Duration,
+}
+
+impl Default for ElectionOptions {
+    fn default() -> Self {
+        Self { strategy: Strategy::Auto, lease: Duration::from_secs(10) }
+    }
+}
+
+/// What the master holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// What fits the store.
+    Auto,
+    /// A lock of a session in the database.
+    SessionLock,
+    /// A row of a table.
+    Lease,
 }
 
 /// What the log tells, and how.

@@ -67,6 +67,7 @@ pub fn start<A: PersistenceAdapter, S: PersistenceAdapter>(
         core: Core::recover(options, tenure.term, catalog),
         writer: Writer::new(tenure),
         clock: context.clock,
+        doubts: context.mandate.doubts(),
         mandate: context.mandate,
         meter: context.meter,
         full_told: None,

@@ -74,6 +74,8 @@ pub(super) struct Engine {
     pub(super) clock: Clock,
     /// Whether this broker is the master, as far as is known (R24).
     pub(super) mandate: Mandate,
+    /// How often that was in doubt and is over.
+    pub(super) doubts: u64,
     /// Counts what messages take in memory (R31).
     pub(super) meter: Meter,
     /// When the log was told last that memory is full.
@@ -154,7 +156,7 @@ impl Engine {
         let (mut reachable, mut stopping) = (true, None);
         let stop = self.stop.clone();
         while !stopping.is_some_and(|since| self.has_done_what_it_can(since)) {
-            if self.mandate.footing() != Footing::Firm {
+            if self.mandate.footing() != Footing::Firm || self.mandate.doubts() != self.doubts {
                 let reply = self.sit_out_doubt().await?;
                 if stop.is_cancelled() {
                     return Ok(()); // nobody was told that what is not written is safe

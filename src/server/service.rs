@@ -9,6 +9,7 @@ use crate::{
     config::{Config, Connector},
     engine::EngineHandle,
     session::{self, Authenticator, ConnectionInfo, SessionOptions, UserError},
+    tasks::Tasks,
     telemetry::Traffic,
     types::{Footing, TermContext, Text},
 };
@@ -41,6 +42,7 @@ impl Service {
         engine: EngineHandle,
         config: &Config,
         context: TermContext,
+        farewells: Tasks,
         traffic: Arc<Traffic>,
     ) -> Result<Self, UserError> {
         let users = config.users.iter().map(|user| (user.name.clone(), user.password_hash.reveal().to_owned()));
@@ -53,6 +55,7 @@ impl Service {
             mandate: context.mandate,
             meter: context.meter,
             buffers: Arc::default(),
+            farewells,
             traffic,
             authenticator: Arc::new(Authenticator::new(users)?),
         };

@@ -15,6 +15,8 @@ mod core;
 mod crash;
 mod docs;
 mod engine;
+#[cfg(feature = "postgres")]
+mod failover;
 mod full;
 mod full_disk;
 mod haproxy;

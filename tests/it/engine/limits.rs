@@ -8,6 +8,7 @@ use batonmq::{
     engine::{self, SESSION_BUDGET_BYTES_MAX},
     persistence::PersistenceAdapter,
     session::{Authenticator, ConnectionInfo, End, SessionOptions, serve},
+    tasks::Tasks,
     types::{Clock, Destination, Mandate, MessageDraft, Meter, Op, TermContext},
 };
 use tokio::{
@@ -376,6 +377,7 @@ async fn a_refused_client_that_goes_on_sending_is_cut_off() {
         mandate: Mandate::permanent(),
         meter: Meter::unlimited(),
         buffers: Arc::default(),
+        farewells: Tasks::new(),
         traffic: Arc::default(),
         authenticator: Arc::new(Authenticator::new([]).unwrap()),
     };

@@ -301,6 +301,12 @@ impl Broker {
         self.running().log.wait(text, |line| line.contains(text).then(|| line.to_owned()))
     }
 
+    /// Waits for a line of the log that contains one of these texts.
+    pub(crate) fn logged_one_of(&self, texts: &[&str]) -> String {
+        let find = |line: &str| texts.iter().any(|text| line.contains(text)).then(|| line.to_owned());
+        self.running().log.wait(&texts.join(" or "), find)
+    }
+
     /// Ends it at once. The journal may find its last write torn then, and say so.
     pub(crate) fn kill_9(&mut self) {
         self.announce("the last write before the crash was torn");

@@ -19,7 +19,7 @@ use batonmq::{
 use tempfile::TempDir;
 
 use super::{
-    broker::{CERT_FILE, KEY_FILE, sign_certificate},
+    broker::{CERT_FILE, KEY_FILE, Settings, sign_certificate},
     database::{Server, ServerUser, free_port, newest_programs, run},
 };
 
@@ -87,7 +87,13 @@ impl PostgresServer {
         run(&mut initdb);
     }
 
-    fn launch(&mut self) {
+    /// Ends it: by INT as an administrator does, sessions and all; by QUIT as if it crashed.
+    pub(crate) fn stop(&mut self, signal: &str) {
+        self.server.take().expect("it runs").stop(signal);
+    }
+
+    /// Starts it, also once more.
+    pub(crate) fn launch(&mut self) {
         let mut command = USER.command(&self.programs.join("postgres"));
         command.arg("-D").arg(self.directory.path().join("data"));
         let port = format!("port={}", self.port);
@@ -99,6 +105,15 @@ impl PostgresServer {
         }
         let ready = "database system is ready to accept connections";
         self.server = Some(Server::start(&command, self.directory.path(), "INT", ready));
+    }
+
+    /// What a broker on this group of it is told.
+    pub(crate) fn settings(&self, group: &Group) -> Settings {
+        Settings::new()
+            .option("store.backend", "\"postgres\"")
+            .option("store.url", &format!("{:?}", self.url()))
+            .option("store.password_file", &format!("{:?}", self.password_file()))
+            .option("store.group", &format!("{:?}", group.as_str()))
     }
 
     /// Where it is, for its owner.
