@@ -21,8 +21,9 @@ const LEASE: std::ops::RangeInclusive<Duration> = Duration::from_secs(2)..=Durat
 /// What the broker needs to be of use at all.
 const MEMORY_BYTES_MIN: usize = 16 << 20;
 
-/// What one connection takes: its tasks, and the buffers with which it begins to read and to write.
-const CONNECTION_BYTES: usize = 16 << 10;
+/// What one connection takes that has worked and is quiet (benches/README.md): its task, and its parts of session, core
+/// and engine.
+const CONNECTION_BYTES: usize = 26 << 10;
 
 /// Checks everything; `written` says where each option came from.
 pub(super) fn check(options: Options, written: &Figment) -> Result<Config, ConfigError> {
@@ -224,7 +225,8 @@ impl Check<'_> {
         self.duration("limits.slow_consumer_timeout", limits.slow_consumer_timeout)
     }
 
-    /// Everybody who may connect at a time has to find room to begin.
+    /// Everybody who may connect at a time has to find room to begin. Connectors without a bound ask for nothing here:
+    /// the log says how many connections there is room for ([`connections_that_fit`]).
     fn memory(&self, memory_bytes_max: usize, connectors: &[Connector]) -> Result<(), ConfigError> {
         let bounds = connectors.iter().filter_map(|connector| connector.uri.options.connections_max);
         let connections = bounds.fold(0, usize::saturating_add);
@@ -356,6 +358,11 @@ impl Check<'_> {
         })?;
         Ok(Some(TlsOptions { cert_file, key_file, client_ca_file: tls.client_ca_file, client_cert: tls.client_cert }))
     }
+}
+
+/// For so many connections there is memory, whatever else waits on disk.
+pub(super) fn connections_that_fit(memory_bytes_max: usize) -> usize {
+    memory_bytes_max.saturating_sub(MEMORY_BYTES_MIN) / CONNECTION_BYTES
 }
 
 /// ActiveMQ's patterns: names with dots between them, `*` for one name, `>` at the end for all below.

@@ -66,6 +66,13 @@ impl Config {
         let (options, figment) = sources.read()?;
         check::check(options, &figment)
     }
+
+    /// For how many connections there is memory, if a connector lets in any number; else that was checked.
+    #[must_use]
+    pub fn unbounded_connections_that_fit(&self) -> Option<usize> {
+        let is_unbounded = self.connectors.iter().any(|connector| connector.uri.options.connections_max.is_none());
+        is_unbounded.then(|| check::connections_that_fit(self.limits.memory_bytes_max))
+    }
 }
 
 impl Default for Config {

@@ -57,7 +57,7 @@ impl Answerer {
 
     async fn metrics(&self, role: Role) -> Answer {
         let histories = self.histories.lock().await;
-        match metrics::page(role, &self.view, &histories).await {
+        match metrics::page(role, &self.view, self.pulse.tasks(), &histories).await {
             Some(page) => answer(StatusCode::OK, METRICS_TYPE, page),
             None => text(StatusCode::SERVICE_UNAVAILABLE, "the engine does not answer\n"),
         }

@@ -66,6 +66,7 @@ macro_rules! metrics {
 metrics! {
     BUILD Gauge "batonmq_build_info" "Always 1; its label is the version.";
     UPTIME Gauge "batonmq_uptime_seconds" "How long the process has run.";
+    TASKS Gauge "batonmq_tasks" "Tasks that have not ended.";
     ROLE Gauge "batonmq_role" "1 for what the process is, 0 for what it is not.";
     TERMS Counter "batonmq_terms_total" "How often this process has become the master.";
     TERM Gauge "batonmq_term" "The number of the term that this process serves; it grows at each take-over.";
@@ -147,9 +148,9 @@ impl fmt::Debug for Histories {
 }
 
 /// Everything at one moment; `None`: the engine does not answer.
-pub(super) async fn page(role: Role, view: &View, histories: &Histories) -> Option<String> {
+pub(super) async fn page(role: Role, view: &View, tasks: usize, histories: &Histories) -> Option<String> {
     let page = Page::new();
-    page.process(role, view);
+    page.process(role, view, tasks);
     let term = view.terms.borrow().current.clone();
     if let Some(TermView { engine, traffic }) = term {
         page.traffic(&traffic);
@@ -176,9 +177,10 @@ impl Page {
         Self { recorder }
     }
 
-    fn process(&self, role: Role, view: &View) {
+    fn process(&self, role: Role, view: &View, tasks: usize) {
         self.level(&BUILD, 1, &[("version", env!("CARGO_PKG_VERSION"))]);
         self.seconds(&UPTIME, view.clock.uptime());
+        self.level(&TASKS, tasks, &[]);
         for name in Role::NAMES {
             self.level(&ROLE, usize::from(name == role.name()), &[("role", name)]);
         }

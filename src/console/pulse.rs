@@ -1,8 +1,9 @@
-//! Whether the runtime that carries sessions and engine still turns.
+//! Whether the runtime that carries sessions and engine still turns, and how many tasks it has.
 
 use std::time::Duration;
 
 use tokio::{
+    runtime::Handle,
     sync::{mpsc, oneshot},
     time::timeout,
 };
@@ -14,9 +15,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Asks a task of the watched runtime, which has nothing to do but to answer.
 #[derive(Clone, Debug)]
-pub(super) struct Pulse(mpsc::Sender<oneshot::Sender<()>>);
+pub(super) struct Pulse {
+    ask: mpsc::Sender<oneshot::Sender<()>>,
+    runtime: Handle,
+}
 
 impl Pulse {
+    /// Of the runtime that this is called on.
     pub(super) fn start(tasks: &Tasks) -> Self {
         let (ask, mut asked) = mpsc::channel::<oneshot::Sender<()>>(1);
         let stop = tasks.stop_token();
@@ -25,14 +30,19 @@ impl Pulse {
                 let _gone = answer.send(()); // who asked has lost patience
             }
         });
-        Self(ask)
+        Self { ask, runtime: Handle::current() }
     }
 
     /// Whether it answers in time.
     pub(super) async fn beats(&self) -> bool {
         let (answer, answered) = oneshot::channel();
-        let asked = async { self.0.send(answer).await.is_ok() && answered.await.is_ok() };
+        let asked = async { self.ask.send(answer).await.is_ok() && answered.await.is_ok() };
         timeout(PATIENCE, asked).await.unwrap_or(false)
+    }
+
+    /// How many tasks the runtime has that have not ended.
+    pub(super) fn tasks(&self) -> usize {
+        self.runtime.metrics().num_alive_tasks()
     }
 }
 
@@ -52,6 +62,6 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn it_does_not_beat_when_nobody_answers() {
         let (ask, _asked) = mpsc::channel(1);
-        assert!(!Pulse(ask).beats().await);
+        assert!(!Pulse { ask, runtime: Handle::current() }.beats().await);
     }
 }

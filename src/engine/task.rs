@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     batch::{Settled, Unit},
     handle::{Budget, INBOX_MAX, Inbound, Written},
+    held::HeldRequests,
     outbox::Outbox,
     reader::{ReadAnswer, ReadRequest},
     receipts::{Answer, Ledger, StepRef},
@@ -111,7 +112,7 @@ pub(super) struct Link {
     pub(super) outgoing: Vec<Outgoing>,
     touched: bool,
     pub(super) ledger: Ledger,
-    pub(super) held: VecDeque<Request>,
+    pub(super) held: HeldRequests,
     pub(super) hold: Option<(Hold, Timestamp)>,
     pub(super) lenient: bool,
     pub(super) phase: Phase,
@@ -319,9 +320,9 @@ impl Engine {
     fn take_in(&mut self, now: Timestamp, item: Inbound) {
         match item {
             Inbound::Opened { session, outbox, budget } => {
-                self.sessions.insert(session, Link::new(outbox, budget));
+                self.sessions.insert(session, Link::new(outbox, budget, &self.meter));
             }
-            Inbound::Requests { session, requests } => {
+            Inbound::Requests { session, requests, charge: _until_taken } => {
                 for request in requests {
                     self.request(now, session, request);
                 }
@@ -616,7 +617,7 @@ impl Engine {
             link.phase = Phase::Ending;
         }
         link.hold = None;
-        for request in link.held.drain(..) {
+        while let Some(request) = link.held.pop_front() {
             link.budget.give_back(request.bytes);
         }
     }
@@ -774,14 +775,14 @@ fn answer_purge(answer: oneshot::Sender<Option<usize>>, messages: Option<usize>)
 }
 
 impl Link {
-    fn new(outbox: Arc<Outbox>, budget: Arc<Budget>) -> Self {
+    fn new(outbox: Arc<Outbox>, budget: Arc<Budget>, meter: &Meter) -> Self {
         Self {
             outbox,
             budget,
             outgoing: Vec::new(),
             touched: false,
-            ledger: Ledger::default(),
-            held: VecDeque::new(),
+            ledger: Ledger::new(meter),
+            held: HeldRequests::new(meter),
             hold: None,
             lenient: false,
             phase: Phase::Open,

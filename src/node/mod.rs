@@ -216,6 +216,11 @@ fn greet(config: &Config) {
     }
     let memory = write_size(config.limits.memory_bytes_max);
     tracing::info!("messages and buffers may take {memory} of memory (limits.memory_bytes_max)");
+    if let Some(connections) = config.unbounded_connections_that_fit() {
+        tracing::info!(
+            "that is room for {connections} connections; for more raise it, or bound them with maximumConnections"
+        );
+    }
     match raise_open_files_limit() {
         Some(limit) => tracing::info!("up to {limit} files and connections may be open"),
         None => tracing::info!("any number of files and connections may be open"),

@@ -28,6 +28,13 @@ fn small_queues() -> CoreOptions {
     CoreOptions { limits: Limits { queue_bytes_max: Some(300), ..Limits::default() }, ..options() }
 }
 
+/// What a broker with little memory has of it.
+const MEMORY_BYTES: usize = 1 << 20;
+
+fn little_memory() -> CoreOptions {
+    CoreOptions { limits: Limits { memory_bytes_max: MEMORY_BYTES, ..Limits::default() }, ..options() }
+}
+
 #[tokio::test(start_paused = true)]
 async fn r8_acks_go_ahead_of_a_send_that_a_full_queue_holds() {
     let store = Store::default();
@@ -111,6 +118,49 @@ async fn frames_that_wait_for_the_store_are_bounded() {
     quiet().await;
     client.gets_receipts(&["m", "r"]).await;
     broker.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r8_acks_go_ahead_of_a_send_that_full_memory_holds() {
+    let (store, meter) = (Store::default(), Meter::new(MEMORY_BYTES));
+    let broker = Broker::start_within(&store, little_memory(), meter.clone()).await;
+    let mut client = broker.client().await;
+    client.subscribe(1, "q").await;
+    client.submit([asking("done", send("q", "done"))]).await;
+    let done = client.gets("done").await;
+    client.gets_receipts(&["done"]).await;
+    let full = meter.charge(MEMORY_BYTES);
+    client.submit([asking("told", plain(Command::Confirm))]).await;
+    client.gets_receipts(&["told"]).await;
+    client.submit([asking("waits", send("other", "waits")), asking("acked", ack(&done))]).await;
+    tokio::time::sleep(Duration::from_millis(20)).await; // nobody waits for its settle, as its receipt has to wait
+    assert_eq!(store.ids(), [""; 0], "the ACK is served while the SEND waits");
+    client.gets_nothing().await;
+    drop(full);
+    client.gets_receipts(&["waits", "acked"]).await;
+    assert_eq!(store.ids(), ["waits"]);
+    broker.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r31_requests_count_until_they_are_served() {
+    let (store, meter) = (Store::default(), Meter::new(MEMORY_BYTES));
+    let broker = Broker::start_within(&store, little_memory(), meter.clone()).await;
+    let mut client = broker.client().await;
+    let full = meter.charge(MEMORY_BYTES);
+    client.submit([asking("told", plain(Command::Confirm))]).await;
+    client.gets_receipts(&["told"]).await;
+    let before = meter.in_use();
+    let large = Request { bytes: 100 << 10, ..plain(Command::Confirm) };
+    client.submit([asking("waits", send("q", "waits")), large]).await;
+    quiet().await;
+    assert!(meter.in_use() >= before + (100 << 10), "it is held behind the SEND");
+    drop(full);
+    client.gets_receipts(&["waits"]).await;
+    quiet().await;
+    assert!(meter.in_use() < 10 << 10, "{} bytes", meter.in_use());
+    broker.crash().await;
+    assert_eq!(meter.in_use(), 0);
 }
 
 #[tokio::test(start_paused = true)]
