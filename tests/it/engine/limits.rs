@@ -6,7 +6,7 @@ use batonmq::{
     broker::{CloseReason, Command, Connect, CoreOptions, Outgoing, Request},
     config::{Limits, StompOptions},
     engine::{self, SESSION_BUDGET_BYTES_MAX},
-    persistence::PersistenceAdapter,
+    persistence::{MemoryAdapter, PersistenceAdapter},
     session::{Authenticator, ConnectionInfo, End, SessionOptions, serve},
     tasks::Tasks,
     types::{Clock, Destination, Mandate, MessageDraft, Meter, Op, TermContext},
@@ -30,10 +30,6 @@ fn small_queues() -> CoreOptions {
 
 /// What a broker with little memory has of it.
 const MEMORY_BYTES: usize = 1 << 20;
-
-fn little_memory() -> CoreOptions {
-    CoreOptions { limits: Limits { memory_bytes_max: MEMORY_BYTES, ..Limits::default() }, ..options() }
-}
 
 #[tokio::test(start_paused = true)]
 async fn r8_acks_go_ahead_of_a_send_that_a_full_queue_holds() {
@@ -123,7 +119,7 @@ async fn frames_that_wait_for_the_store_are_bounded() {
 #[tokio::test(start_paused = true)]
 async fn r8_acks_go_ahead_of_a_send_that_full_memory_holds() {
     let (store, meter) = (Store::default(), Meter::new(MEMORY_BYTES));
-    let broker = Broker::start_within(&store, little_memory(), meter.clone()).await;
+    let broker = Broker::start_on(store.clone(), MemoryAdapter::new(), options(), meter.clone()).await;
     let mut client = broker.client().await;
     client.subscribe(1, "q").await;
     client.submit([asking("done", send("q", "done"))]).await;
@@ -145,7 +141,7 @@ async fn r8_acks_go_ahead_of_a_send_that_full_memory_holds() {
 #[tokio::test(start_paused = true)]
 async fn r31_requests_count_until_they_are_served() {
     let (store, meter) = (Store::default(), Meter::new(MEMORY_BYTES));
-    let broker = Broker::start_within(&store, little_memory(), meter.clone()).await;
+    let broker = Broker::start_on(store.clone(), MemoryAdapter::new(), options(), meter.clone()).await;
     let mut client = broker.client().await;
     let full = meter.charge(MEMORY_BYTES);
     client.submit([asking("told", plain(Command::Confirm))]).await;
