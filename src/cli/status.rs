@@ -43,6 +43,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Fai
 #[serde(untagged)]
 enum Status {
     Files(Lock),
+    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "no database is built in"))]
     Database { group: String, survey: Option<Survey> },
 }
 
