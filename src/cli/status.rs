@@ -44,7 +44,10 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Fai
 enum Status {
     Files(Lock),
     #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "no database is built in"))]
-    Database { group: String, survey: Option<Survey> },
+    Database {
+        group: String,
+        survey: Option<Survey>,
+    },
 }
 
 /// The lock on a data directory.
