@@ -24,9 +24,11 @@ fn a_master_that_was_frozen_past_its_lease_confirms_nothing_any_more() {
         assert!(!matches!(answer, Ok(Some(_))), "nothing is confirmed: {answer:?}");
         brokers.brokers[master].logged("and this broker is a standby");
         other.subscribe("/queue/kept", "client", &[]);
-        for text in ["before", "after"] {
-            assert_eq!(other.expect("MESSAGE").text(), text);
+        let mut texts = [(); 2].map(|()| other.expect("MESSAGE").text().to_owned());
+        if texts[1] == "late" {
+            texts[1] = other.expect("MESSAGE").text().to_owned(); // stored before it stood still, and not confirmed
         }
+        assert_eq!(texts, ["before", "after"]);
         let reasons = brokers.reasons(server);
         assert_eq!(reasons, ["nothing was heard of it any more: it was frozen, or cut off", "-"]);
         drop(other);
