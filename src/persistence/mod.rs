@@ -6,15 +6,19 @@
 
 pub mod journal;
 mod memory;
+#[cfg(feature = "mysql")]
+mod mysql;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod spool;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 mod sql;
 
 use std::{error::Error, future::Future, io, path::PathBuf, sync::Arc};
 
 pub use memory::{MemoryAdapter, MemoryReader, MemoryStore};
+#[cfg(feature = "mysql")]
+pub use mysql::{MysqlAdapter, MysqlReader};
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresAdapter, PostgresReader};
 pub use spool::{SpoolAdapter, SpoolReader};
