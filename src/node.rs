@@ -31,12 +31,17 @@ use crate::{
     tasks::{StillRunning, Tasks},
     types::{Clock, Mandate, Meter, Tenure, TermContext},
 };
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use crate::{config::Secret, types::Group};
+#[cfg(feature = "mysql")]
+use crate::{
+    db::mysql::{Mysql, MysqlOptions},
+    persistence::MysqlAdapter,
+};
 #[cfg(feature = "postgres")]
 use crate::{
-    config::Secret,
     db::postgres::{Postgres, PostgresOptions},
     persistence::PostgresAdapter,
-    types::Group,
 };
 
 /// How many threads run the sessions and the engine. One: a hop between two costs more than it brings at the rates
@@ -132,6 +137,8 @@ enum StoreChoice {
     Memory,
     #[cfg(feature = "postgres")]
     Postgres(Box<Postgres>, Group),
+    #[cfg(feature = "mysql")]
+    Mysql(Mysql, Group),
 }
 
 impl StoreChoice {
@@ -142,8 +149,10 @@ impl StoreChoice {
             Backend::Memory => Ok(Self::Memory),
             #[cfg(feature = "postgres")]
             Backend::Postgres => postgres(config).map(|(postgres, group)| Self::Postgres(Box::new(postgres), group)),
-            #[cfg(not(feature = "postgres"))]
-            Backend::Postgres => unreachable!("the configuration was checked"),
+            #[cfg(feature = "mysql")]
+            Backend::Mysql => mysql(config).map(|(mysql, group)| Self::Mysql(mysql, group)),
+            #[cfg(not(all(feature = "postgres", feature = "mysql")))]
+            Backend::Postgres | Backend::Mysql => unreachable!("the configuration was checked"),
         }
     }
 }
@@ -164,6 +173,22 @@ pub fn postgres(config: &Config) -> Result<(Postgres, Group), StoreError> {
     Ok((Postgres::new(&options)?, database.group.clone()))
 }
 
+/// The database of a configuration whose store is MySQL or MariaDB, and the group.
+///
+/// # Errors
+/// [`StoreError::Connect`] if the URL or the certificates can't be used.
+#[cfg(feature = "mysql")]
+pub fn mysql(config: &Config) -> Result<(Mysql, Group), StoreError> {
+    let database = config.store.database.as_ref().expect("the configuration was checked");
+    let options = MysqlOptions {
+        url: database.url.reveal(),
+        password: database.password.as_ref().map(Secret::reveal),
+        tls_ca_file: database.tls_ca_file.as_deref(),
+        broker_name: &config.broker_name,
+    };
+    Ok((Mysql::new(&options)?, database.group.clone()))
+}
+
 /// Where the adapter's type ends.
 async fn serve_term(
     config: Arc<Config>,
@@ -181,6 +206,8 @@ async fn serve_term(
         StoreChoice::Postgres(postgres, group) => {
             run_term(PostgresAdapter::new(*postgres, group)?, config, doors, signals).await
         }
+        #[cfg(feature = "mysql")]
+        StoreChoice::Mysql(mysql, group) => run_term(MysqlAdapter::new(mysql, group), config, doors, signals).await,
     }
 }
 
@@ -373,9 +400,10 @@ fn greet(config: &Config) {
             "messages are kept in memory and are gone when this process ends; its lock is in {}",
             data.display()
         ),
-        Backend::Postgres => {
+        Backend::Postgres | Backend::Mysql => {
+            let name = if config.store.backend == Backend::Postgres { "PostgreSQL" } else { "MySQL or MariaDB" };
             let group = config.store.database.as_ref().map(|database| database.group.as_str()).unwrap_or_default();
-            tracing::info!("messages are kept in PostgreSQL, group {group}; the lock is in {}", data.display());
+            tracing::info!("messages are kept in {name}, group {group}; the lock is in {}", data.display());
         }
     }
     let memory = write_size(config.limits.memory_bytes_max);

@@ -1,5 +1,5 @@
--- What came back, or is inserted as if it had: only with a message that is new here, or for who holds it. Before messages
--- are inserted. ?: [[sequence, queue, durable, deliveries, failures, due, is_new], …]
+-- What came back, or is inserted as if it had: only with a message that is new here, or for who holds it. Before
+-- messages are inserted. ?: [[sequence, queue, durable, deliveries, failures, due, is_new], …]
 INSERT INTO {group}_returned (sequence, durable, deliveries, failures, due)
 SELECT b.sequence, b.durable, b.deliveries, b.failures, b.due
 FROM JSON_TABLE(?, '$[*]' COLUMNS (

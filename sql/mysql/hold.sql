@@ -1,5 +1,5 @@
--- The durable subscriptions that hold new messages, before those are inserted: one that is there already stays as it is,
--- and so does everybody's part in it. ?: [[sequence, durable, priority, size], …]
+-- The durable subscriptions that hold new messages, before those are inserted: one that is there already stays as it
+-- is, and so does everybody's part in it. ?: [[sequence, durable, priority, size], …]
 INSERT INTO {group}_held (sequence, durable, priority, size)
 SELECT p.sequence, p.durable, p.priority, p.size
 FROM JSON_TABLE(?, '$[*]' COLUMNS (

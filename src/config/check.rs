@@ -139,9 +139,12 @@ impl Check<'_> {
             }
             return Ok(None);
         }
-        self.require(store.backend != Backend::Postgres || cfg!(feature = "postgres"), "store.backend", || {
-            "this program was built without PostgreSQL (feature postgres)".to_owned()
-        })?;
+        let is_built = match store.backend {
+            Backend::Postgres => cfg!(feature = "postgres"),
+            Backend::Mysql => cfg!(feature = "mysql"),
+            Backend::Journal | Backend::Memory => true,
+        };
+        self.require(is_built, "store.backend", || format!("this program was built without it (feature {backend})"))?;
         let url = url.ok_or_else(|| {
             let problem = format!("is missing; store.backend is {backend:?}, so say where the database is");
             self.invalid("store.url", problem)

@@ -168,6 +168,8 @@ pub enum Backend {
     Memory,
     /// Tables of a PostgreSQL database.
     Postgres,
+    /// Tables of a MySQL or MariaDB database.
+    Mysql,
 }
 
 impl Backend {
@@ -178,13 +180,14 @@ impl Backend {
             Self::Journal => "journal",
             Self::Memory => "memory",
             Self::Postgres => "postgres",
+            Self::Mysql => "mysql",
         }
     }
 
     /// Whether it is a database.
     #[must_use]
     pub fn is_database(self) -> bool {
-        matches!(self, Self::Postgres)
+        matches!(self, Self::Postgres | Self::Mysql)
     }
 }
 

@@ -19,6 +19,8 @@ mod full_disk;
 mod harness;
 mod layering;
 mod memory;
+#[cfg(feature = "mysql")]
+mod mysql;
 mod own_messages;
 mod persistence;
 mod polite_stop;

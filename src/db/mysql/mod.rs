@@ -101,8 +101,8 @@ impl Mysql {
         &self.address
     }
 
-    /// A name for a lock of this group that serves `purpose`, the same on every broker. Such locks are the server's, not
-    /// the database's.
+    /// A name for a lock of this group that serves `purpose`, the same on every broker. Such locks are the server's,
+    /// not the database's.
     #[must_use]
     pub fn lock_name(&self, purpose: &str, group: &Group) -> String {
         let database = self.opts.db_name().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Reads beside the writer: on a few connections of their own, each statement with a snapshot of its own on the writer's
-//! server (R26).
+//! Reads beside the writer: on a few connections of their own, each statement with a snapshot of its own on the
+//! writer's server (R26).
 //!
 //! Always true: a read that was given up takes its connection with it, because the server may be at work on it still.
 

@@ -1,7 +1,7 @@
 //! The session that writes: proves the baton, raises it, commits batches.
 //!
-//! Always true: every transaction begins with the fence, which holds the row of the baton to the end; after any error it
-//! is rolled back (R15). Nobody waits for an answer for ever: a connection that is silent for too long is in doubt.
+//! Always true: every transaction begins with the fence, which holds the row of the baton to the end; after any error
+//! it is rolled back (R15). Nobody waits for an answer for ever: a connection that is silent for too long is in doubt.
 
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
@@ -96,8 +96,8 @@ impl Writer {
     }
 
     /// Holds the row of the baton until [`WritingSession::raise`]: what was being written is durable then or never will
-    /// be, and nothing follows. After a patience it ends the session that the row names as its writer, and nobody else's
-    /// (R19). After an error the session is no good any more: it may still wait.
+    /// be, and nothing follows. After a patience it ends the session that the row names as its writer, and nobody
+    /// else's (R19). After an error the session is no good any more: it may still wait.
     async fn hold_baton(&mut self) -> Result<Baton, StoreError> {
         let Self { store, session, .. } = self;
         let text = &store.texts.hold_baton;

@@ -1,5 +1,5 @@
-//! What stores in databases have in common: how things are written so that a DBA can read them, what is noted of a term,
-//! and how reads are put together.
+//! What stores in databases have in common: how things are written so that a DBA can read them, what is noted of a
+//! term, and how reads are put together.
 
 mod changes;
 mod counts;

@@ -1,4 +1,4 @@
-//! The writing side of a store: one session, the token that it proves, and what is in doubt; the same for every database.
+//! The writing side of a store: one session, the token that it proves, and what is in doubt; the same everywhere.
 //!
 //! Always true: one batch is under way at a time (R12); whoever gets an error that leaves a doubt has no session any
 //! more, and the next one raises the token before anything is repeated (R11).
