@@ -14,10 +14,9 @@ SET SESSION autocommit = 1, completion_type = 'NO_CHAIN';
 SET SESSION innodb_lock_wait_timeout = 10, lock_wait_timeout = 10;
 
 -- An idle broker keeps its sessions. A transaction that is left open (a frozen broker) is ended by MariaDB.
-SET SESSION wait_timeout = 604800;
-/*M! SET SESSION idle_transaction_timeout = 10 */;
-/*M! SET SESSION max_statement_time = 0 */;
-/*!80000 SET SESSION max_execution_time = 0 */;
+SET SESSION wait_timeout = 604800
+    /*M! , idle_transaction_timeout = 10, max_statement_time = 0 */
+    /*!80000 , max_execution_time = 0 */;
 
 -- Times for people are written in UTC. A list of holders is never cut.
 SET SESSION time_zone = '+00:00', group_concat_max_len = 1073741824;

@@ -19,7 +19,7 @@ use std::{
 
 use mysql_async::{Conn, DriverError, IoError, Opts, OptsBuilder, SslOpts, prelude::Queryable as _};
 
-use super::{CONNECT_PATIENCE, ConnectError, causes, for_group, roots};
+use super::{CONNECT_PATIENCE, ConnectError, for_group, roots};
 use crate::types::Group;
 
 /// What every session relies on.
@@ -74,7 +74,7 @@ impl Mysql {
     /// [`ConnectError::Url`] and [`ConnectError::Certificates`].
     pub fn new(options: &MysqlOptions<'_>) -> Result<Self, ConnectError> {
         let unusable = |problem: &str| ConnectError::Url { problem: problem.to_owned() };
-        let opts = Opts::from_url(options.url).map_err(|error| unusable(&causes(&error)))?;
+        let opts = Opts::from_url(options.url).map_err(|error| unusable(&error.to_string()))?;
         let database = opts.db_name().filter(|name| !name.is_empty());
         let database = database.ok_or_else(|| unusable("it names no database"))?;
         if opts.ssl_opts().is_some() && options.tls_ca_file.is_none() {
@@ -124,13 +124,13 @@ impl Mysql {
     async fn try_connect(&self, purpose: &str) -> Result<Session, ConnectError> {
         let program = format!("batonmq {} {purpose}", self.broker_name);
         let opts = OptsBuilder::from_opts(self.opts.clone()).connect_attribute("program_name", program);
-        let mut conn = Conn::new(opts).await.map_err(|error| self.failed(fix_of(&error), error.into()))?;
+        let mut conn = Conn::new(opts).await.map_err(|error| self.failed(fix_of(&error), cause(error)))?;
         let log = "look into the database's own log";
-        let row = conn.query_first(SERVER).await.map_err(|error| self.failed(log, error.into()))?;
+        let row = conn.query_first(SERVER).await.map_err(|error| self.failed(log, cause(error)))?;
         let server = Server::of(row.unwrap_or_default());
         server.problem().map_or(Ok(()), |problem| Err(self.unfit(problem)))?;
         let set = conn.query_drop(SETTINGS).await;
-        set.map_err(|error| self.failed("a proxy between may forbid it: connect directly", error.into()))?;
+        set.map_err(|error| self.failed("a proxy between may forbid it: connect directly", cause(error)))?;
         Ok(Session { conn, server })
     }
 
@@ -257,6 +257,18 @@ impl Server {
             ));
         }
         warnings
+    }
+}
+
+/// What the server or the system said, without the driver's words around it: those repeat it.
+#[must_use]
+pub fn cause(error: mysql_async::Error) -> Box<dyn Error + Send + Sync> {
+    match error {
+        mysql_async::Error::Server(error) => error.into(),
+        mysql_async::Error::Io(IoError::Io(error)) => error.into(),
+        mysql_async::Error::Driver(error) => error.into(),
+        mysql_async::Error::Other(error) => error,
+        other => other.into(),
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mysql_async::{Error, prelude::Queryable as _};
 
-use super::{Mysql, Session, statement};
+use super::{Mysql, Session, cause, statement};
 use crate::{db::SchemaError, types::Group};
 
 /// The version that this program needs.
@@ -110,8 +110,8 @@ fn failed(group: &Group, action: &'static str, source: Error) -> SchemaError {
     match &source {
         // access to the database, to a table, to a column, or to a privilege that it takes is denied
         Error::Server(error) if matches!(error.code, 1044 | 1142 | 1143 | 1227) => {
-            SchemaError::Denied { group, source: source.into() }
+            SchemaError::Denied { group, source: cause(source) }
         }
-        _ => SchemaError::Failed { group, action, source: source.into() },
+        _ => SchemaError::Failed { group, action, source: cause(source) },
     }
 }

@@ -3,29 +3,33 @@
 use mysql_async::{Error, ServerError};
 
 use super::StoreError;
-use crate::{db::SchemaError, persistence::CommitError, types::Group};
+use crate::{
+    db::{SchemaError, mysql::cause},
+    persistence::CommitError,
+    types::Group,
+};
 
 /// What became of a batch whose `statement`, before the COMMIT, failed. It is certain only once the transaction was
 /// rolled back.
 pub(super) fn not_written(group: &Group, statement: &'static str, error: Error) -> CommitError {
-    let Error::Server(said) = &error else { return CommitError::Unknown { source: error.into() } };
+    let Error::Server(said) = &error else { return CommitError::Unknown { source: cause(error) } };
     match said.code {
         // lock wait timeout, deadlock; a statement that somebody killed, or that took too long
-        1205 | 1213 | 1317 | 1969 | 3024 => CommitError::Again { source: error.into() },
+        1205 | 1213 | 1317 | 1969 | 3024 => CommitError::Again { source: cause(error) },
         // a table, the disk, or memory is full
         1021 | 1037 | 1038 | 1041 | 1114 => CommitError::Full,
         // an error of the disk (28: it is full), or of the operating system at writing a file
         1026 | 1030 if said.message.contains("28") => CommitError::Full,
         // too much for a packet, a row, the log, or the locks
-        1118 | 1153 | 1197 | 1206 | 1301 | 1534 => CommitError::Refused { source: error.into() },
+        1118 | 1153 | 1197 | 1206 | 1301 | 1534 => CommitError::Refused { source: cause(error) },
         // a trigger or a constraint that somebody added says no
-        1644 | 3819 | 4025 => CommitError::Refused { source: error.into() },
+        1644 | 3819 | 4025 => CommitError::Refused { source: cause(error) },
         _ if is_altered(said) => altered(group, statement, error).into(),
         _ if said.state.starts_with("22") || said.state.starts_with("23") => {
-            CommitError::Refused { source: error.into() }
+            CommitError::Refused { source: cause(error) }
         }
         // 1047 (a node without its cluster), shutdown, read-only, killed, …
-        _ => CommitError::Unknown { source: error.into() },
+        _ => CommitError::Unknown { source: cause(error) },
     }
 }
 
@@ -33,8 +37,8 @@ pub(super) fn not_written(group: &Group, statement: &'static str, error: Error) 
 /// that it is durable.
 pub(super) fn not_committed(error: Error) -> CommitError {
     match &error {
-        Error::Server(ServerError { code: 1205 | 1213, .. }) => CommitError::Again { source: error.into() },
-        _ => CommitError::Unknown { source: error.into() },
+        Error::Server(ServerError { code: 1205 | 1213, .. }) => CommitError::Again { source: cause(error) },
+        _ => CommitError::Unknown { source: cause(error) },
     }
 }
 
@@ -42,7 +46,7 @@ pub(super) fn not_committed(error: Error) -> CommitError {
 pub(super) fn failed(group: &Group, statement: &'static str, error: Error) -> StoreError {
     match &error {
         Error::Server(said) if is_altered(said) => altered(group, statement, error).into(),
-        _ => StoreError::Database { action: statement, source: error.into() },
+        _ => StoreError::Database { action: statement, source: cause(error) },
     }
 }
 
@@ -64,7 +68,7 @@ fn is_altered(said: &ServerError) -> bool {
 }
 
 fn altered(group: &Group, statement: &'static str, error: Error) -> SchemaError {
-    SchemaError::Altered { group: group.clone(), statement, source: error.into() }
+    SchemaError::Altered { group: group.clone(), statement, source: cause(error) }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::{
     rows::{MessageValues, Statements, json},
 };
 use crate::{
-    db::mysql::Session,
+    db::mysql::{Session, cause},
     persistence::{
         CommitError,
         sql::{
@@ -153,7 +153,7 @@ impl Writer {
         }
         match self.session.query_drop("ROLLBACK").await {
             Ok(()) => error,
-            Err(lost) => CommitError::Unknown { source: lost.into() },
+            Err(lost) => CommitError::Unknown { source: cause(lost) },
         }
     }
 

@@ -71,10 +71,6 @@ async fn cut_when(proxy: &Proxy, session: &mut Session, condition: &str) {
     proxy.cut();
 }
 
-fn is_there(group: &Group) -> String {
-    format!("EXISTS (SELECT 1 FROM {group}_message)")
-}
-
 #[tokio::test]
 async fn r11_when_the_answer_to_a_raise_is_lost_the_next_one_is_no_deposition() {
     let (backend, mut stranger, proxy) = (Mysql::new().await, stranger().await, proxy().await);
@@ -97,9 +93,10 @@ async fn r11_when_the_answer_to_a_batch_is_lost_it_is_repeated_under_a_new_token
     let (backend, mut stranger, proxy) = (Mysql::new().await, stranger().await, proxy().await);
     let mut broker = behind(&proxy, &backend).await;
     let batch = Arc::new(Batch { number: BatchNumber(1), ops: vec![insert(seq(1), 10)] });
+    let is_there = format!("EXISTS (SELECT 1 FROM {}_message)", backend.group());
     proxy.lose_answers_after("COMMIT");
     let lost = broker.adapter.try_commit(&batch);
-    let (answer, ()) = tokio::join!(lost, cut_when(&proxy, &mut stranger, &is_there(backend.group())));
+    let (answer, ()) = tokio::join!(lost, cut_when(&proxy, &mut stranger, &is_there));
     assert!(matches!(answer, Err(CommitError::Unknown { .. })), "{answer:?}");
     broker.adapter.raise(broker.tenure.next_token()).await.unwrap();
     broker.adapter.try_commit(&batch).await.unwrap();
@@ -126,9 +123,10 @@ async fn r11_a_commit_that_arrives_after_the_raise_writes_nothing() {
 async fn r12_after_a_doubt_nothing_is_written_until_the_token_was_raised() {
     let (backend, mut stranger, proxy) = (Mysql::new().await, stranger().await, proxy().await);
     let mut broker = behind(&proxy, &backend).await;
+    let is_there = format!("EXISTS (SELECT 1 FROM {}_message)", backend.group());
     proxy.lose_answers_after("COMMIT");
     let lost = broker.try_commit(vec![insert(seq(1), 10)]);
-    let (answer, ()) = tokio::join!(lost, cut_when(&proxy, &mut stranger, &is_there(backend.group())));
+    let (answer, ()) = tokio::join!(lost, cut_when(&proxy, &mut stranger, &is_there));
     assert!(matches!(answer, Err(CommitError::Unknown { .. })), "{answer:?}");
     for ops in [vec![settle(seq(1))], Script::first_batch()] {
         let answer = broker.try_commit(ops).await;
