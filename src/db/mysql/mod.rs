@@ -299,6 +299,11 @@ fn fix_of(error: &mysql_async::Error) -> &'static str {
         | mysql_async::Error::Driver(DriverError::NoClientSslFlagFromServer) => {
             "check store.tls_ca_file, and the server's ssl settings"
         }
+        mysql_async::Error::Io(IoError::Io(error))
+            if error.get_ref().is_some_and(|error| error.is::<rustls::Error>()) =>
+        {
+            "check store.tls_ca_file, and the server's ssl settings"
+        }
         mysql_async::Error::Io(_) => "check store.url, and that the database runs",
         _ => "look into the database's own log",
     }

@@ -14,7 +14,7 @@ async fn a_session_brings_its_own_settings() {
     let mut session = server.connector("one").connect("writer").await.unwrap();
     for (setting, value) in [
         ("tx_isolation", "READ-COMMITTED"),
-        ("autocommit", "1"),
+        ("autocommit", "ON"),
         ("collation_connection", "utf8mb4_bin"),
         ("idle_transaction_timeout", "10"),
         ("time_zone", "+00:00"),
