@@ -28,14 +28,16 @@ pub(super) struct Statements<'a> {
     pub(super) settle_queues: Vec<(i64, i64)>,
     /// Message and durable subscription.
     pub(super) settle_durables: Vec<(i64, i64)>,
-    /// Message, queue, durable subscription, deliveries, failures, due, and whether the message is inserted here.
-    pub(super) came_back: Vec<(i64, i64, i64, i32, i32, Option<i64>, u8)>,
+    pub(super) came_back: Vec<CameBack>,
     /// Message, durable subscription, priority, size.
     pub(super) hold: Vec<(i64, i64, u8, i32)>,
     pub(super) messages: Vec<MessageValues<'a>>,
     /// Kind and id of a holder, and its mark.
     pub(super) marks: Vec<(&'static str, i64, i64)>,
 }
+
+/// Message, queue, durable subscription, deliveries, failures, due, and whether the message is inserted here.
+type CameBack = (i64, i64, i64, i32, i32, Option<i64>, u8);
 
 impl<'a> Statements<'a> {
     /// Cuts a batch for a server that takes so many bytes at once.
