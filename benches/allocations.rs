@@ -57,6 +57,7 @@ fn measure(profiler: dhat::ProfilerBuilder) -> anyhow::Result<()> {
     let flags = vec![
         Setting::flag("data", "data", data.path().to_string_lossy().as_ref()),
         Setting::connectors("listen", &["stomp://127.0.0.1:0".to_owned()]),
+        Setting::flag("console", "console.listen", "127.0.0.1:0"),
     ];
     let config = Config::load(&Sources { flags, ..Sources::default() })?;
     let profiler = profiler.build();

@@ -6,6 +6,7 @@ pub mod broker;
 pub mod cli;
 pub mod codec;
 pub mod config;
+pub mod console;
 pub mod db;
 pub mod election;
 pub mod engine;

@@ -1,10 +1,17 @@
 //! The log: one subscriber for the process, on standard output, for people or for programs.
 //!
-//! Standard error is left to the one sentence with which a command that fails says why.
+//! Standard error is left to the one sentence with which a command that fails says why. Below it: what doors count
+//! (`traffic.rs`), and what a service manager is told (`supervisor.rs`).
+
+mod supervisor;
+mod traffic;
 
 use std::io::{self, IsTerminal};
 
 use tracing_subscriber::{EnvFilter, fmt, util::TryInitError};
+
+pub use supervisor::Supervisor;
+pub use traffic::{ConnectorTraffic, OpenConnection, OpenSession, Protocol, Traffic};
 
 /// How the log is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

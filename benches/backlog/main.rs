@@ -8,8 +8,10 @@
 //! and again starts are measured. Beside each start stands that of an empty broker, which has been killed before too.
 //!
 //! The broker runs in a control group of that memory where one can be made (as root); its peak resident size is printed
-//! either way. Every message is verified: none confirmed is missing, none torn, none twice, each producer's in order.
+//! either way. Every message is verified: none confirmed is missing, none torn, none twice, none marked as redelivered,
+//! each producer's in order. A goal that is missed is told, and ends the bench with an error when all is done.
 
+mod goals;
 #[path = "../kit/mod.rs"]
 mod kit;
 mod limit;
@@ -21,7 +23,8 @@ use std::{
 };
 
 use clap::Parser;
-use kit::{Broker, Load, Rate, Site, disk_used, drain, fill, fill_until_killed, in_memory};
+use goals::Goals;
+use kit::{Load, Rate, Site, disk_used, drain, fill, fill_until_killed};
 use limit::MemoryGroup;
 use starts::{Starts, can_drop_page_cache};
 
@@ -62,13 +65,14 @@ fn main() -> anyhow::Result<()> {
     }
     let group = group.as_ref().ok().map(MemoryGroup::directory);
     let empty = site(home.path(), "empty", group)?;
+    let mut goals = Goals::default();
     if arguments.messages > 0 {
-        waiting(&site(home.path(), "waiting", group)?, &empty, arguments.messages)?;
+        waiting(&site(home.path(), "waiting", group)?, &empty, arguments.messages, &mut goals)?;
     }
     if arguments.settled > 0 {
-        settled(&site(home.path(), "settled", group)?, &empty, arguments.settled)?;
+        settled(&site(home.path(), "settled", group)?, &empty, arguments.settled, &mut goals)?;
     }
-    Ok(())
+    goals.all_reached()
 }
 
 fn site(home: &Path, name: &str, group: Option<&Path>) -> anyhow::Result<Site> {
@@ -77,39 +81,39 @@ fn site(home: &Path, name: &str, group: Option<&Path>) -> anyhow::Result<Site> {
 }
 
 /// The first story.
-fn waiting(site: &Site, empty: &Site, messages: u32) -> anyhow::Result<()> {
+fn waiting(site: &Site, empty: &Site, messages: u32, goals: &mut Goals) -> anyhow::Result<()> {
     let small = Load::new("small", 0, 100, messages);
     let large = Load::new("large", 1, 64 << 10, messages / SMALL_FOR_LARGE);
     let loads = [&small, &large];
     println!("\n{messages} messages of 100 bytes and {} of 64 KiB, no consumer", large.messages);
 
     let half = (u64::from(small.messages) + u64::from(large.messages)) / 2;
-    let rate = fill_until_killed(site.address, &loads, site.start()?, half, print_peak)?;
+    let rate = fill_until_killed(site.address, &loads, site.start()?, half, |broker| goals.memory(broker))?;
     print_rate("sent to the middle, then killed", rate);
     let mut broker = site.start()?;
     println!("{:<44}{:>12.0} ms", "  ready again after", broker.ready_after.as_secs_f64() * 1e3);
     let filled = fill(site.address, &loads);
     broker.ensure_alive(site)?;
     print_rate("sent to the end, then killed", filled?);
-    print_peak(&broker);
+    goals.memory(&broker);
     broker.kill_9()?;
     println!("{:<44}{:>12.1} GB", "  on disk", disk_used(&site.data)? as f64 / 1e9);
-    Starts::measure(site, empty)?.print();
+    goals.starts(&Starts::measure(site, empty)?, goals::WAITING_READY_MAX);
 
     let mut broker = site.start()?;
     for load in loads {
         let drained = drain(site.address, load);
         broker.ensure_alive(site)?;
         print_rate(&format!("drained by four consumers, {}", load.ledger.name), drained?);
-        load.ledger.verify()?;
+        load.ledger.verify_first_deliveries()?;
     }
-    print_peak(&broker);
+    goals.memory(&broker);
     broker.kill_9()?;
     Ok(fs::remove_dir_all(&site.data)?)
 }
 
 /// The second story.
-fn settled(site: &Site, empty: &Site, messages: u32) -> anyhow::Result<()> {
+fn settled(site: &Site, empty: &Site, messages: u32, goals: &mut Goals) -> anyhow::Result<()> {
     println!("\n{messages} messages settled, one of each million stays");
     let mut broker = site.start()?;
     let kept = Load::new("kept", 2, 100, 0);
@@ -119,16 +123,16 @@ fn settled(site: &Site, empty: &Site, messages: u32) -> anyhow::Result<()> {
         kept.send_one(site.address)?;
         fill(site.address, &[&load])?;
         drain(site.address, &load)?;
-        load.ledger.verify()?;
+        load.ledger.verify_first_deliveries()?;
         to_send -= load.messages;
     }
-    print_peak(&broker);
+    goals.memory(&broker);
     broker.kill_9()?;
     println!("{:<44}{:>12.1} GB", "  on disk", disk_used(&site.data)? as f64 / 1e9);
-    Starts::measure(site, empty)?.print();
+    goals.starts(&Starts::measure(site, empty)?, goals::SETTLED_READY_MAX);
     let mut broker = site.start()?;
     drain(site.address, &kept)?;
-    kept.ledger.verify()?;
+    kept.ledger.verify_first_deliveries()?;
     broker.kill_9()?;
     Ok(fs::remove_dir_all(&site.data)?)
 }
@@ -136,10 +140,4 @@ fn settled(site: &Site, empty: &Site, messages: u32) -> anyhow::Result<()> {
 fn print_rate(what: &str, rate: Rate) {
     let seconds = rate.took.as_secs_f64();
     println!("{what:<44}{:>12.0} messages/s{:>10.1} s", rate.messages as f64 / seconds, seconds);
-}
-
-/// The most memory that this broker has had until now.
-fn print_peak(broker: &Broker) {
-    let peak = in_memory(broker.pid(), "VmHWM").map_or(f64::NAN, |bytes| bytes as f64 / 1e6);
-    println!("{:<44}{peak:>12.0} MB", "  peak memory");
 }

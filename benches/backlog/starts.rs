@@ -27,6 +27,11 @@ impl Starts {
         Ok(starts)
     }
 
+    /// By how much the median of the loaded one is later.
+    pub(crate) fn later(&self) -> Duration {
+        median(&self.loaded).saturating_sub(*median(&self.empty))
+    }
+
     pub(crate) fn print(&self) {
         for (what, starts) in [("ready after", &self.loaded), ("an empty broker after", &self.empty)] {
             let [least, .., most] = starts.as_slice() else { continue };

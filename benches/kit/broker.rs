@@ -28,6 +28,8 @@ pub(crate) struct Site {
     config: PathBuf,
     /// The control group that its processes start in.
     group: Option<PathBuf>,
+    /// Where its metrics are, if it has a console.
+    pub(crate) console: Option<SocketAddr>,
 }
 
 impl Site {
@@ -37,8 +39,16 @@ impl Site {
         let address = own_address();
         let config = home.join("batonmq.toml");
         let connector = format!("[[connectors]]\nname = \"stomp\"\nuri = \"stomp://{address}\"\n");
-        fs::write(&config, format!("data = {data:?}\nlog.level = \"warn\"\n{options}\n{connector}"))?;
-        Ok(Self { data, log: home.join("log"), address, config, group: group.map(Path::to_owned) })
+        fs::write(
+            &config,
+            format!("data = {data:?}\nlog.level = \"warn\"\nconsole.listen = \"\"\n{options}\n{connector}"),
+        )?;
+        Ok(Self { data, log: home.join("log"), address, config, group: group.map(Path::to_owned), console: None })
+    }
+
+    /// With a console, at the same address.
+    pub(crate) fn with_console(self) -> Self {
+        Self { console: Some(SocketAddr::new(self.address.ip(), 8_161)), ..self }
     }
 
     /// Starts a broker and waits until it serves.
@@ -79,6 +89,9 @@ impl Site {
                 command
             }
         };
+        if let Some(console) = self.console {
+            command.env("BATONMQ_CONSOLE__LISTEN", console.to_string());
+        }
         command.arg("start").arg("--no-wait").arg("--config").arg(&self.config);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
         Ok(command)

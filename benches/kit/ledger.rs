@@ -44,6 +44,8 @@ pub(crate) struct Ledger {
     known: Vec<Mutex<Vec<u8>>>,
     confirmed: AtomicU64,
     settled: AtomicU64,
+    /// Messages that were marked as redelivered when they came first.
+    marked_at_first: AtomicU64,
     wrongs: Mutex<Wrongs>,
 }
 
@@ -68,8 +70,8 @@ pub(crate) struct Tally {
 impl Ledger {
     pub(crate) fn new(name: &'static str, lane: u8, producers: u8) -> Self {
         let known = (0..producers).map(|_| Mutex::default()).collect();
-        let (confirmed, settled, wrongs) = (AtomicU64::new(0), AtomicU64::new(0), Mutex::default());
-        Self { name, lane, known, confirmed, settled, wrongs }
+        let [confirmed, settled, marked_at_first] = [const { AtomicU64::new(0) }; 3];
+        Self { name, lane, known, confirmed, settled, marked_at_first, wrongs: Mutex::default() }
     }
 
     /// The label of a producer's next message.
@@ -144,6 +146,13 @@ impl Ledger {
         Ok(())
     }
 
+    /// As [`Ledger::verify`]; and nobody was told of an earlier delivery, because there can't have been any.
+    pub(crate) fn verify_first_deliveries(&self) -> anyhow::Result<()> {
+        let marked = self.marked_at_first.load(Ordering::Relaxed);
+        ensure!(marked == 0, "{}: {marked} messages that nobody had before were marked as redelivered", self.name);
+        self.verify()
+    }
+
     fn came(&self, label: Label, from: u8, is_redelivered: bool) {
         match self.note(label, from) {
             None => self.wrong(format!("{label:?} was never sent")),
@@ -152,6 +161,9 @@ impl Ledger {
             }
             Some(known) if known & from != 0 && !is_redelivered => {
                 self.wrong(format!("{label:?} came before and is not marked as redelivered"));
+            }
+            Some(known) if known & from == 0 && is_redelivered => {
+                self.marked_at_first.fetch_add(1, Ordering::Relaxed);
             }
             Some(_) => {}
         }

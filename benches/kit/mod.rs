@@ -17,6 +17,6 @@ pub(crate) use client::{Client, put_send};
 pub(crate) use consumer::{Consumer, Step, Subscription};
 pub(crate) use label::Label;
 pub(crate) use ledger::{Ledger, Tally, Witness};
-pub(crate) use process::{count_of, disk_used, in_memory};
+pub(crate) use process::{count_of, disk_used, in_memory, metric};
 pub(crate) use producer::{Outlet, Producer};
 pub(crate) use traffic::{Load, Rate, drain, fill, fill_until_killed};

@@ -1,6 +1,16 @@
-//! What the kernel says of a process and a directory.
+//! What the kernel says of a process and a directory, and a broker of itself.
 
-use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path};
+use std::{
+    fs,
+    io::{self, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    time::Duration,
+};
+
+/// How long a console may take for its page.
+const PAGE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Bytes of memory, by their name in `/proc/PID/status`: `VmRSS` is what is resident now, `VmHWM` the most that ever
 /// was.
@@ -14,6 +24,16 @@ pub(crate) fn in_memory(pid: u32, what: &str) -> Option<u64> {
 /// How many entries a directory of `/proc/PID` has: `task` for threads, `fd` for open files.
 pub(crate) fn count_of(pid: u32, what: &str) -> Option<u64> {
     Some(fs::read_dir(format!("/proc/{pid}/{what}")).ok()?.count() as u64)
+}
+
+/// A metric without labels, from a broker's console.
+pub(crate) fn metric(console: SocketAddr, name: &str) -> Option<f64> {
+    let mut stream = TcpStream::connect(console).ok()?;
+    stream.set_read_timeout(Some(PAGE_PATIENCE)).ok()?;
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").ok()?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page).ok()?;
+    page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
 }
 
 /// Bytes that the files below a directory take on the disk.

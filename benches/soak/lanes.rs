@@ -40,8 +40,10 @@ const RETURNS: u8 = 4;
 const OFFERS: u8 = 5;
 const FLEETING: u8 = 6;
 
-/// The options that the lanes need; and so little memory that a backlog is paged.
+/// The options that the lanes need; so little memory that a backlog is paged, and segments so small that a journal that
+/// grows shows.
 pub(crate) const OPTIONS: &str = "limits.memory_bytes_max = \"64MiB\"
+store.segment_bytes = \"8MiB\"
 [[redelivery]]
 destination = \"soak.returns\"
 attempts = 2

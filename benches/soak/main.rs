@@ -56,7 +56,7 @@ fn main() -> anyhow::Result<ExitCode> {
     disk::enter_own_mounts()?;
     let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let disk = SmallDisk::mount(home.path().join("disk"), arguments.disk_mib)?;
-    let site = Site::new(home.path(), disk.data(), lanes::OPTIONS, None)?;
+    let site = Site::new(home.path(), disk.data(), lanes::OPTIONS, None)?.with_console();
     let (stage, lanes) = (Stage::new(site.address), Lanes::new());
     let script = Script::new(arguments.minutes * 60.0);
 

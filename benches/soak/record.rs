@@ -3,7 +3,7 @@
 use std::{sync::atomic::Ordering, thread, time::Duration};
 
 use crate::{
-    kit::{Site, count_of, disk_used, in_memory},
+    kit::{Site, count_of, disk_used, in_memory, metric},
     lanes::Lanes,
     stage::Stage,
 };
@@ -16,6 +16,7 @@ pub(crate) struct Sample {
     pub(crate) disk_mb: Option<f64>,
     pub(crate) handles: Option<f64>,
     pub(crate) threads: Option<f64>,
+    pub(crate) tasks: Option<f64>,
     /// A second, since the sample before.
     pub(crate) confirmed: Option<f64>,
     pub(crate) settled: Option<f64>,
@@ -57,6 +58,7 @@ pub(crate) fn sample(stage: &Stage, site: &Site, lanes: &Lanes) -> Vec<Sample> {
             disk_mb: disk_used(&site.data).ok().map(|bytes| bytes as f64 / 1e6),
             handles: pid.and_then(|pid| count_of(pid, "fd")).map(|count| count as f64),
             threads: pid.and_then(|pid| count_of(pid, "task")).map(|count| count as f64),
+            tasks: site.console.and_then(|console| metric(console, "batonmq_tasks")),
             confirmed: rate(now.1, before.1),
             settled: rate(now.2, before.2),
         });
@@ -74,13 +76,14 @@ pub(crate) struct Measure {
     and: f64,
 }
 
-/// All that must not grow. The tolerances are what two equal stretches differ by: a segment of the journal more or
-/// less, a few clients that come and go, threads that have read pages and wait for more.
-pub(crate) const MEASURES: [Measure; 4] = [
+/// All that must not grow. The tolerances are what two equal stretches differ by: two segments of the journal of 8 MiB,
+/// a few clients that come and go with two tasks each, threads that have read pages and wait for more.
+pub(crate) const MEASURES: [Measure; 5] = [
     Measure { name: "memory, MB", of: |sample| sample.memory_mb, part: 0.10, and: 8.0 },
-    Measure { name: "disk, MB", of: |sample| sample.disk_mb, part: 0.10, and: 2.0 * 67.2 },
+    Measure { name: "disk, MB", of: |sample| sample.disk_mb, part: 0.10, and: 2.0 * 8.4 },
     Measure { name: "handles", of: |sample| sample.handles, part: 0.0, and: 4.0 },
     Measure { name: "threads", of: |sample| sample.threads, part: 0.0, and: 6.0 },
+    Measure { name: "tasks", of: |sample| sample.tasks, part: 0.0, and: 8.0 },
 ];
 
 /// The medians of two stretches of one life of the broker.

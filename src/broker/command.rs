@@ -22,6 +22,15 @@ pub struct Request {
     pub bytes: usize,
 }
 
+impl Request {
+    /// What it takes in memory, without a message, which counts itself (R31). Unit: bytes.
+    #[must_use]
+    pub fn own_bytes(&self) -> usize {
+        let content = if matches!(self.command, Command::Send(_)) { 0 } else { self.bytes };
+        content.max(size_of::<Self>())
+    }
+}
+
 /// What a session can ask for.
 #[derive(Debug)]
 pub enum Command {

@@ -10,7 +10,7 @@ use super::{Change, Core, Effects, QueueKey, entry::Entry, transaction::Acknowle
 use crate::types::{Op, Priority, Sequence, SessionId, Timestamp};
 
 /// A unit's number, unique in the term.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnitId(u64);
 
 /// Where messages lie that nobody may see yet.
@@ -47,8 +47,7 @@ impl Core {
         origin: Option<SessionId>,
         effects: &mut Effects,
     ) {
-        self.last_unit = UnitId(self.last_unit.0 + 1);
-        let id = self.last_unit;
+        let id = self.next_unit();
         let awaited = committing.dying.is_none();
         self.committing.insert(id, committing);
         if ops.is_empty() {
@@ -56,6 +55,11 @@ impl Core {
         } else {
             effects.changes.push(Change::Unit { origin, ops, id, awaited });
         }
+    }
+
+    pub(super) fn next_unit(&mut self) -> UnitId {
+        self.last_unit = UnitId(self.last_unit.0 + 1);
+        self.last_unit
     }
 
     /// A unit is durable: what it brings becomes visible, what it settles is gone.
@@ -75,6 +79,7 @@ impl Core {
         }
         if let Some((key, entry)) = committing.dying {
             queues.push(key);
+            self.totals.dead_lettered += 1;
             self.forget_for_good(committing.since, key, &entry, effects);
         }
         self.dispatch_all(now, queues, effects);

@@ -64,6 +64,11 @@ impl Consumer {
         self.unsettled > 0
     }
 
+    /// How many deliveries it holds.
+    pub(super) fn unsettled(&self) -> usize {
+        self.unsettled
+    }
+
     /// Keeps a delivery until it is settled; its tag.
     pub(super) fn hold(&mut self, entry: Entry) -> DeliveryTag {
         self.last_tag = DeliveryTag(self.last_tag.0 + 1);

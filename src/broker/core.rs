@@ -24,6 +24,7 @@ use super::{
     reading::{ReadNumber, Schedule},
     sequence::SequenceSource,
     session::Session,
+    statistics::{Passed, Totals},
 };
 use crate::{
     config::{Limits, RedeliveryPolicy},
@@ -124,6 +125,7 @@ pub struct Core {
     pub(super) garbage: Garbage,
     pub(super) memory: Memory,
     pub(super) schedule: Schedule,
+    pub(super) totals: Totals,
     pub(super) last_read: ReadNumber,
     /// How many queues have a name in the spool, or had.
     pub(super) spoolers: u64,
@@ -140,6 +142,8 @@ pub(super) struct Place {
     /// Whose temporary destination it is.
     pub(super) owner: Option<SessionId>,
     pub(super) role: PlaceRole,
+    /// Of a topic: what was sent to it, and what left subscriptions that have ended.
+    pub(super) passed: Passed,
 }
 
 /// What a destination does with a message.
@@ -183,6 +187,7 @@ impl Core {
             garbage: Garbage::default(),
             memory,
             schedule: Schedule::unknown(),
+            totals: Totals::default(),
             last_read: ReadNumber::default(),
             spoolers: 0,
             last_unit: UnitId::default(),
@@ -252,11 +257,12 @@ impl Core {
     /// When [`Self::advance`] has something to do next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        let in_store = self.schedule.next().filter(|_| !self.memory.is_full());
-        let deaths = self.deadlines.next_death().into_iter().chain(in_store).min();
+        let if_read = |at: Option<Timestamp>| at.filter(|_| !self.memory.is_full());
+        let deaths = [self.deadlines.next_death(), if_read(self.schedule.next_death())].into_iter().flatten().min();
         let deaths = deaths.filter(|_| self.has_room_to_die()).map(|at| at.max(self.deaths_from));
         let at_once = (!self.garbage.is_empty()).then_some(Timestamp(0));
-        [at_once, self.deadlines.next(), deaths].into_iter().flatten().min()
+        let returns = if_read(self.schedule.next_return());
+        [at_once, self.deadlines.next(), returns, deaths].into_iter().flatten().min()
     }
 
     /// A dispatch mark is durable (R9).
@@ -330,7 +336,7 @@ impl Core {
             }
             DestinationKind::Topic | DestinationKind::TemporaryTopic => PlaceRole::Topic(Arc::default()),
         };
-        self.places.insert(destination, Place { id, owner, role });
+        self.places.insert(destination, Place { id, owner, role, passed: Passed::default() });
     }
 
     /// Adds a subscription's queue to its topic.
@@ -357,8 +363,10 @@ impl Core {
         if let Some(holder) = queue.holder {
             self.holders.remove(&holder);
         }
-        if let Some(Place { role: PlaceRole::Topic(subscriptions), .. }) = self.places.get_mut(&queue.destination) {
+        let place = self.places.get_mut(&queue.destination);
+        if let Some(Place { role: PlaceRole::Topic(subscriptions), passed, .. }) = place {
             Arc::make_mut(subscriptions).retain(|other| *other != key);
+            passed.add_left(queue.passed);
         }
         let remains = queue.take_all(self.sequences.peek().before());
         self.throw_away(key, remains);

@@ -90,6 +90,8 @@ impl Core {
         let Some(session) = self.sessions.get_mut(&consumer.session) else { return };
         self.deadlines.unwatch_expiry(key, &entry);
         entry.deliveries = entry.deliveries.saturating_add(1);
+        self.totals.delivered += 1;
+        self.totals.redelivered += u64::from(entry.redelivered);
         session.outbox_bytes += entry.message.size();
         let (message, redelivered, deliveries, shared) =
             (entry.message.clone(), entry.redelivered, entry.deliveries, entry.shared);
@@ -137,9 +139,7 @@ impl Core {
     /// Serves what is due by `now`, a bounded part of it.
     pub fn advance(&mut self, now: Timestamp, effects: &mut Effects) {
         self.drop_garbage();
-        if self.may_die(now) {
-            self.want_due(now, effects);
-        }
+        self.want_due(now, effects);
         for _ in 0..DEADLINES_A_TURN_MAX {
             let may_die = self.may_die(now);
             let Some(deadline) = self.deadlines.take_due(now, may_die) else { return };

@@ -69,6 +69,15 @@ pub enum Change {
         /// The last that goes.
         upto: Sequence,
     },
+    /// What a purge's mark does not cover is gone too. What is not sealed yet cancels, the rest is a unit.
+    SettleAll {
+        /// Whose messages.
+        holder: Holder,
+        /// Which ones.
+        sequences: Vec<Sequence>,
+        /// The unit's; for [`super::Purged::behind`].
+        id: UnitId,
+    },
     /// Operations that stand or fall together.
     Unit {
         /// Whose frame asked for it and waits for it; `None`: nobody's.

@@ -103,6 +103,11 @@ impl Entry {
         matches!(self.storage, Storage::Withdrawn | Storage::Purged)
     }
 
+    /// The same after one more delivery that counts towards a policy's attempts.
+    pub(super) fn failed(&self) -> Self {
+        Self { failures: self.failures.saturating_add(1), ..self.clone() }
+    }
+
     /// The holder's part as the store keeps it.
     pub(super) fn held(&self, holder: Holder, due: Option<Timestamp>) -> Held {
         Held { holder, deliveries: self.deliveries, failures: self.failures, due }

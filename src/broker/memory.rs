@@ -220,8 +220,8 @@ impl Leaving<'_> {
         self.memory.in_use = self.memory.in_use.saturating_sub(entry.size());
         self.deadlines.unwatch_expiry(self.key, entry);
         if entry.storage == Storage::Stored {
-            let comes_due = due.into_iter().chain(entry.message.expires);
-            comes_due.for_each(|at| self.schedule.expect(at, entry.sequence));
+            due.into_iter().for_each(|at| self.schedule.expect_return(at, entry.sequence));
+            entry.message.expires.into_iter().for_each(|at| self.schedule.expect_death(at, entry.sequence));
         }
     }
 }

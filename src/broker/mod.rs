@@ -3,9 +3,9 @@
 //! `core.rs` holds the value and takes commands; `routing.rs` brings messages in, `dispatch.rs` hands them out,
 //! `settling.rs` takes answers, `redelivery.rs` decides what comes back and what is dead, `committing.rs` hides what is
 //! not durable yet, `memory.rs` decides what leaves memory (`spooling.rs` what the store does not keep), and `reading.rs`
-//! takes it in again. `purging.rs` empties a queue, and `garbage.rs` drops what is left of it. What those are made of
-//! (`queue.rs` and its `lane.rs`, `run.rs`, `mark.rs`, `ready.rs`; `consumer.rs`, `transaction.rs`, `sequence.rs`,
-//! `policy.rs`, `deadlines.rs`) knows nothing of the core.
+//! takes it in again. `purging.rs` empties a queue, `garbage.rs` drops what is left of it, and `statistics.rs` tells
+//! about all of it. What those are made of (`queue.rs` and its `lane.rs`, `run.rs`, `mark.rs`, `ready.rs`;
+//! `consumer.rs`, `transaction.rs`, `sequence.rs`, `policy.rs`, `deadlines.rs`) knows nothing of the core.
 
 mod command;
 mod committing;
@@ -32,6 +32,7 @@ mod sequence;
 mod session;
 mod settling;
 mod spooling;
+mod statistics;
 mod transaction;
 
 pub use command::{
@@ -45,6 +46,7 @@ pub use entry::Kept;
 pub use purging::Purged;
 pub use reading::{Pending, Read, ReadNumber};
 pub use receipt::Receipt;
+pub use statistics::{DestinationStatistics, DurableStatistics, NAMED_MAX, Passed, Statistics, Totals};
 
 slotmap::new_key_type! {
     /// A queue of the core.

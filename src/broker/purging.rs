@@ -8,7 +8,7 @@
 //! it covers, whenever it was read (R26).
 
 use super::{
-    Change, Core, Effects, QueueKey,
+    Change, Core, Effects, QueueKey, UnitId,
     core::PlaceRole,
     entry::{Entry, Storage},
     queue::{Keeper, Remains},
@@ -22,6 +22,8 @@ pub struct Purged {
     pub messages: usize,
     /// The mark that has to be durable before they are gone for good; `None`: it need not.
     pub mark: Option<(Holder, Sequence)>,
+    /// What has to be durable too: the settles of what the mark does not cover.
+    pub behind: Option<UnitId>,
 }
 
 impl Core {
@@ -33,7 +35,7 @@ impl Core {
         let upto = hidden.iter().map(|(_, sequence)| sequence.before()).min().unwrap_or(given);
         let queue = self.queues.get_mut(key)?;
         if queue.is_empty() {
-            return Some(Purged { messages: 0, mark: None });
+            return Some(Purged { messages: 0, mark: None, behind: None });
         }
         let before = queue.messages;
         let stays: Vec<Entry> =
@@ -43,11 +45,11 @@ impl Core {
         effects.spool.extend(queue.spooler.take().map(|id| Op::DeleteDurable { id }));
         let mark = queue.holder.map(|holder| (holder, upto));
         effects.changes.extend(mark.map(|(holder, upto)| Change::Purge { holder, upto }));
-        self.settle_behind(now, key, upto, &remains, effects);
+        let behind = self.settle_behind(now, key, upto, &remains, effects);
         self.disown_what_is_out(key);
         self.throw_away(key, remains);
         let left = self.queues.get(key).map_or(0, |queue| queue.messages);
-        Some(Purged { messages: before.saturating_sub(left), mark })
+        Some(Purged { messages: before.saturating_sub(left), mark, behind })
     }
 
     /// What lies in a queue and nobody may see yet, oldest first.
@@ -67,15 +69,19 @@ impl Core {
         upto: Sequence,
         remains: &Remains,
         effects: &mut Effects,
-    ) {
-        let Some(queue) = self.queues.get(key) else { return };
+    ) -> Option<UnitId> {
+        let queue = self.queues.get(key)?;
+        let mut sequences = Vec::new();
         for entry in remains.behind(upto) {
             self.schedule.settled(now, queue.holder, entry);
-            if let Some(Keeper::Store(holder)) = queue.keeper(entry.storage) {
-                let op = Op::Settle { sequence: entry.sequence, holder };
-                effects.changes.push(Change::One { origin: None, op });
+            if let Some(Keeper::Store(_)) = queue.keeper(entry.storage) {
+                sequences.push(entry.sequence);
             }
         }
+        let holder = queue.holder.filter(|_| !sequences.is_empty())?;
+        let id = self.next_unit();
+        effects.changes.push(Change::SettleAll { holder, sequences, id });
+        Some(id)
     }
 
     /// What is out is the queue's no more, but counts until it is answered.

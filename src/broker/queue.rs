@@ -17,6 +17,7 @@ use super::{
     lane::{Lane, Popped},
     mark::DispatchMark,
     ready::ReadyConsumers,
+    statistics::Passed,
 };
 use crate::{
     config::RedeliveryPolicy,
@@ -64,6 +65,8 @@ pub(super) struct Queue {
     /// Without what the store held at the start of the term, until that is counted (R28).
     pub(super) messages: usize,
     pub(super) bytes: usize,
+    /// What came and went in this term.
+    pub(super) passed: Passed,
     /// Whether `messages` and `bytes` are all there is, so that limits apply (R28).
     pub(super) counted: bool,
     /// What was forgotten before that.
@@ -122,6 +125,7 @@ impl Queue {
             ready: ReadyConsumers::default(),
             messages: 0,
             bytes: 0,
+            passed: Passed::default(),
             counted: true,
             forgotten_uncounted: (0, 0),
             in_line: false,
@@ -157,6 +161,7 @@ impl Queue {
     pub(super) fn push(&mut self, entry: Entry) {
         self.messages += 1;
         self.bytes += entry.size();
+        self.passed.enqueued += 1;
         self.lane_or_new(entry.message.priority).push(entry);
     }
 
@@ -202,6 +207,7 @@ impl Queue {
 
     /// Counts a message that was taken out as gone for good.
     pub(super) fn forget(&mut self, entry: &Entry) {
+        self.passed.dequeued += 1;
         if !self.counted {
             self.forgotten_uncounted.0 += 1;
             self.forgotten_uncounted.1 += entry.size();

@@ -67,14 +67,13 @@ pub enum Pending {
     Returned(Held),
 }
 
-/// What lies in the store alone and comes due some time.
+/// What lies in the store alone and comes due some time. What returns and what expires lie there in one order, and are
+/// read together; but what returns goes ahead while nothing may die.
 #[derive(Debug)]
 pub(super) struct Schedule {
-    /// Not after this is something due; `None`: nothing ever is.
-    next: Option<Timestamp>,
-    /// Everything up to here was taken in.
-    after: (Timestamp, Sequence),
-    reading: Option<ReadNumber>,
+    returns: Course,
+    deaths: Course,
+    reading: Option<DueRead>,
     /// Expiring messages that were settled since the read under way began, or were not durably settled then: it may
     /// bring them all the same (R26). Oldest first.
     settled: VecDeque<Settled>,
@@ -82,6 +81,23 @@ pub(super) struct Schedule {
     durable_before: Timestamp,
     /// The same when the read under way began.
     began_before: Timestamp,
+}
+
+/// How far one kind of what comes due was taken in.
+#[derive(Clone, Copy, Debug)]
+struct Course {
+    /// Not before this is something due; `None`: nothing ever is.
+    next: Option<Timestamp>,
+    /// Everything up to here was taken in.
+    after: (Timestamp, Sequence),
+}
+
+/// A read of what comes due.
+#[derive(Clone, Copy, Debug)]
+struct DueRead {
+    number: ReadNumber,
+    /// Whether it is for what expires too.
+    of_deaths: bool,
 }
 
 /// An expiring message that was settled.
@@ -96,10 +112,10 @@ struct Settled {
 impl Schedule {
     /// Nothing is known of what the store has.
     pub(super) fn unknown() -> Self {
-        let after = (Timestamp(0), Sequence::ZERO);
+        let start = Course { next: Some(Timestamp(0)), after: (Timestamp(0), Sequence::ZERO) };
         Self {
-            next: Some(Timestamp(0)),
-            after,
+            returns: start,
+            deaths: start,
             reading: None,
             settled: VecDeque::new(),
             durable_before: Timestamp(0),
@@ -129,28 +145,67 @@ impl Schedule {
         settled.map(|settled| (settled.holder, settled.sequence)).collect()
     }
 
-    /// A message that comes due then leaves memory.
-    pub(super) fn expect(&mut self, at: Timestamp, sequence: Sequence) {
+    /// A message that returns then leaves memory.
+    pub(super) fn expect_return(&mut self, at: Timestamp, sequence: Sequence) {
+        self.returns.expect(at, sequence);
+    }
+
+    /// A message that expires then leaves memory, or was read and may not die yet.
+    pub(super) fn expect_death(&mut self, at: Timestamp, sequence: Sequence) {
+        self.deaths.expect(at, sequence);
+    }
+
+    /// Begins to read what is due by `now`, if anything is. Behind what it has to begin.
+    fn begin_read(&mut self, now: Timestamp, number: ReadNumber, may_die: bool) -> Option<(Timestamp, Sequence)> {
+        let is_due = |next: Option<Timestamp>| next.is_some_and(|next| next <= now);
+        let of_deaths = may_die && is_due(self.next_death());
+        if !of_deaths && !is_due(self.next_return()) {
+            return None;
+        }
+        self.reading = Some(DueRead { number, of_deaths });
+        self.began_before = self.durable_before;
+        self.returns.next = None;
+        if !of_deaths {
+            return Some(self.returns.after);
+        }
+        self.deaths.next = None;
+        Some(self.deaths.after.min(self.returns.after))
+    }
+
+    /// What lay behind `after` was read. Whether that was for what expires too; `None`: by another read than is under
+    /// way.
+    fn end_read(&mut self, number: ReadNumber, after: (Timestamp, Sequence), page: &DuePage) -> Option<bool> {
+        let read = self.reading.take_if(|reading| reading.number == number)?;
+        self.returns.has_read(after, page);
+        if read.of_deaths {
+            self.deaths.has_read(after, page);
+        }
+        Some(read.of_deaths)
+    }
+
+    /// When the store is to be asked next for what returns.
+    pub(super) fn next_return(&self) -> Option<Timestamp> {
+        self.returns.next.filter(|_| self.reading.is_none())
+    }
+
+    /// When the store is to be asked next for what expires.
+    pub(super) fn next_death(&self) -> Option<Timestamp> {
+        self.deaths.next.filter(|_| self.reading.is_none())
+    }
+}
+
+impl Course {
+    fn expect(&mut self, at: Timestamp, sequence: Sequence) {
         self.next = Some(self.next.map_or(at, |next| next.min(at)));
         self.after = self.after.min((at, sequence.before()));
     }
 
-    fn begin_read(&mut self, number: ReadNumber) {
-        (self.next, self.reading) = (None, Some(number));
-        self.began_before = self.durable_before;
-    }
-
-    /// What lay behind `after` was read; what left memory meanwhile and comes due before that is read then.
+    /// What left memory meanwhile and comes due before what was read is read then.
     fn has_read(&mut self, after: (Timestamp, Sequence), page: &DuePage) {
         self.next = self.next.into_iter().chain(page.next).min();
         if let Some(last) = page.messages.last().filter(|_| self.after >= after) {
-            self.after = (last.at, last.stored.sequence);
+            self.after = self.after.max((last.at, last.stored.sequence));
         }
-    }
-
-    /// When the store is to be asked next.
-    pub(super) fn next(&self) -> Option<Timestamp> {
-        self.next.filter(|_| self.reading.is_none())
     }
 }
 
@@ -265,26 +320,26 @@ impl Core {
 
     /// Asks for what comes due by `now` and lies in the store alone, if there is memory for it.
     pub(super) fn want_due(&mut self, now: Timestamp, effects: &mut Effects) {
-        if self.memory.is_full() || self.schedule.next().is_none_or(|next| next > now) {
+        if self.memory.is_full() {
             return;
         }
-        self.last_read = ReadNumber(self.last_read.0 + 1);
-        self.schedule.begin_read(self.last_read);
+        let number = ReadNumber(self.last_read.0 + 1);
+        let Some(after) = self.schedule.begin_read(now, number, self.may_die(now)) else { return };
+        self.last_read = number;
         let window = Window { messages: READ_MESSAGES_MAX, bytes: self.memory.read_window() };
-        effects.reads.push(Read::Due { number: self.last_read, before: now, after: self.schedule.after, window });
+        effects.reads.push(Read::Due { number, before: now, after, window });
     }
 
     /// Takes in what came due.
     pub fn due_read(&mut self, now: Timestamp, read: &Read, page: &DuePage, effects: &mut Effects) {
         let Read::Due { number, after, .. } = read else { return };
-        if self.schedule.reading.take_if(|reading| reading == number).is_none() {
-            return;
-        }
-        self.schedule.has_read(*after, page);
+        let Some(of_deaths) = self.schedule.end_read(*number, *after, page) else { return };
         let settled = self.schedule.has_settled(page);
         for due in &page.messages {
             match due.reason {
                 DueReason::Returns(holder) => self.returns(now, holder, due, effects),
+                DueReason::Expires if !of_deaths => {}
+                DueReason::Expires if !self.may_die(now) => self.schedule.expect_death(due.at, due.stored.sequence),
                 DueReason::Expires => self.expires(now, due, &settled, effects),
             }
         }

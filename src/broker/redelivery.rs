@@ -5,7 +5,7 @@ use std::sync::Arc;
 use smallvec::{SmallVec, smallvec};
 
 use super::{
-    Change, Core, Effects, QueueKey, Verdict,
+    Change, Core, Effects, QueueKey, UnitId, Verdict,
     committing::{Committing, Hidden},
     entry::{Entry, Storage},
     policy,
@@ -148,7 +148,7 @@ impl Core {
         if acknowledged.verdict == Verdict::Accepted || entry.is_disowned() {
             return ops.extend(holder.map(settle));
         }
-        let failed = Entry { failures: entry.failures.saturating_add(1), ..entry.clone() };
+        let failed = entry.failed();
         match fate(queue, &failed, now) {
             Fate::Redelivered(due) => {
                 ops.extend(holder.map(|holder| Op::Return { sequence: entry.sequence, held: failed.held(holder, due) }))
@@ -170,6 +170,7 @@ impl Core {
         let Some(queue) = self.queues.get_mut(acknowledged.queue) else { return };
         let mut entry = acknowledged.in_flight.entry;
         if acknowledged.verdict == Verdict::Accepted {
+            self.totals.acknowledged += 1;
             queue.over_bound_since = None;
             return self.forget_for_good(now, acknowledged.queue, &entry, effects);
         }
@@ -184,7 +185,10 @@ impl Core {
                 }
                 self.lay_back(now, acknowledged.queue, entry, due);
             }
-            Fate::Dead => self.forget_for_good(now, acknowledged.queue, &entry, effects),
+            Fate::Dead => {
+                self.totals.dead_lettered += 1;
+                self.forget_for_good(now, acknowledged.queue, &entry, effects);
+            }
         }
     }
 
@@ -199,8 +203,10 @@ impl Core {
     /// A message that lay in a queue has expired: a dead letter if it was kept for somebody, else it is dropped, as
     /// ActiveMQ does.
     pub(super) fn expire(&mut self, now: Timestamp, key: QueueKey, entry: Entry, effects: &mut Effects) {
-        let Some(queue) = self.queues.get_mut(key) else { return };
+        let Some(queue) = self.queues.get(key) else { return };
         let kept = entry.message.persistent && !matches!(queue.role, QueueRole::TopicSubscription(_));
+        self.totals.expired += u64::from(!kept || self.has_room_to_die()); // else it comes here once more
+        let Some(queue) = self.queues.get_mut(key) else { return };
         if kept {
             return self.dead_letter(now, key, entry, "expired", None, effects);
         }
@@ -249,10 +255,10 @@ impl Core {
         origin: Option<SessionId>,
         effects: &mut Effects,
     ) {
-        self.deaths_from = now.after(DEATH_DELAY);
         if entry.is_disowned() {
             return self.drop_disowned(now, key, &entry, origin, effects);
         }
+        self.deaths_from = now.after(DEATH_DELAY);
         self.return_entry(now, key, entry, Some(self.deaths_from), origin, effects);
     }
 
@@ -291,6 +297,26 @@ impl Core {
                 entry.storage = Storage::Withdrawn;
             }
         }
+    }
+
+    /// The units under way that make a dead letter of a message that was withdrawn, oldest first: they are to be refused
+    /// with it (R13), because its sender is told that nothing of it will be delivered.
+    #[must_use]
+    pub fn units_that_bury(&self, withdrawn: &Stored) -> Vec<UnitId> {
+        let is_it = |entry: &Entry| entry.sequence == withdrawn.sequence && entry.storage == Storage::Withdrawn;
+        let rejected = |acknowledged: &Acknowledged, since: Timestamp| {
+            let failed = acknowledged.in_flight.entry.failed();
+            let queue = self.queues.get(acknowledged.queue).filter(|_| acknowledged.verdict == Verdict::Rejected);
+            is_it(&failed) && queue.is_some_and(|queue| matches!(fate(queue, &failed, since), Fate::Dead))
+        };
+        let buries = |committing: &Committing| {
+            committing.dying.iter().any(|(_, entry)| is_it(entry))
+                || committing.acks.iter().any(|acknowledged| rejected(acknowledged, committing.since))
+        };
+        let buried = self.committing.iter().filter(|(_, committing)| buries(committing));
+        let mut units: Vec<UnitId> = buried.map(|(id, _)| *id).collect();
+        units.sort_unstable();
+        units
     }
 
     /// What of a queue is out and not settled: with consumers, acknowledged in transactions, or dying.

@@ -75,6 +75,7 @@ impl Core {
         if let Some(stored) = &route.stored {
             effects.changes.push(Change::One { origin: Some(session), op: Op::Insert(stored.clone()) });
         }
+        self.totals.received += 1;
         self.enqueue(now, &route, &send.message, false);
         self.dispatch_route(now, &route, effects);
         Ok(())
@@ -142,6 +143,9 @@ impl Core {
             holders,
             message: message.clone(),
         });
+        if matches!(targets, Targets::All(_)) {
+            self.places.get_mut(destination)?.passed.enqueued += 1;
+        }
         Some(Route { stored, sequence, priority: message.priority, targets })
     }
 

@@ -94,6 +94,7 @@ impl Core {
     ) {
         let Some(queue) = self.queues.get_mut(key) else { return };
         queue.forget(entry);
+        self.totals.acknowledged += 1;
         self.schedule.settled(now, queue.holder, entry);
         queue.over_bound_since = None;
         match queue.keeper(entry.storage) {
@@ -222,6 +223,7 @@ impl Core {
             }
             let route = self.route(destination, message).expect("its place was made with it, and sequences are left");
             ops.extend(route.stored.clone().map(Op::Insert));
+            self.totals.received += 1;
             self.enqueue_hidden(now, &route, message, &mut hidden);
         }
         for acknowledged in &transaction.acks {

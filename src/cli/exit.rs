@@ -111,8 +111,12 @@ impl From<NodeError> for Failure {
             NodeError::Lock(error) => of_lock(error),
             NodeError::Store(error) => of_store(error),
             NodeError::Server(error) => of_server(error),
+            NodeError::Console(error) => of_console(&error.source),
             NodeError::User(_) => (Exit::Config, ""),
             NodeError::Locked(_) => (Exit::Locked, "stop it, choose another --data, or leave out --no-wait to wait"),
+            NodeError::BatonLost(_) => {
+                (Exit::Other, "start the broker again; it will wait for the one that is master now")
+            }
             NodeError::TaskEnded(_) => (Exit::Other, "the log says why; start the broker again"),
             NodeError::StopTimeout(_) => (Exit::Other, "what was confirmed is safe; raise stop_timeout"),
             NodeError::StoppedAtOnce => (Exit::Other, "what was confirmed is safe"),
@@ -163,7 +167,24 @@ fn of_lock(error: &LockError) -> (Exit, &'static str) {
     match error {
         LockError::Denied { .. } => (Exit::Permission, ""),
         LockError::Io { source, .. } => of_io(source),
+        LockError::Connect(error) => of_connect(error),
+        LockError::Schema(error) => of_schema(error),
+        LockError::Database { .. } | LockError::Stuck => (Exit::Other, error.fix()),
     }
+}
+
+fn of_connect(error: &ConnectError) -> (Exit, &'static str) {
+    let is_written = matches!(error, ConnectError::Url { .. } | ConnectError::Certificates { .. });
+    (if is_written { Exit::Config } else { Exit::Other }, error.fix())
+}
+
+fn of_schema(error: &SchemaError) -> (Exit, &'static str) {
+    let exit = match error {
+        SchemaError::Newer { .. } => Exit::Newer,
+        SchemaError::Denied { .. } => Exit::Permission,
+        _ => Exit::Other,
+    };
+    (exit, error.fix())
 }
 
 fn of_store(error: &StoreError) -> (Exit, &'static str) {
@@ -175,22 +196,11 @@ fn of_store(error: &StoreError) -> (Exit, &'static str) {
             (Exit::Other, "make room on the disk; a new journal needs two store.segment_bytes")
         }
         StoreError::Io { source, .. } => of_io(source),
-        StoreError::Connect(error) => {
-            let is_written = matches!(error, ConnectError::Url { .. } | ConnectError::Certificates { .. });
-            (if is_written { Exit::Config } else { Exit::Other }, error.fix())
-        }
-        StoreError::Schema(error) => (of_schema(error), error.fix()),
+        StoreError::Connect(error) => of_connect(error),
+        StoreError::Schema(error) => of_schema(error),
         StoreError::Database { .. } => (Exit::Other, "look into the database's own log"),
         StoreError::Deposed => (Exit::Other, "start the broker again; it will wait for the one that is master now"),
         StoreError::Closed => (Exit::Other, "the log says why; start the broker again"),
-    }
-}
-
-fn of_schema(error: &SchemaError) -> Exit {
-    match error {
-        SchemaError::Newer { .. } => Exit::Newer,
-        SchemaError::Denied { .. } => Exit::Permission,
-        _ => Exit::Other,
     }
 }
 
@@ -207,6 +217,16 @@ fn of_server(error: &ServerError) -> (Exit, &'static str) {
             (Exit::Permission, PERMISSION)
         }
         ServerError::Tls { .. } => (Exit::Config, "name a good PEM file there"),
+    }
+}
+
+fn of_console(error: &io::Error) -> (Exit, &'static str) {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => (Exit::Permission, "choose a port from 1024 in console.listen"),
+        io::ErrorKind::AddrInUse => {
+            (Exit::Port, "stop the program that has it, or choose another port in console.listen (\"\": no console)")
+        }
+        _ => (Exit::Port, "choose an address of this machine in console.listen (\"\": no console)"),
     }
 }
 
@@ -228,6 +248,18 @@ mod tests {
     }
 
     #[test]
+    fn a_file_system_that_is_not_fit_is_named_with_what_to_do() {
+        let source = io::Error::from(io::ErrorKind::Unsupported);
+        let error = StoreError::Unfit { call: "rename", path: "data".into(), source };
+        let failure = Failure::from(NodeError::Store(error));
+        assert!(
+            failure.sentence.ends_with("; keep data on a local file system, such as ext4 or XFS"),
+            "{}",
+            failure.sentence
+        );
+    }
+
+    #[test]
     fn every_reason_has_its_code() {
         let exit = |error: NodeError| Failure::from(error).exit;
         let io = |kind: io::ErrorKind| io::Error::from(kind);
@@ -239,7 +271,7 @@ mod tests {
         assert_eq!(store(StoreError::Io { action: "open", path: path(), source: denied }), Exit::Permission);
         let denied = io(io::ErrorKind::PermissionDenied);
         assert_eq!(exit(LockError::Io { action: "open", path: path(), source: denied }.into()), Exit::Permission);
-        assert_eq!(exit(NodeError::Locked(path())), Exit::Locked);
+        assert_eq!(exit(NodeError::Locked("the data directory data".to_owned())), Exit::Locked);
         let source = io(io::ErrorKind::InvalidInput);
         assert_eq!(store(StoreError::Unfit { call: "sync", path: path(), source }), Exit::Other);
         assert_eq!(exit(NodeError::StoppedAtOnce), Exit::Other);

@@ -10,6 +10,7 @@ pub mod journal;
 mod migrate;
 mod passwd;
 mod start;
+mod status;
 
 use std::{io, path::PathBuf, process::ExitCode};
 
@@ -24,6 +25,7 @@ Examples:
   batonmq start --data /var/lib/batonmq --listen stomp://0.0.0.0:61613
   batonmq check-config --config batonmq.toml     say what is wrong with a file, without starting anything
   batonmq migrate --config batonmq.toml          make the tables that the store of this file needs
+  batonmq status --config batonmq.toml           say who is the master of this file's group
   batonmq passwd                                 ask for a password, print its hash for [[users]]
   batonmq journal inspect ./data                 show what a stopped broker's journal holds
   batonmq journal verify ./data                  read all of it, say what is damaged
@@ -47,6 +49,8 @@ enum Command {
     /// Make a group's tables in the database, or bring them up to date
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     Migrate(migrate::Arguments),
+    /// Say which broker is the master, and which others are alive
+    Status(status::Arguments),
     /// Make the hash of a password, for [[users]] in the configuration
     Passwd,
     /// Look into the local journal of a broker that does not run
@@ -100,6 +104,7 @@ fn run(command: Option<Command>) -> Result<(), Failure> {
         Some(Command::CheckConfig(sources)) => check_config::run(sources),
         #[cfg(any(feature = "postgres", feature = "mysql"))]
         Some(Command::Migrate(arguments)) => migrate::run(&arguments, &mut io::stdout()),
+        Some(Command::Status(arguments)) => status::run(&arguments, &mut io::stdout()),
         Some(Command::Passwd) => passwd::run(),
         Some(Command::Journal(command)) => run_journal(command),
     }

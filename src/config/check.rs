@@ -6,19 +6,24 @@ use argon2::password_hash::phc::PasswordHash;
 use figment::Figment;
 
 use super::{
-    Backend, Config, ConfigError, Connector, DatabaseOptions, Limits, Options, RedeliveryPolicy, Scheme, Secret,
-    StompOptions, StoreOptions, StoreText, TlsClientCert, TlsOptions, TlsText, User, UserText, sources, units,
+    Backend, Config, ConfigError, Connector, ConsoleOptions, DatabaseOptions, ElectionOptions, Limits, Options,
+    RedeliveryPolicy, Scheme, Secret, StompOptions, StoreOptions, StoreText, Strategy, TlsClientCert, TlsOptions,
+    TlsText, User, UserText, sources, units,
 };
 use crate::types::Group;
 
 /// The smallest and the largest segment; smaller ones are all headers, larger ones free space too late.
 const SEGMENT_BYTES: std::ops::RangeInclusive<usize> = (1 << 20)..=(1 << 30);
 
+/// How long the baton may be held without a word.
+const LEASE: std::ops::RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(300);
+
 /// What the broker needs to be of use at all.
 const MEMORY_BYTES_MIN: usize = 16 << 20;
 
-/// What one connection takes: its tasks, and the buffers with which it begins to read and to write.
-const CONNECTION_BYTES: usize = 16 << 10;
+/// What one connection takes that has worked and is quiet (benches/README.md): its task, and its parts of session, core
+/// and engine.
+const CONNECTION_BYTES: usize = 26 << 10;
 
 /// Checks everything; `written` says where each option came from.
 pub(super) fn check(options: Options, written: &Figment) -> Result<Config, ConfigError> {
@@ -27,6 +32,8 @@ pub(super) fn check(options: Options, written: &Figment) -> Result<Config, Confi
     check.data(&options.data)?;
     check.duration("stop_timeout", options.stop_timeout)?;
     let store = check.store(options.store)?;
+    check.election(&options.election, store.backend)?;
+    let console = check.console(options.console)?;
     check.stomp(&options.stomp)?;
     check.limits(&options.limits)?;
     check.redelivery(&options.redelivery)?;
@@ -40,7 +47,9 @@ pub(super) fn check(options: Options, written: &Figment) -> Result<Config, Confi
         data: options.data,
         stop_timeout: options.stop_timeout,
         store,
+        election: options.election,
         log: options.log,
+        console,
         connectors,
         stomp: options.stomp,
         limits: options.limits,
@@ -122,6 +131,24 @@ impl Check<'_> {
         Ok(StoreOptions { backend, segment_bytes, database: self.database(store)? })
     }
 
+    /// The heartbeat and the margin follow from the lease, so that no two settings can contradict each other; a lease is
+    /// unsafe only by being too short for both, or too long to be of any help.
+    fn election(&self, election: &ElectionOptions, backend: Backend) -> Result<(), ConfigError> {
+        let is_for_it = backend.elects() || election.strategy == Strategy::Auto;
+        self.require(is_for_it, "election.strategy", || {
+            let backend = backend.as_str();
+            format!("is for PostgreSQL, and store.backend is {backend:?}; choose another, or remove this")
+        })?;
+        self.require(LEASE.contains(&election.lease), "election.lease", || {
+            let [given, least, most] = [election.lease, *LEASE.start(), *LEASE.end()].map(units::write_duration);
+            format!(
+                "{given} is unsafe; write {least} to {most}: the master says a word every fifth of it, and stops a fifth \
+                 before its end, so a shorter one is lost to any hiccup, and a longer one keeps the others waiting for a \
+                 master that is frozen"
+            )
+        })
+    }
+
     fn database(&self, store: StoreText) -> Result<Option<DatabaseOptions>, ConfigError> {
         let backend = store.backend.as_str();
         let StoreText { url, password_file, tls_ca_file, group, .. } = store;
@@ -164,6 +191,17 @@ impl Check<'_> {
         Ok(Some(DatabaseOptions { url: Secret::new(url), password, tls_ca_file, group }))
     }
 
+    fn console(&self, console: ConsoleOptions) -> Result<ConsoleOptions, ConfigError> {
+        let is_address = |listen: &str| {
+            listen.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+        };
+        self.require(console.listen.is_empty() || is_address(&console.listen), "console.listen", || {
+            format!("{:?} is no address; write a host, a colon and a port, or \"\" for no console", console.listen)
+        })?;
+        let is_wanted = self.written.contains("console.listen");
+        Ok(ConsoleOptions { is_wanted, ..console })
+    }
+
     fn stomp(&self, stomp: &StompOptions) -> Result<(), ConfigError> {
         self.duration("stomp.connect_timeout", stomp.connect_timeout)?;
         self.duration("stomp.heart_beat_min", stomp.heart_beat_min)?;
@@ -190,7 +228,8 @@ impl Check<'_> {
         self.duration("limits.slow_consumer_timeout", limits.slow_consumer_timeout)
     }
 
-    /// Everybody who may connect at a time has to find room to begin.
+    /// Everybody who may connect at a time has to find room to begin. Connectors without a bound ask for nothing here:
+    /// the log says how many connections there is room for ([`connections_that_fit`]).
     fn memory(&self, memory_bytes_max: usize, connectors: &[Connector]) -> Result<(), ConfigError> {
         let bounds = connectors.iter().filter_map(|connector| connector.uri.options.connections_max);
         let connections = bounds.fold(0, usize::saturating_add);
@@ -322,6 +361,11 @@ impl Check<'_> {
         })?;
         Ok(Some(TlsOptions { cert_file, key_file, client_ca_file: tls.client_ca_file, client_cert: tls.client_cert }))
     }
+}
+
+/// For so many connections there is memory, whatever else waits on disk.
+pub(super) fn connections_that_fit(memory_bytes_max: usize) -> usize {
+    memory_bytes_max.saturating_sub(MEMORY_BYTES_MIN) / CONNECTION_BYTES
 }
 
 /// ActiveMQ's patterns: names with dots between them, `*` for one name, `>` at the end for all below.

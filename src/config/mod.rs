@@ -35,8 +35,12 @@ pub struct Config {
     pub stop_timeout: Duration,
     /// How messages are kept.
     pub store: StoreOptions,
+    /// How brokers on one database elect their master.
+    pub election: ElectionOptions,
     /// What the log tells, and how.
     pub log: LogOptions,
+    /// Where health and metrics are told.
+    pub console: ConsoleOptions,
     /// Where clients connect; never empty.
     pub connectors: Vec<Connector>,
     /// STOMP's own options.
@@ -62,6 +66,13 @@ impl Config {
         let (options, figment) = sources.read()?;
         check::check(options, &figment)
     }
+
+    /// For how many connections there is memory, if a connector lets in any number; else that was checked.
+    #[must_use]
+    pub fn unbounded_connections_that_fit(&self) -> Option<usize> {
+        let is_unbounded = self.connectors.iter().any(|connector| connector.uri.options.connections_max.is_none());
+        is_unbounded.then(|| check::connections_that_fit(self.limits.memory_bytes_max))
+    }
 }
 
 impl Default for Config {
@@ -79,7 +90,9 @@ pub(crate) struct Options {
     #[serde(with = "units::duration")]
     stop_timeout: Duration,
     store: StoreText,
+    election: ElectionOptions,
     log: LogOptions,
+    console: ConsoleOptions,
     connectors: Vec<Connector>,
     stomp: StompOptions,
     limits: Limits,
@@ -95,7 +108,9 @@ impl Default for Options {
             data: PathBuf::from("./data"),
             stop_timeout: Duration::from_secs(10),
             store: StoreText::default(),
+            election: ElectionOptions::default(),
             log: LogOptions::default(),
+            console: ConsoleOptions::default(),
             connectors: Vec::new(),
             stomp: StompOptions::default(),
             limits: Limits::default(),
@@ -189,6 +204,41 @@ impl Backend {
     pub fn is_database(self) -> bool {
         matches!(self, Self::Postgres | Self::Mysql)
     }
+
+    /// Whether brokers elect their master in it; otherwise the lock on the data directory decides.
+    #[must_use]
+    pub fn elects(self) -> bool {
+        self == Self::Postgres
+    }
+}
+
+/// How brokers on one database elect their master.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ElectionOptions {
+    /// What is held.
+    pub strategy: Strategy,
+    /// How long it may be held without a word.
+    #[serde(with = "units::duration")]
+    pub lease: Duration,
+}
+
+impl Default for ElectionOptions {
+    fn default() -> Self {
+        Self { strategy: Strategy::Auto, lease: Duration::from_secs(10) }
+    }
+}
+
+/// What the master holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// What fits the store.
+    Auto,
+    /// A lock of a session in the database.
+    SessionLock,
+    /// A row of a table.
+    Lease,
 }
 
 /// What the log tells, and how.
@@ -245,6 +295,24 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// Where health and metrics are told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConsoleOptions {
+    /// Host and port; empty: nowhere.
+    pub listen: String,
+    /// Whether that was written, and not only the default: then it has to be had.
+    #[serde(skip)]
+    pub is_wanted: bool,
+}
+
+/// ActiveMQ's port, and since 5.16 its address too: whoever reaches it needs no password.
+impl Default for ConsoleOptions {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:8161".to_owned(), is_wanted: false }
+    }
 }
 
 /// STOMP's own options.

@@ -160,12 +160,22 @@ fn memory_is_enough_for_the_connections_that_are_allowed() {
     for part in ["limits.memory_bytes_max", "broker.toml", "15MiB", "write 16MiB or more"] {
         assert!(error.contains(part), "{error} lacks {part}");
     }
-    let error = problem(&with("31MiB", "?maximumConnections=1000"));
-    for part in ["1000 connections", "write 32MiB or more", "or lower maximumConnections"] {
+    let error = problem(&with("41MiB", "?maximumConnections=1000"));
+    for part in ["1000 connections", "write 42MiB or more", "or lower maximumConnections"] {
         assert!(error.contains(part), "{error} lacks {part}");
     }
-    assert_eq!(load(&with("32MiB", "?maximumConnections=1000"), &[]).unwrap().limits.memory_bytes_max, 32 << 20);
-    assert!(load(&with("16MiB", ""), &[]).is_ok(), "a connector without a bound asks for nothing");
+    assert_eq!(load(&with("42MiB", "?maximumConnections=1000"), &[]).unwrap().limits.memory_bytes_max, 42 << 20);
+}
+
+#[test]
+fn a_connector_without_a_bound_is_told_how_many_connections_fit() {
+    let with = |memory: &str, connections: &str| {
+        let connector = format!("connectors = [{{ name = \"a\", uri = \"stomp://127.0.0.1:1{connections}\" }}]");
+        load(&format!("{connector}\n[limits]\nmemory_bytes_max = \"{memory}\"\n"), &[]).unwrap()
+    };
+    assert_eq!(with("42MiB", "").unbounded_connections_that_fit(), Some(1_024));
+    assert_eq!(with("16MiB", "").unbounded_connections_that_fit(), Some(0), "it starts, and the log says so");
+    assert_eq!(with("42MiB", "?maximumConnections=1000").unbounded_connections_that_fit(), None, "it was checked");
 }
 
 #[test]

@@ -43,7 +43,17 @@ pub enum ConnectError {
         /// Why.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The database is not there, or does not want us.
+    /// The database does not let us in.
+    #[error("the database at {address} refuses the connection")]
+    Refused {
+        /// Hosts, ports and name of the database.
+        address: String,
+        /// What a human can do.
+        fix: &'static str,
+        /// What the database or the driver said.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The database is not there, or not yet.
     #[error("cannot connect to the database at {address}")]
     Failed {
         /// Hosts, ports and name of the database.
@@ -70,9 +80,15 @@ impl ConnectError {
         match self {
             Self::Url { .. } => "correct it",
             Self::Certificates { .. } => "name a good PEM file there",
-            Self::Failed { fix, .. } => fix,
+            Self::Refused { fix, .. } | Self::Failed { fix, .. } => fix,
             Self::Unfit { .. } => "use one that has it",
         }
+    }
+
+    /// Whether waiting does not help: a human has to change something first.
+    #[must_use]
+    pub fn needs_a_human(&self) -> bool {
+        !matches!(self, Self::Failed { .. })
     }
 }
 

@@ -16,20 +16,32 @@ use std::{
 
 use tokio::time::{Instant, sleep};
 
-use super::{LockError, Locker};
+use super::{Baton, Held, LockError, Locker};
+use crate::types::Mandate;
 
 /// How often a waiting broker looks; a take-over after a crash takes no longer than this and the start itself.
 const POLL: Duration = Duration::from_millis(100);
 
-/// The lock's name in the data directory.
+/// The file's name in the data directory.
 const LOCK: &str = "lock";
 
 /// Elects the master among the brokers on one data directory.
 #[derive(Debug)]
 pub struct FileLocker {
     path: PathBuf,
-    /// While the lock is held.
-    held: Option<File>,
+}
+
+/// The lock, as long as it lives.
+#[derive(Debug)]
+pub(super) struct HeldFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl HeldFile {
+    pub(super) fn unlock(self) -> Result<(), LockError> {
+        self.file.unlock().map_err(|source| LockError::of_io("unlock", &self.path, source))
+    }
 }
 
 impl FileLocker {
@@ -37,7 +49,7 @@ impl FileLocker {
     /// readable by its owner only.
     #[must_use]
     pub fn new(data: &Path) -> Self {
-        Self { path: data.join(LOCK), held: None }
+        Self { path: data.join(LOCK) }
     }
 
     /// One look. `None`: another process holds the lock.
@@ -61,31 +73,29 @@ fn try_lock(path: &Path) -> Result<Option<File>, LockError> {
 }
 
 impl Locker for FileLocker {
+    const FENCES: bool = false;
+
     /// Looks every 100 ms, and once more when patience ends. Dropping the future ends the waiting.
-    async fn acquire(&mut self, patience: Duration) -> Result<bool, LockError> {
-        if self.held.is_some() {
-            return Ok(true);
-        }
+    async fn acquire(&mut self, patience: Duration) -> Result<Option<Baton>, LockError> {
         let until = Instant::now() + patience;
         loop {
             if let Some(file) = self.try_acquire()? {
                 if let Err(error) = name_holder(&file) {
                     tracing::warn!(%error, path = %self.path.display(), "cannot note in the lock file who holds it");
                 }
-                self.held = Some(file);
-                return Ok(true);
+                let held = Held::File(HeldFile { path: self.path.clone(), file });
+                return Ok(Some(Baton { tenure: None, mandate: Mandate::permanent(), held }));
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Ok(false);
+                return Ok(None);
             }
             sleep(POLL.min(left)).await;
         }
     }
 
-    async fn release(&mut self) -> Result<(), LockError> {
-        let Some(file) = self.held.take() else { return Ok(()) };
-        file.unlock().map_err(|source| LockError::of_io("unlock", &self.path, source))
+    fn what(&self) -> String {
+        format!("the data directory {}", self.path.parent().unwrap_or(&self.path).display())
     }
 }
 
@@ -140,6 +150,18 @@ pub fn exclusive_lock(data: &Path) -> Result<Option<ExclusiveLock>, LockError> {
     Ok(try_lock(&data.join(LOCK))?.map(|file| ExclusiveLock { _file: file }))
 }
 
+/// What the holder wrote into the lock file: `process 123 on host`. It stays when the lock is given back.
+///
+/// # Errors
+/// If the file is there and can't be read.
+pub fn lock_note(data: &Path) -> io::Result<Option<String>> {
+    match std::fs::read_to_string(data.join(LOCK)) {
+        Ok(text) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// For humans who find the file: only the lock itself counts.
 fn name_holder(mut file: &File) -> io::Result<()> {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "an unknown host".to_owned());
@@ -164,31 +186,31 @@ mod tests {
     async fn one_of_two_holds_the_lock() {
         let data = tempfile::tempdir().unwrap();
         let (mut one, mut two) = two_lockers(data.path());
-        assert!(one.acquire(NO_PATIENCE).await.unwrap());
-        assert!(one.acquire(NO_PATIENCE).await.unwrap(), "who holds it, holds it");
-        assert!(!two.acquire(NO_PATIENCE).await.unwrap());
-        one.release().await.unwrap();
-        assert!(two.acquire(NO_PATIENCE).await.unwrap());
+        let baton = one.acquire(NO_PATIENCE).await.unwrap().expect("free");
+        assert!(baton.mandate().holds() && baton.tenure().is_none());
+        assert!(two.acquire(NO_PATIENCE).await.unwrap().is_none());
+        baton.release("the test says so").await.unwrap();
+        assert!(two.acquire(NO_PATIENCE).await.unwrap().is_some());
     }
 
     #[tokio::test]
     async fn the_end_of_the_holder_gives_the_lock_to_who_waits() {
         let data = tempfile::tempdir().unwrap();
         let (mut one, mut two) = two_lockers(data.path());
-        assert!(one.acquire(NO_PATIENCE).await.unwrap());
+        let baton = one.acquire(NO_PATIENCE).await.unwrap().expect("free");
         let mut waiting = Box::pin(two.acquire(LONG));
         assert!(poll_once(&mut waiting).await.is_none());
-        drop(one);
-        assert!(waiting.await.unwrap());
+        drop(baton);
+        assert!(waiting.await.unwrap().is_some());
     }
 
     #[tokio::test]
     async fn waiting_can_be_given_up() {
         let data = tempfile::tempdir().unwrap();
         let (mut one, mut two) = two_lockers(data.path());
-        assert!(one.acquire(NO_PATIENCE).await.unwrap());
+        let _baton = one.acquire(NO_PATIENCE).await.unwrap().expect("free");
         assert!(poll_once(&mut Box::pin(two.acquire(LONG))).await.is_none());
-        assert!(!two.acquire(NO_PATIENCE).await.unwrap());
+        assert!(two.acquire(NO_PATIENCE).await.unwrap().is_none());
     }
 
     #[tokio::test]
@@ -196,7 +218,9 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let data = parent.path().join("a/b");
         let mut locker = FileLocker::new(&data);
-        assert!(locker.acquire(NO_PATIENCE).await.unwrap());
+        let _baton = locker.acquire(NO_PATIENCE).await.unwrap().expect("free");
+        assert!(locker.what().contains("a/b"), "{}", locker.what());
+        assert!(lock_note(&data).unwrap().expect("it was written").starts_with("process "));
         assert_eq!(std::fs::metadata(&data).unwrap().permissions().mode() & 0o777, 0o700);
         let text = std::fs::read_to_string(data.join(LOCK)).unwrap();
         assert!(text.starts_with(&format!("process {} on ", std::process::id())), "{text}");

@@ -295,6 +295,26 @@ impl OpenBatch {
         self.touch(since);
     }
 
+    /// Settles what a purge's mark does not cover (R29). What is open here cancels as what it covers does; the rest is a
+    /// unit, so that it can be told when all of it is durable.
+    pub(super) fn settle_all(&mut self, holder: Holder, sequences: &[Sequence], id: UnitId, since: Timestamp) {
+        let mut ops: SmallVec<[Op; 1]> = smallvec![];
+        for sequence in sequences.iter().copied() {
+            match self.inserts.get(&sequence).copied().filter(|slot| !self.is_doubtful(*slot)) {
+                Some(slot) => match self.cancel(slot, sequence, holder, true) {
+                    Some((sender, true)) => self.push_behind(sender, since),
+                    Some((sender, false)) => self.push(Unit::new(smallvec![], Some(sender), since)),
+                    None => {}
+                },
+                None => {
+                    self.returns.remove(&(sequence, holder)).into_iter().for_each(|slot| self.clear(slot));
+                    ops.push(Op::Settle { sequence, holder });
+                }
+            }
+        }
+        self.push(Unit::new(ops, None, since).named(id, true));
+    }
+
     /// When the oldest of what is in here came in.
     pub(super) fn since(&self) -> Option<Timestamp> {
         self.first
@@ -380,6 +400,27 @@ impl OpenBatch {
         self.refill(rest.into_iter().chain(newer.deferred));
         (self.eager, self.first) = (newer.eager, newer.first);
         late
+    }
+
+    /// Takes out a unit that is not to be written any more.
+    pub(super) fn take_out(&mut self, id: UnitId) -> Option<Unit> {
+        let is_it = |unit: &Unit| unit.id == Some(id);
+        if let Some(index) = self.deferred.iter().position(is_it) {
+            return Some(self.deferred.remove(index));
+        }
+        let index = self.units.iter().position(is_it)?;
+        let unit = self.units.get_mut(index)?;
+        let empty = Unit::new(smallvec![], None, unit.since); // the places of others stay
+        let unit = std::mem::replace(unit, empty);
+        for op in unit.live() {
+            self.bytes -= size(op);
+            match op {
+                Op::Insert(stored) => drop(self.inserts.remove(&stored.sequence)),
+                Op::Return { sequence, held } => drop(self.returns.remove(&(*sequence, held.holder))),
+                _ => {}
+            }
+        }
+        Some(unit)
     }
 
     /// Since when the oldest of what [`Self::take_overdue`] may take waits.
@@ -669,6 +710,22 @@ mod tests {
     }
 
     #[test]
+    fn r13_a_unit_that_is_taken_out_leaves_nothing_behind() {
+        let id = UnitId::default();
+        let unit = |of| Unit::new(smallvec![settle(of), insert(of + 1, &[QUEUE])], None, NOW).named(id, false);
+        let mut batch = OpenBatch::default();
+        batch.push(unit(1));
+        sent(&mut batch, 9);
+        let bytes = batch.bytes();
+        assert!(batch.take_out(id).is_some());
+        assert!(batch.bytes() < bytes && batch.take_out(id).is_none());
+        batch.push(unit(9)); // deferred: it settles what is open
+        assert!(batch.take_out(id).is_some());
+        assert_eq!(ops(batch.take()), [insert(9, &[QUEUE])]);
+        assert!(batch.is_empty());
+    }
+
+    #[test]
     fn r9_a_return_is_merged_into_an_open_insert_and_dropped_by_a_settle() {
         let mut batch = OpenBatch::default();
         let held = Held { deliveries: 3, ..Held::fresh(QUEUE) };
@@ -692,6 +749,21 @@ mod tests {
         batch.reopen(sealed);
         assert_eq!(ops(batch.take_settles()), [settle(1)], "the settle of 5 cancelled its insert");
         assert_eq!(ops(batch.take()), [insert(6, &[QUEUE])]);
+    }
+
+    #[test]
+    fn r29_what_a_purge_does_not_cover_cancels_or_is_one_unit() {
+        let id = UnitId::default();
+        let mut batch = OpenBatch::default();
+        sent(&mut batch, 4);
+        batch.give_back(sequence(3), Held { deliveries: 1, ..Held::fresh(QUEUE) }, None, NOW);
+        sent(&mut batch, 5);
+        batch.settle_all(QUEUE, &[2, 3, 4].map(sequence), id, NOW);
+        let part = batch.take();
+        assert!(part.units.iter().any(|unit| unit.id == Some(id) && unit.live().count() == 2));
+        assert_eq!(origins(&part), [5, 4].map(step), "who sent what cancelled waits for it");
+        assert_eq!(ops(part), [insert(5, &[QUEUE]), settle(2), settle(3)]);
+        assert!(batch.is_empty());
     }
 
     fn purge(upto: u64) -> Op {

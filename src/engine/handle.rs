@@ -8,10 +8,10 @@ use std::sync::{
 use smallvec::SmallVec;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::outbox::Outbox;
+use super::{Overview, outbox::Outbox};
 use crate::{
     broker::Request,
-    types::{ConsumerNo, DeliveryTag, Destination, SessionId},
+    types::{Charge, ConsumerNo, DeliveryTag, Destination, Meter, SessionId},
 };
 
 /// What one session may have sent and the engine not taken. Unit: bytes. One frame that is larger may pass alone.
@@ -25,12 +25,14 @@ pub(super) const INBOX_MAX: usize = 4_096;
 pub(super) enum Inbound {
     /// A session begins.
     Opened { session: SessionId, outbox: Arc<Outbox>, budget: Arc<Budget> },
-    /// What one read of the socket brought.
-    Requests { session: SessionId, requests: Vec<Request> },
+    /// What one read of the socket brought; it counts until it is taken in (R31).
+    Requests { session: SessionId, requests: Vec<Request>, charge: Charge },
     /// What one write of the socket took.
     Written { session: SessionId, written: Written },
     /// Whether the session has something that its next frames may give back.
     HoldsMessages { session: SessionId, answer: oneshot::Sender<bool> },
+    /// How things are.
+    Overview { answer: oneshot::Sender<Box<Overview>> },
     /// The connection is gone.
     Closed { session: SessionId },
     /// What waits in a queue is to go.
@@ -56,11 +58,12 @@ pub struct EngineGone;
 pub struct EngineHandle {
     inbox: mpsc::Sender<Inbound>,
     next_session: Arc<AtomicU64>,
+    meter: Meter,
 }
 
 impl EngineHandle {
-    pub(super) fn new(inbox: mpsc::Sender<Inbound>) -> Self {
-        Self { inbox, next_session: Arc::new(AtomicU64::new(1)) }
+    pub(super) fn new(inbox: mpsc::Sender<Inbound>, meter: Meter) -> Self {
+        Self { inbox, next_session: Arc::new(AtomicU64::new(1)), meter }
     }
 
     /// Begins a session.
@@ -72,17 +75,28 @@ impl EngineHandle {
         let (outbox, budget) = (Arc::new(Outbox::default()), Arc::new(Budget::default()));
         let opened = Inbound::Opened { session: id, outbox: outbox.clone(), budget: budget.clone() };
         self.inbox.send(opened).await.map_err(|_| EngineGone)?;
-        Ok(SessionLink { id, outbox, budget, inbox: self.inbox.clone() })
+        Ok(SessionLink { id, outbox, budget, inbox: self.inbox.clone(), meter: self.meter.clone() })
     }
 
     /// Removes what waits in a queue, and answers when that is durable: how many messages it was, without what the store
     /// had at the start of the term and is not counted yet. `None`: there is no such queue.
     ///
     /// # Errors
-    /// [`EngineGone`] when the term is over: it may be done or not.
+    /// [`EngineGone`] when the term is over, or the store refused a part of it: it may be done or not.
     pub async fn purge(&self, destination: Destination) -> Result<Option<usize>, EngineGone> {
         let (answer, answered) = oneshot::channel();
         self.inbox.send(Inbound::Purge { destination, answer }).await.map_err(|_| EngineGone)?;
+        answered.await.map_err(|_| EngineGone)
+    }
+
+    /// How things are, after all that has been submitted before. One turn of the engine looks at every destination for
+    /// it: ask seldom.
+    ///
+    /// # Errors
+    /// [`EngineGone`] when the term is over.
+    pub async fn overview(&self) -> Result<Box<Overview>, EngineGone> {
+        let (answer, answered) = oneshot::channel();
+        self.inbox.send(Inbound::Overview { answer }).await.map_err(|_| EngineGone)?;
         answered.await.map_err(|_| EngineGone)
     }
 }
@@ -94,6 +108,7 @@ pub struct SessionLink {
     outbox: Arc<Outbox>,
     budget: Arc<Budget>,
     inbox: mpsc::Sender<Inbound>,
+    meter: Meter,
 }
 
 impl SessionLink {
@@ -115,6 +130,7 @@ impl SessionLink {
     /// [`EngineGone`] when the term is over: close the connection.
     pub async fn submit(&self, requests: Vec<Request>) -> Result<(), EngineGone> {
         let bytes = requests.iter().map(|request| request.bytes).sum();
+        let charge = self.meter.charge(requests.iter().map(Request::own_bytes).sum());
         if !self.outbox.has_room() || !self.budget.try_spend(bytes) {
             let room = async {
                 self.outbox.room().await;
@@ -125,7 +141,7 @@ impl SessionLink {
                 () = self.inbox.closed() => return Err(EngineGone),
             }
         }
-        self.inbox.send(Inbound::Requests { session: self.id, requests }).await.map_err(|_| EngineGone)
+        self.inbox.send(Inbound::Requests { session: self.id, requests, charge }).await.map_err(|_| EngineGone)
     }
 
     /// Tells what one write put into the kernel.

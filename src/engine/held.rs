@@ -2,7 +2,7 @@
 //!
 //! Always true: what a session has held is served in order, and nothing of that session before it but acknowledgements
 //! (R8). What waits for a standing cause is refused after [`HELD_MAX`]; what waits for anything else waits as long as
-//! that lasts. Who ends gives back the budget of what is held.
+//! that lasts. Who ends gives back the budget of what is held. What is held counts in the budget of memory (R31).
 
 use std::collections::VecDeque;
 
@@ -13,8 +13,51 @@ use super::{
 };
 use crate::{
     broker::{Command, Hold, NotDone, Refusal, Request},
-    types::{SessionId, Timestamp},
+    types::{Charge, Meter, SessionId, Timestamp},
 };
+
+/// One session's held requests, the one that is tried first in front.
+#[derive(Debug)]
+pub(super) struct HeldRequests {
+    requests: VecDeque<Request>,
+    /// For all of `requests`.
+    charge: Charge,
+}
+
+impl HeldRequests {
+    pub(super) fn new(meter: &Meter) -> Self {
+        Self { requests: VecDeque::new(), charge: meter.charge(0) }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
+
+    fn len(&self) -> usize {
+        self.requests.len()
+    }
+
+    fn push_back(&mut self, request: Request) {
+        self.charge.resize(self.charge.bytes() + request.own_bytes());
+        self.requests.push_back(request);
+    }
+
+    fn push_front(&mut self, request: Request) {
+        self.charge.resize(self.charge.bytes() + request.own_bytes());
+        self.requests.push_front(request);
+    }
+
+    pub(super) fn pop_front(&mut self) -> Option<Request> {
+        let request = self.requests.pop_front()?;
+        self.charge.resize(self.charge.bytes() - request.own_bytes());
+        Some(request)
+    }
+
+    /// For an acknowledgement that overtakes: what it becomes takes as much.
+    fn get_mut(&mut self, at: usize) -> Option<&mut Request> {
+        self.requests.get_mut(at)
+    }
+}
 
 /// What came of trying a session's held requests again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -41,6 +41,7 @@ impl Engine {
                 () = stop.cancelled() => return Ok(None),
             }
         }
+        self.doubts = self.mandate.doubts();
         let now = self.clock.now();
         let paused = now.since(since);
         tracing::info!(?paused, "the baton is proven; going on");

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 use crate::{
     broker::{CloseReason, Receipt, Refusal},
-    types::SessionId,
+    types::{Charge, Meter, SessionId},
 };
 
 /// Room for frames that is kept while none wait: idle sessions are many.
@@ -49,13 +49,19 @@ struct Step {
 }
 
 /// One session's frames that wait, oldest first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Ledger {
     steps: VecDeque<Step>,
     first: u64,
+    /// For the room that `steps` has (R31), which seldom changes.
+    charge: Charge,
 }
 
 impl Ledger {
+    pub(super) fn new(meter: &Meter) -> Self {
+        Self { steps: VecDeque::new(), first: 0, charge: meter.charge(0) }
+    }
+
     /// Whether everything that the session sent is durable or cancelled.
     pub(super) fn is_clear(&self) -> bool {
         self.steps.is_empty()
@@ -74,6 +80,7 @@ impl Ledger {
     /// Adds a frame that waits for `pending` changes.
     pub(super) fn push(&mut self, pending: u32, answer: Answer) {
         self.steps.push_back(Step { pending, answer });
+        self.count_room();
     }
 
     /// One change of a step is durable or cancelled. A step that is over already is ignored.
@@ -103,6 +110,7 @@ impl Ledger {
         self.first += over as u64;
         if self.steps.is_empty() {
             self.steps.shrink_to(ROOM_KEPT_MAX);
+            self.count_room();
         }
     }
 
@@ -115,6 +123,13 @@ impl Ledger {
     /// Whether an ERROR waits for its turn.
     pub(super) fn has_error(&self) -> bool {
         self.steps.iter().any(|step| matches!(step.answer, Answer::Error { .. }))
+    }
+
+    fn count_room(&mut self) {
+        let bytes = self.steps.capacity() * size_of::<Step>();
+        if bytes != self.charge.bytes() {
+            self.charge.resize(bytes);
+        }
     }
 
     fn step(&mut self, number: u64) -> Option<&mut Step> {
@@ -143,7 +158,7 @@ mod tests {
 
     #[test]
     fn r4_a_receipt_waits_for_all_frames_before_it() {
-        let mut ledger = Ledger::default();
+        let mut ledger = Ledger::new(&Meter::unlimited());
         let (first, second) = (ledger.next(), ledger.next() + 1);
         ledger.push(1, receipt("a"));
         ledger.push(1, receipt("b"));
@@ -156,8 +171,21 @@ mod tests {
     }
 
     #[test]
+    fn r31_frames_that_wait_count() {
+        let meter = Meter::unlimited();
+        let mut ledger = Ledger::new(&meter);
+        (0..1_000).for_each(|_| ledger.push(1, Answer::Nothing));
+        assert!(meter.in_use() >= 1_000 * size_of::<Step>());
+        (0..1_000).for_each(|number| ledger.done(number));
+        leaving(&mut ledger);
+        assert!(meter.in_use() <= ROOM_KEPT_MAX * size_of::<Step>());
+        drop(ledger);
+        assert_eq!(meter.in_use(), 0);
+    }
+
+    #[test]
     fn r4_an_error_keeps_its_place_until_it_is_hastened() {
-        let mut ledger = Ledger::default();
+        let mut ledger = Ledger::new(&Meter::unlimited());
         ledger.push(1, receipt("a"));
         ledger.push(1, receipt("b"));
         ledger.refuse(1, Refusal::new("no", ""), Some(CloseReason::Refused));

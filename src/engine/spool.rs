@@ -17,7 +17,7 @@ use super::writer::{StoreReply, StoreRequest};
 use crate::{
     broker::Pending,
     persistence::CommitError,
-    types::{Batch, BatchNumber, DurableId, Holder, Op, Sequence, Timestamp},
+    types::{Batch, BatchNumber, DurableId, Held, Holder, Op, Sequence, Timestamp},
 };
 
 /// How long until what could not be written is tried again.
@@ -26,7 +26,7 @@ const RETRY: Duration = Duration::from_millis(250);
 /// A batch is complete with the message that reaches this, so that a failure undoes little. Unit: bytes.
 const BATCH_BYTES: usize = 4 << 20;
 
-/// So many operations may be open beside inserts before anybody looks how many of them are cancelled.
+/// So many cancelled operations may stay open, or as many as there are others.
 const HOLES_MAX: usize = 4_096;
 
 /// The spool's writer.
@@ -38,6 +38,10 @@ pub(super) struct Spool {
     first: i64,
     /// In which slots inserts stand.
     inserts: HashMap<Sequence, i64>,
+    /// In which slots returns stand.
+    returns: HashMap<(Sequence, Holder), i64>,
+    /// How many slots are cancelled.
+    holes: usize,
     under_way: Option<UnderWay>,
     answer_awaited: bool,
     /// The next batch, or the one under way, has only what makes room.
@@ -66,45 +70,87 @@ impl Spool {
     /// Takes in what the core wants spooled.
     pub(super) fn take(&mut self, now: Timestamp, ops: &mut Vec<Op>) {
         for op in ops.drain(..) {
-            match op {
-                Op::Settle { sequence, holder } if self.cancel(sequence, holder) => {}
-                op => {
-                    if let Op::Insert(stored) = &op {
-                        self.inserts
-                            .insert(stored.sequence, self.first.saturating_add_unsigned(self.open.len() as u64));
-                    }
-                    self.open.push_back(Slot { since: now, op: Some(op) });
-                }
+            let cancels = match &op {
+                Op::Settle { sequence, holder } => self.cancel(*sequence, *holder),
+                Op::Return { sequence, held } => self.merge(*sequence, *held),
+                _ => false,
+            };
+            if !cancels {
+                self.index(self.first.saturating_add_unsigned(self.open.len() as u64), &op);
+                self.open.push_back(Slot { since: now, op: Some(op) });
             }
         }
     }
 
-    /// Whether a settle cancelled with an insert that is not written yet (R1).
+    /// Whether a settle cancelled with an insert that is not written yet (R1). A return that is not goes either way.
     fn cancel(&mut self, sequence: Sequence, holder: Holder) -> bool {
+        if let Some(number) = self.returns.remove(&(sequence, holder)) {
+            self.clear(number);
+        }
         let Some(number) = self.inserts.get(&sequence).copied() else { return false };
-        let index = usize::try_from(number - self.first).ok();
-        let Some(slot) = index.and_then(|index| self.open.get_mut(index)) else { return false };
-        let Some(Op::Insert(stored)) = &mut slot.op else { return false };
+        let Some(Op::Insert(stored)) = self.op(number) else { return false };
         stored.holders.retain(|held| held.holder != holder);
         if stored.holders.is_empty() {
-            slot.op = None;
             self.inserts.remove(&sequence);
-            self.close_holes();
+            self.clear(number);
         }
         true
     }
 
-    /// When most of what is open is cancelled, as while nothing can be written, it gives back its room.
+    /// Whether a return became part of the insert, or of the last return, that is not written yet.
+    fn merge(&mut self, sequence: Sequence, held: Held) -> bool {
+        let at = self.inserts.get(&sequence).or_else(|| self.returns.get(&(sequence, held.holder))).copied();
+        let part = match at.and_then(|number| self.op(number)) {
+            Some(Op::Insert(stored)) => stored.holders.iter_mut().find(|part| part.holder == held.holder),
+            Some(Op::Return { held, .. }) => Some(held),
+            _ => None,
+        };
+        part.map(|part| *part = held).is_some()
+    }
+
+    fn op(&mut self, number: i64) -> Option<&mut Op> {
+        let index = usize::try_from(number - self.first).ok()?;
+        self.open.get_mut(index)?.op.as_mut()
+    }
+
+    fn clear(&mut self, number: i64) {
+        let index = usize::try_from(number - self.first).ok();
+        if let Some(slot) = index.and_then(|index| self.open.get_mut(index)) {
+            slot.op = None;
+            self.holes += 1;
+        }
+        self.close_holes();
+    }
+
+    fn index(&mut self, number: i64, op: &Op) {
+        match op {
+            Op::Insert(stored) => drop(self.inserts.insert(stored.sequence, number)),
+            Op::Return { sequence, held } => drop(self.returns.insert((*sequence, held.holder), number)),
+            _ => {}
+        }
+    }
+
+    fn forget(&mut self, op: &Op) {
+        match op {
+            Op::Insert(stored) => drop(self.inserts.remove(&stored.sequence)),
+            Op::Return { sequence, held } => drop(self.returns.remove(&(*sequence, held.holder))),
+            _ => {}
+        }
+    }
+
+    /// When most of what is open is cancelled, as while nothing can be written, it gives back its room. So every slot is
+    /// looked at once for each that was cancelled, about.
     fn close_holes(&mut self) {
-        if self.open.len() < 2 * self.inserts.len() + HOLES_MAX {
+        if self.holes < HOLES_MAX.max(self.open.len() / 2) {
             return;
         }
+        self.holes = 0;
         self.open.retain(|slot| slot.op.is_some());
-        for (number, slot) in (self.first..).zip(&self.open) {
-            if let Some(Op::Insert(stored)) = &slot.op {
-                self.inserts.insert(stored.sequence, number);
-            }
+        let open = std::mem::take(&mut self.open);
+        for (number, slot) in (self.first..).zip(&open) {
+            slot.op.iter().for_each(|op| self.index(number, op));
         }
+        self.open = open;
     }
 
     /// What is to be asked of the spool now.
@@ -131,11 +177,13 @@ impl Spool {
             && let Some(slot) = self.open.pop_front()
         {
             self.first += 1;
-            if let Some(Op::Insert(stored)) = &slot.op {
-                self.inserts.remove(&stored.sequence);
-                bytes += stored.message.size();
-            }
-            ops.extend(slot.op);
+            let Some(op) = slot.op else {
+                self.holes -= 1;
+                continue;
+            };
+            self.forget(&op);
+            bytes += if let Op::Insert(stored) = &op { stored.message.size() } else { 0 };
+            ops.push(op);
         }
         ops
     }
@@ -151,21 +199,36 @@ impl Spool {
                 _ => continue,
             }
             taken.extend(slot.op.take());
+            self.holes += 1;
         }
         // Of what was under way when it was settled, and is open again.
         taken.retain(|op| !matches!(op, Op::Settle { sequence, holder } if self.cancel(*sequence, *holder)));
-        let is_gone = |holder| matches!(holder, Holder::Durable(id) if gone.contains(&id));
-        for slot in self.open.iter_mut().filter(|_| !gone.is_empty()) {
-            if let Some(Op::Insert(stored)) = &mut slot.op {
-                stored.holders.retain(|held| !is_gone(held.holder));
-                if stored.holders.is_empty() {
-                    self.inserts.remove(&stored.sequence);
-                    slot.op = None;
-                }
-            }
+        if !gone.is_empty() {
+            self.leave_out(&gone);
         }
         self.close_holes();
         taken
+    }
+
+    /// What is open for these need not be written.
+    fn leave_out(&mut self, gone: &HashSet<DurableId>) {
+        let is_gone = |holder| matches!(holder, Holder::Durable(id) if gone.contains(&id));
+        for slot in &mut self.open {
+            let is_left_out = match &mut slot.op {
+                Some(Op::Insert(stored)) => {
+                    stored.holders.retain(|held| !is_gone(held.holder));
+                    stored.holders.is_empty() && self.inserts.remove(&stored.sequence).is_some()
+                }
+                Some(Op::Return { sequence, held }) => {
+                    is_gone(held.holder) && self.returns.remove(&(*sequence, held.holder)).is_some()
+                }
+                _ => false,
+            };
+            if is_left_out {
+                slot.op = None;
+                self.holes += 1;
+            }
+        }
     }
 
     /// Takes its answer.
@@ -200,12 +263,29 @@ impl Spool {
     /// Goes before all that is open.
     fn reopen(&mut self, ops: &[Op], since: Timestamp) {
         for op in ops.iter().rev() {
+            let Some(op) = self.with_later_returns(op.clone()) else { continue };
             self.first -= 1;
-            if let Op::Insert(stored) = op {
-                self.inserts.insert(stored.sequence, self.first);
-            }
-            self.open.push_front(Slot { since, op: Some(op.clone()) });
+            self.index(self.first, &op);
+            self.open.push_front(Slot { since, op: Some(op) });
         }
+    }
+
+    /// What is opened again, merged with the returns that came in meanwhile; `None`: one of them stands for it.
+    fn with_later_returns(&mut self, mut op: Op) -> Option<Op> {
+        match &mut op {
+            Op::Return { sequence, held } if self.returns.contains_key(&(*sequence, held.holder)) => return None,
+            Op::Insert(stored) => {
+                for part in &mut stored.holders {
+                    let Some(number) = self.returns.remove(&(stored.sequence, part.holder)) else { continue };
+                    if let Some(Op::Return { held, .. }) = self.op(number) {
+                        *part = *held;
+                    }
+                    self.clear(number);
+                }
+            }
+            _ => {}
+        }
+        Some(op)
     }
 
     /// When it wants to be asked for a request again.
@@ -229,5 +309,96 @@ impl Spool {
         };
         let open = self.open.iter().filter_map(|slot| slot.op.as_ref());
         under_way.chain(open).filter_map(became).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{DestinationId, Message, MessageDraft, Stored, Term};
+
+    const NOW: Timestamp = Timestamp(1_000);
+    const HOLDER: Holder = Holder::Durable(DurableId(1));
+
+    fn at(counter: u64) -> Sequence {
+        Sequence::new(Term(1), counter)
+    }
+
+    fn held(deliveries: u32) -> Held {
+        Held { deliveries, ..Held::fresh(HOLDER) }
+    }
+
+    fn insert(counter: u64, deliveries: u32) -> Op {
+        Op::Insert(Stored {
+            sequence: at(counter),
+            destination: DestinationId(1),
+            holders: [held(deliveries)].into_iter().collect(),
+            message: Arc::new(Message::new(MessageDraft::default())),
+        })
+    }
+
+    fn returned(counter: u64, deliveries: u32) -> Op {
+        Op::Return { sequence: at(counter), held: held(deliveries) }
+    }
+
+    fn settle(counter: u64) -> Op {
+        Op::Settle { sequence: at(counter), holder: HOLDER }
+    }
+
+    fn take(spool: &mut Spool, ops: impl IntoIterator<Item = Op>) {
+        spool.take(NOW, &mut ops.into_iter().collect());
+    }
+
+    /// What is written now.
+    fn written(spool: &mut Spool, now: Timestamp) -> Vec<Op> {
+        match spool.next_request(now) {
+            Some(StoreRequest::Commit(batch)) => batch.ops.clone(),
+            other => panic!("{other:?} instead of a batch"),
+        }
+    }
+
+    fn answer(spool: &mut Spool, result: Result<(), CommitError>) {
+        spool.answered(NOW, &StoreReply::Committed(result));
+    }
+
+    #[test]
+    fn r32_a_return_is_merged_and_goes_with_its_insert() {
+        let mut spool = Spool::default();
+        take(&mut spool, [insert(1, 0), insert(2, 0), insert(3, 0), returned(1, 1), returned(1, 2), returned(2, 1)]);
+        take(&mut spool, [settle(2)]);
+        assert_eq!(written(&mut spool, NOW), [insert(1, 2), insert(3, 0)]);
+        take(&mut spool, [returned(1, 3), returned(3, 1), returned(1, 4), settle(3)]);
+        answer(&mut spool, Ok(()));
+        assert_eq!(written(&mut spool, NOW), [returned(1, 4), settle(3)]);
+    }
+
+    #[test]
+    fn r32_what_is_opened_again_takes_the_returns_that_came_meanwhile_in() {
+        let mut spool = Spool::default();
+        take(&mut spool, [insert(1, 0), returned(2, 1)]);
+        written(&mut spool, NOW);
+        take(&mut spool, [returned(1, 1), returned(2, 2), insert(3, 0)]);
+        answer(&mut spool, Err(CommitError::Full));
+        let later = NOW.after(RETRY);
+        assert!(matches!(spool.next_request(later), Some(StoreRequest::Turn(_))), "nothing makes room");
+        answer(&mut spool, Ok(()));
+        assert_eq!(written(&mut spool, later), [insert(1, 1), returned(2, 2), insert(3, 0)]);
+    }
+
+    /// With so many operations beside it, one look at all of them for each that is cancelled would take minutes.
+    #[test]
+    fn r32_while_nothing_can_be_written_settling_costs_as_much_as_ever() {
+        const OPEN: u64 = 100_000;
+        let mut spool = Spool::default();
+        take(&mut spool, [insert(1, 0)]);
+        written(&mut spool, NOW);
+        take(&mut spool, (2..OPEN).map(settle));
+        for counter in OPEN..2 * OPEN {
+            take(&mut spool, [insert(counter, 0), returned(counter, 1), settle(counter)]);
+        }
+        assert!(spool.open.len() as u64 <= 2 * OPEN, "what is cancelled takes no room");
+        assert!(spool.inserts.is_empty() && spool.returns.is_empty());
+        answer(&mut spool, Ok(()));
+        assert!(written(&mut spool, NOW).into_iter().eq((2..OPEN).map(settle)));
     }
 }

@@ -62,10 +62,12 @@ pub fn start<A: PersistenceAdapter, S: PersistenceAdapter>(
     let (read_requests, reads_requested) = mpsc::channel(READS_WAITING_MAX);
     let (read_answers, reads_answered) = mpsc::channel(READS_WAITING_MAX);
     let (inbox, inbound) = mpsc::channel(INBOX_MAX);
+    let handle = EngineHandle::new(inbox, context.meter.clone());
     let engine = Engine {
         core: Core::recover(options, tenure.term, catalog),
         writer: Writer::new(tenure),
         clock: context.clock,
+        doubts: context.mandate.doubts(),
         mandate: context.mandate,
         meter: context.meter,
         full_told: None,
@@ -95,7 +97,7 @@ pub fn start<A: PersistenceAdapter, S: PersistenceAdapter>(
         let (written, spooled, ()) = tokio::join!(writes, spools, reads);
         written.and(spooled)
     };
-    Running { handle: EngineHandle::new(inbox), engine: engine.run(), store }
+    Running { handle, engine: engine.run(), store }
 }
 
 /// Who may hold messages.

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     batch::{Settled, Unit},
     handle::{Budget, INBOX_MAX, Inbound, Written},
+    held::HeldRequests,
     outbox::Outbox,
     reader::{ReadAnswer, ReadRequest},
     receipts::{Answer, Ledger, StepRef},
@@ -33,7 +34,7 @@ use crate::{
         Change, CloseReason, Command, Core, Effects, Hold, Kept, NotDone, Outgoing, Purged, Read, Receipt, Refusal,
         Request, UnitId,
     },
-    types::{Clock, Destination, Footing, Holder, Mandate, Meter, Op, Sequence, SessionId, Timestamp},
+    types::{Clock, Destination, Footing, Holder, Mandate, Meter, Op, Sequence, SessionId, Stored, Timestamp},
 };
 
 /// So many messages from sessions are taken in one turn.
@@ -73,6 +74,8 @@ pub(super) struct Engine {
     pub(super) clock: Clock,
     /// Whether this broker is the master, as far as is known (R24).
     pub(super) mandate: Mandate,
+    /// How often that was in doubt and is over.
+    pub(super) doubts: u64,
     /// Counts what messages take in memory (R31).
     pub(super) meter: Meter,
     /// When the log was told last that memory is full.
@@ -109,7 +112,7 @@ pub(super) struct Link {
     pub(super) outgoing: Vec<Outgoing>,
     touched: bool,
     pub(super) ledger: Ledger,
-    pub(super) held: VecDeque<Request>,
+    pub(super) held: HeldRequests,
     pub(super) hold: Option<(Hold, Timestamp)>,
     pub(super) lenient: bool,
     pub(super) phase: Phase,
@@ -118,7 +121,10 @@ pub(super) struct Link {
 /// A purge that is not durable yet.
 #[derive(Debug)]
 pub(super) struct Purging {
-    mark: (Holder, Sequence),
+    /// The mark, until that is durable.
+    mark: Option<(Holder, Sequence)>,
+    /// What is settled beside it, until that is durable.
+    behind: Option<UnitId>,
     messages: usize,
     answer: oneshot::Sender<Option<usize>>,
 }
@@ -153,7 +159,7 @@ impl Engine {
         let (mut reachable, mut stopping) = (true, None);
         let stop = self.stop.clone();
         while !stopping.is_some_and(|since| self.has_done_what_it_can(since)) {
-            if self.mandate.footing() != Footing::Firm {
+            if self.mandate.footing() != Footing::Firm || self.mandate.doubts() != self.doubts {
                 let reply = self.sit_out_doubt().await?;
                 if stop.is_cancelled() {
                     return Ok(()); // nobody was told that what is not written is safe
@@ -314,9 +320,9 @@ impl Engine {
     fn take_in(&mut self, now: Timestamp, item: Inbound) {
         match item {
             Inbound::Opened { session, outbox, budget } => {
-                self.sessions.insert(session, Link::new(outbox, budget));
+                self.sessions.insert(session, Link::new(outbox, budget, &self.meter));
             }
-            Inbound::Requests { session, requests } => {
+            Inbound::Requests { session, requests, charge: _until_taken } => {
                 for request in requests {
                     self.request(now, session, request);
                 }
@@ -324,6 +330,9 @@ impl Engine {
             Inbound::Written { session, written } => self.written(now, session, &written),
             Inbound::HoldsMessages { session, answer } => {
                 let _gone = answer.send(self.core.holds_messages(session)); // who asked may have left
+            }
+            Inbound::Overview { answer } => {
+                let _gone = answer.send(Box::new(self.overview())); // who asked may have left
             }
             Inbound::Closed { session } => self.closed(now, session),
             Inbound::Purge { destination, answer } => self.purge(now, &destination, answer),
@@ -334,15 +343,30 @@ impl Engine {
     fn purge(&mut self, now: Timestamp, destination: &Destination, answer: oneshot::Sender<Option<usize>>) {
         let purged = self.core.purge(now, destination, &mut self.effects);
         self.take_effects(now);
-        match purged {
-            Some(Purged { messages, mark: Some(mark) }) => self.purging.push(Purging { mark, messages, answer }),
-            other => answer_purge(answer, other.map(|purged| purged.messages)),
-        }
+        let Some(Purged { messages, mark, behind }) = purged else { return answer_purge(answer, None) };
+        self.purging.push(Purging { mark, behind, messages, answer });
+        self.answer_purges();
     }
 
-    /// This purge is durable.
+    /// This purge's mark is durable.
     fn purged(&mut self, (holder, upto): (Holder, Sequence)) {
-        let is_over = |purging: &mut Purging| purging.mark.0 == holder && purging.mark.1 <= upto;
+        for purging in &mut self.purging {
+            purging.mark.take_if(|mark| mark.0 == holder && mark.1 <= upto);
+        }
+        self.answer_purges();
+    }
+
+    /// What a purge's mark does not cover is durably gone.
+    fn purged_behind(&mut self, id: UnitId) {
+        for purging in &mut self.purging {
+            purging.behind.take_if(|behind| *behind == id);
+        }
+        self.answer_purges();
+    }
+
+    /// R29: who asked is told when nothing that the purge took can come back.
+    fn answer_purges(&mut self) {
+        let is_over = |purging: &mut Purging| purging.mark.is_none() && purging.behind.is_none();
         for purging in self.purging.extract_if(.., is_over) {
             answer_purge(purging.answer, Some(purging.messages));
         }
@@ -499,6 +523,7 @@ impl Engine {
                 open.purge(holder, upto, now);
                 open.make_eager();
             }
+            Change::SettleAll { holder, sequences, id } => open.settle_all(holder, &sequences, id, now),
             Change::Settle { by, asked, sequence, holder } => {
                 let clean = sessions.get(&by).is_none_or(|link| link.ledger.is_clear());
                 let origin = if asked { step(Some(by)) } else { None };
@@ -592,7 +617,7 @@ impl Engine {
             link.phase = Phase::Ending;
         }
         link.hold = None;
-        for request in link.held.drain(..) {
+        while let Some(request) = link.held.pop_front() {
             link.budget.give_back(request.bytes);
         }
     }
@@ -625,6 +650,7 @@ impl Engine {
 
     fn unit_done(&mut self, now: Timestamp, origin: Option<StepRef>, id: Option<UnitId>) {
         if let Some(id) = id {
+            self.purged_behind(id);
             self.core.committed(now, id, &mut self.effects);
             self.take_effects(now);
         }
@@ -633,24 +659,36 @@ impl Engine {
         }
     }
 
-    /// R13: what the store never takes leaves the core, and its sender gets ERROR.
+    /// The store refused this, or had no room for it in time.
     fn unit_refused(&mut self, now: Timestamp, unit: Unit, why: &str) {
+        if unit.is_dead_letter() {
+            warn_of_dead_letter(&unit);
+        }
+        self.undo(now, unit, why);
+    }
+
+    /// R13: what is never written leaves the core, and its sender gets ERROR. Nobody sent a dead letter: who rejected its
+    /// message did nothing wrong.
+    fn undo(&mut self, now: Timestamp, unit: Unit, why: &str) {
         match unit.id {
-            Some(id) => self.core.commit_refused(now, id, &mut self.effects),
+            Some(id) => {
+                self.purging.retain(|purging| purging.behind != Some(id)); // who asked hears that nobody knows
+                self.core.commit_refused(now, id, &mut self.effects);
+            }
             None => {
                 for op in unit.live() {
                     match op {
-                        Op::Insert(stored) => self.core.withdraw(stored),
+                        Op::Insert(stored) => self.withdraw(now, stored, why),
                         other => tracing::error!(operation = other.name(), "the store refused what no client sent"),
                     }
                 }
             }
         }
         self.take_effects(now);
-        if unit.is_dead_letter() {
-            return self.dead_letter_refused(&unit);
-        }
         let Some(step) = unit.origin else { return };
+        if unit.is_dead_letter() {
+            return self.free(step);
+        }
         let Some(link) = self.sessions.get_mut(&step.session) else { return };
         let closes = (!link.lenient).then_some(CloseReason::Refused);
         let ends = closes.is_some() && link.phase == Phase::Open;
@@ -663,14 +701,13 @@ impl Engine {
         }
     }
 
-    /// Nobody sent it: who rejected the message did nothing wrong, and may get it once more.
-    fn dead_letter_refused(&mut self, unit: &Unit) {
-        for dead in unit.live().filter_map(|op| if let Op::Insert(dead) = op { Some(dead) } else { None }) {
-            let of = dead.message.original_destination.as_ref().map(tracing::field::display);
-            tracing::warn!(of, "the store refuses a dead letter; its message goes back to where it was");
-        }
-        if let Some(step) = unit.origin {
-            self.free(step);
+    /// A message that was never stored leaves its queues, and what was to be made of it waits here still (R12).
+    fn withdraw(&mut self, now: Timestamp, stored: &Stored, why: &str) {
+        self.core.withdraw(stored);
+        for id in self.core.units_that_bury(stored) {
+            if let Some(unit) = self.writer.open.take_out(id) {
+                self.undo(now, unit, why);
+            }
         }
     }
 
@@ -726,19 +763,26 @@ impl Engine {
     }
 }
 
+fn warn_of_dead_letter(unit: &Unit) {
+    for dead in unit.live().filter_map(|op| if let Op::Insert(dead) = op { Some(dead) } else { None }) {
+        let of = dead.message.original_destination.as_ref().map(tracing::field::display);
+        tracing::warn!(of, "the store refuses a dead letter; its message goes back to where it was");
+    }
+}
+
 fn answer_purge(answer: oneshot::Sender<Option<usize>>, messages: Option<usize>) {
     let _gone = answer.send(messages); // who asked may have left
 }
 
 impl Link {
-    fn new(outbox: Arc<Outbox>, budget: Arc<Budget>) -> Self {
+    fn new(outbox: Arc<Outbox>, budget: Arc<Budget>, meter: &Meter) -> Self {
         Self {
             outbox,
             budget,
             outgoing: Vec::new(),
             touched: false,
-            ledger: Ledger::default(),
-            held: VecDeque::new(),
+            ledger: Ledger::new(meter),
+            held: HeldRequests::new(meter),
             hold: None,
             lenient: false,
             phase: Phase::Open,

@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use super::batch::{OpenBatch, Part, Sealed, Unit};
+use super::{
+    batch::{OpenBatch, Part, Sealed, Unit},
+    overview::{Answers, StoreOverview},
+};
 use crate::{
     broker::{Full, Hold, Pending},
     persistence::{CommitError, StoreError},
@@ -95,6 +98,7 @@ pub(super) struct Writer {
     answer_awaited: bool,
     not_before: Option<Timestamp>,
     outage_since: Option<Timestamp>,
+    answers: Answers,
     /// Nobody has waited too long for room before this: a pause is nobody's fault (R24).
     patient_until: Timestamp,
     last_number: BatchNumber,
@@ -124,6 +128,7 @@ impl Writer {
             answer_awaited: false,
             not_before: None,
             outage_since: None,
+            answers: Answers::default(),
             patient_until: Timestamp(0),
             last_number: BatchNumber(0),
         }
@@ -193,11 +198,26 @@ impl Writer {
     /// Takes the store's answer.
     pub(super) fn answered(&mut self, now: Timestamp, reply: StoreReply) -> Resolved {
         self.answer_awaited = false;
+        self.count(&reply);
         match reply {
             StoreReply::Committed(Ok(())) => self.committed(),
             StoreReply::Committed(Err(error)) => self.not_committed(now, error),
             StoreReply::Raised(result) => self.raised(now, result),
         }
+    }
+
+    fn count(&mut self, reply: &StoreReply) {
+        let StoreReply::Committed(answer) = reply else { return };
+        let answers = &mut self.answers;
+        let counted = match answer {
+            Ok(()) => &mut answers.committed,
+            Err(CommitError::Full) => &mut answers.full,
+            Err(CommitError::Again { .. }) => &mut answers.again,
+            Err(CommitError::Unknown { .. }) => &mut answers.unknown,
+            Err(CommitError::Refused { .. }) => &mut answers.refused,
+            Err(CommitError::Deposed | CommitError::Unusable(_)) => return, // the term is over, and its counts with it
+        };
+        *counted += 1;
     }
 
     fn committed(&mut self) -> Resolved {
@@ -268,6 +288,9 @@ impl Writer {
                 self.parts.push_front(second);
                 self.parts.push_front(first);
                 Resolved::default()
+            }
+            Err(alone) if alone.units.is_empty() => {
+                over(&format!("the store refuses a dispatch mark or a purge, which no client sent: {source}"))
             }
             Err(alone) => {
                 tracing::warn!(source, "the store refuses an operation; who sent it gets ERROR");
@@ -346,6 +369,16 @@ impl Writer {
         let mut pending: HashMap<_, _> = under_way.flat_map(|part| part.pending(holder)).collect();
         pending.extend(self.open.pending(holder));
         pending
+    }
+
+    /// What the store does, for operators.
+    pub(super) fn overview(&self) -> StoreOverview {
+        StoreOverview {
+            is_full: matches!(self.flow, Flow::Full { .. }),
+            batches_under_way: usize::from(self.under_way.is_some()) + self.parts.len(),
+            waiting_bytes: self.open.bytes(),
+            answers: self.answers,
+        }
     }
 
     /// Whether nothing is open, under way or waiting to be repeated.
@@ -526,6 +559,25 @@ mod tests {
         writer.want_term(); // the next message asks again
         assert_eq!(raising(&mut writer, NOW), tenure(5, 9));
         assert_eq!(raised(&mut writer), Some(Term(5)));
+    }
+
+    #[test]
+    fn r13_a_refused_mark_or_purge_ends_the_term_and_says_so() {
+        let holder = Holder::Queue(DestinationId(1));
+        let mark = |writer: &mut Writer| writer.open.mark(holder, Sequence::new(Term(4), 9), NOW);
+        let purge = |writer: &mut Writer| writer.open.purge(holder, Sequence::new(Term(4), 9), NOW);
+        for ask in [&mark as &dyn Fn(&mut Writer), &purge] {
+            let mut writer = writer();
+            ask(&mut writer);
+            sent(&mut writer, 4, 10);
+            let mut refuse = || {
+                committing(&mut writer);
+                let source = "no such column".into();
+                writer.answered(NOW, StoreReply::Committed(Err(CommitError::Refused { source }))).over
+            };
+            assert_eq!(refuse(), None, "with a message, it may be that");
+            assert!(refuse().is_some_and(|why| why.ends_with("no such column")));
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! writer's business (`engine/writer.rs`), written once for all adapters. The behaviour suite in `tests/it/` is the
 //! definition of the trait; an adapter is done when it passes.
 
+mod footprint;
 pub mod journal;
 mod memory;
 #[cfg(feature = "mysql")]
@@ -13,15 +14,18 @@ mod postgres;
 mod spool;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod sql;
+mod timed;
 
 use std::{error::Error, future::Future, io, path::PathBuf, sync::Arc};
 
+pub use footprint::{Footprint, footprint};
 pub use memory::{MemoryAdapter, MemoryReader, MemoryStore};
 #[cfg(feature = "mysql")]
 pub use mysql::{MysqlAdapter, MysqlReader};
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresAdapter, PostgresReader};
 pub use spool::{SpoolAdapter, SpoolReader};
+pub use timed::{CommitHistograms, TimedAdapter};
 
 pub use crate::types::{Backlog, DueMessage, DuePage, DueReason, Page, PageRange, Window};
 use crate::{

@@ -22,7 +22,7 @@ use crate::types::{
 };
 
 /// The directory below the data directory.
-const DIRECTORY: &str = "spool";
+pub(super) const DIRECTORY: &str = "spool";
 
 /// Small, so that it gives back soon what it needs no more. Unit: bytes.
 const SEGMENT_BYTES: u64 = 16 << 20;

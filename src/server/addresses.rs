@@ -51,7 +51,7 @@ impl PublishedAddresses {
     ///
     /// # Errors
     /// When it is there and can't be removed.
-    pub fn withdraw(self) -> io::Result<()> {
+    pub fn withdraw(&self) -> io::Result<()> {
         remove(&self.path)
     }
 }

@@ -21,7 +21,11 @@ use super::{
     service::{Peer, Service},
     tls,
 };
-use crate::{config::Connector, tasks::Tasks};
+use crate::{
+    config::Connector,
+    tasks::Tasks,
+    telemetry::{ConnectorTraffic, OpenConnection},
+};
 
 /// Connections that wait to be accepted. After a failover all clients come at once; the system may hold it lower
 /// (`net.core.somaxconn`).
@@ -75,6 +79,7 @@ pub(super) struct Listener {
     connections_max: usize,
     places: Arc<Semaphore>,
     service: Arc<Service>,
+    traffic: Arc<ConnectorTraffic>,
     sessions: Tasks,
     refusals: Tasks,
     complaints: Complaints,
@@ -96,6 +101,7 @@ impl Listener {
             tls,
             connections_max,
             places: Arc::new(Semaphore::new(connections_max)),
+            traffic: service.traffic().connector(&connector.name),
             service,
             refusals: sessions.group(),
             sessions,
@@ -131,17 +137,20 @@ impl Listener {
 
     fn admit(&mut self, stream: TcpStream, address: SocketAddr) {
         if self.service.is_paused() {
+            self.traffic.refuse();
             return self.turn_away();
         }
         let Ok(place) = self.places.clone().try_acquire_owned() else {
+            self.traffic.refuse();
             return self.refuse(stream);
         };
+        let open = self.traffic.accept();
         if let Err(error) = stream.set_nodelay(true) {
             // The peer is gone already; the session will find out.
             tracing::debug!(connector = &*self.name, %address, %error, "cannot set TCP_NODELAY");
         }
         let peer = Peer { address, connector: self.name.clone(), certificate: None };
-        let accepted = Accepted { peer, service: self.service.clone(), stop: self.sessions.stop_token(), place };
+        let accepted = Accepted { peer, service: self.service.clone(), stop: self.sessions.stop_token(), place, open };
         match self.tls.clone() {
             None => self.sessions.spawn("session", accepted.serve(stream)), // a task as small as can be
             Some(acceptor) => self.sessions.spawn("session", accepted.serve_tls(stream, acceptor)),
@@ -191,12 +200,14 @@ struct Accepted {
     stop: CancellationToken,
     /// Given back at the end, however it comes.
     place: OwnedSemaphorePermit,
+    /// Counted until then.
+    open: OpenConnection,
 }
 
 impl Accepted {
     async fn serve(self, stream: TcpStream) {
         self.service.serve(stream, self.peer, self.stop).await;
-        drop(self.place);
+        drop((self.place, self.open));
     }
 
     async fn serve_tls(mut self, stream: TcpStream, acceptor: tls::Acceptor) {
@@ -213,7 +224,7 @@ impl Accepted {
             Ok(Err(error)) => tracing::info!(connector, %address, %error, "no TLS connection"),
             Err(_) => tracing::info!(connector, %address, "the TLS handshake took too long"),
         }
-        drop(self.place);
+        drop((self.place, self.open));
     }
 }
 

@@ -83,15 +83,22 @@ impl Doors {
         Ok(Self { doors: config.connectors.iter().map(prepare).collect::<Result<_, ServerError>>()? })
     }
 
+    /// Where clients are to find them: the URIs as they are configured.
+    #[must_use]
+    pub fn configured(&self) -> String {
+        let uri = |door: &Door| format!("{}://{}", door.connector.uri.scheme.as_str(), door.connector.uri.address());
+        self.doors.iter().map(uri).collect::<Vec<_>>().join(" ")
+    }
+
     /// Opens every port, or none. Connections wait in the kernel until [`OpenDoors::serve`].
     ///
     /// # Errors
     /// [`ServerError::Listen`] names the first connector whose address can't be had.
-    pub async fn open(self) -> Result<OpenDoors, ServerError> {
+    pub async fn open(&self) -> Result<OpenDoors, ServerError> {
         let mut open = Vec::with_capacity(self.doors.len());
-        for Door { connector, tls } in self.doors {
-            let socket = listener::listen(&connector).await?;
-            open.push((connector, tls, socket));
+        for Door { connector, tls } in &self.doors {
+            let socket = listener::listen(connector).await?;
+            open.push((connector.clone(), tls.clone(), socket));
         }
         Ok(OpenDoors { open })
     }

@@ -9,6 +9,8 @@ use crate::{
     config::{Config, Connector},
     engine::EngineHandle,
     session::{self, Authenticator, ConnectionInfo, SessionOptions, UserError},
+    tasks::Tasks,
+    telemetry::Traffic,
     types::{Footing, TermContext, Text},
 };
 
@@ -36,7 +38,13 @@ impl Service {
     ///
     /// # Errors
     /// [`UserError`] names a user whose password hash makes no sense.
-    pub fn new(engine: EngineHandle, config: &Config, context: TermContext) -> Result<Self, UserError> {
+    pub fn new(
+        engine: EngineHandle,
+        config: &Config,
+        context: TermContext,
+        farewells: Tasks,
+        traffic: Arc<Traffic>,
+    ) -> Result<Self, UserError> {
         let users = config.users.iter().map(|user| (user.name.clone(), user.password_hash.reveal().to_owned()));
         let options = SessionOptions {
             stomp: config.stomp.clone(),
@@ -47,6 +55,8 @@ impl Service {
             mandate: context.mandate,
             meter: context.meter,
             buffers: Arc::default(),
+            farewells,
+            traffic,
             authenticator: Arc::new(Authenticator::new(users)?),
         };
         Ok(Self { engine, frame_bytes_max: options.stomp.frame_bytes_max, options: Arc::new(options) })
@@ -61,6 +71,11 @@ impl Service {
         stomp.connect_timeout = given.connect_timeout.unwrap_or(stomp.connect_timeout);
         let frame_bytes_max = given.frame_bytes_max.unwrap_or(self.frame_bytes_max);
         Self { engine: self.engine.clone(), options: Arc::new(options), frame_bytes_max }
+    }
+
+    /// What counts this term's connections.
+    pub(super) fn traffic(&self) -> &Traffic {
+        &self.options.traffic
     }
 
     /// Whether it is in doubt that this broker is the master: nobody is let in then (R24).

@@ -8,7 +8,7 @@
 //! On failure: the engine is told that the session is over, whatever ended it; an ERROR and all before it is flushed,
 //! and the socket is read a little longer, so that no reset eats it.
 
-use std::{io, pin::Pin, pin::pin, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, pin::Pin, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -52,7 +52,8 @@ const FAR: Duration = Duration::from_secs(86_400 * 365);
 /// Serves one connection from its first byte to its end.
 ///
 /// Ends by itself when `stop` is cancelled, after the receipts of what it has taken, within a few seconds. It must not
-/// be dropped before: the engine would not hear of the session's end.
+/// be dropped before: the engine would not hear of the session's end. What the peer still has to read then is left to
+/// the farewells of `options`: nobody who takes over has to wait for a client that keeps its socket open.
 pub async fn serve<S>(
     stream: S,
     info: ConnectionInfo,
@@ -75,7 +76,7 @@ async fn serve_through<S, D>(
     stop: CancellationToken,
 ) -> End
 where
-    S: AsyncRead + AsyncWrite + Send + Unpin,
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     D: Door,
 {
     let (reads, writes) = tokio::io::split(stream);
@@ -89,8 +90,16 @@ where
         who: Identity::default(),
     };
     let end = connection.run(door).await;
-    connection.part(&end).await;
-    log(&connection.info, &connection.who, &end);
+    let Connection { reads, writes, info, options, stop, who } = connection;
+    if end.is_orderly() {
+        let mut parting = Box::pin(part(reads.half.unsplit(writes.half), info.peer));
+        tokio::select! {
+            biased;
+            () = &mut parting => {}
+            () = stop.cancelled() => options.farewells.spawn("farewell", parting),
+        }
+    }
+    log(&info, &who, &end);
     end
 }
 
@@ -201,6 +210,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
 
     /// From CONNECT to the end, with the engine.
     async fn converse(&mut self, hello: Hello, door: &impl Door) -> End {
+        let _counted = self.options.traffic.session(("stomp", hello.version.as_str()));
         let Ok(link) = door.open().await else { return End::STOPPING };
         let name = session_name(&self.options, link.id());
         let subscribers = Arc::new(Subscribers::default());
@@ -262,29 +272,25 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
         }
         End::STOPPING
     }
+}
 
-    /// Ends the socket so that the peer can read the last frame: after our end of file its bytes are taken for a
-    /// while, because bytes that nobody reads make the kernel answer with a reset, which throws away what is on its
-    /// way.
-    async fn part(&mut self, end: &End) {
-        if !end.is_orderly() {
-            return;
-        }
-        let linger = async {
-            self.writes.half.shutdown().await?;
-            let mut rest = [0; 1 << 10]; // small, because every connection's task has room for it
-            let mut taken = 0;
-            while taken < LINGER_BYTES_MAX {
-                match self.reads.half.read(&mut rest).await? {
-                    0 => break,
-                    count => taken += count,
-                }
+/// Ends the socket so that the peer can read the last frame: after our end of file its bytes are taken for a while,
+/// because bytes that nobody reads make the kernel answer with a reset, which throws away what is on its way.
+async fn part<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, peer: SocketAddr) {
+    let linger = async {
+        stream.shutdown().await?;
+        let mut rest = [0; 1 << 10]; // small, because every connection that ends has room for it
+        let mut taken = 0;
+        while taken < LINGER_BYTES_MAX {
+            match stream.read(&mut rest).await? {
+                0 => break,
+                count => taken += count,
             }
-            io::Result::Ok(())
-        };
-        if let Ok(Err(error)) = timeout(FAREWELL_PATIENCE, linger).await {
-            debug!(peer = %self.info.peer, %error, "the peer was gone before the end of the connection");
         }
+        io::Result::Ok(())
+    };
+    if let Ok(Err(error)) = timeout(FAREWELL_PATIENCE, linger).await {
+        debug!(%peer, %error, "the peer was gone before the end of the connection");
     }
 }
 
@@ -502,13 +508,18 @@ impl<S: AsyncWrite + Unpin, L: Link> Writer<'_, S, L> {
     async fn write_all(&mut self, waiting: &mut Vec<Outgoing>) -> Result<(), End> {
         let mut waiting = waiting.drain(..);
         while waiting.len() > 0 {
-            self.await_mandate().await?;
+            if !self.mandate.holds() {
+                // R24: what was given may be another broker's to give by now.
+                let mandate = self.mandate.clone();
+                self.beat_until(mandate.until_it_holds()).await?.map_err(|_| End::STOPPING)?;
+            }
             let mut written = Written::default();
             let close = self.renderer.render_chunk(&mut waiting, self.writes.output(), &mut written);
             self.writes.flush().await?;
             if written.bytes > 0 {
                 self.delivered.notify_one();
-                self.link.written(written).await.map_err(|_| End::STOPPING)?;
+                let link = self.link;
+                self.beat_until(link.written(written)).await?.map_err(|_| End::STOPPING)?;
             }
             if let Some(reason) = close {
                 return Err(self.end_of(reason));
@@ -517,16 +528,17 @@ impl<S: AsyncWrite + Unpin, L: Link> Writer<'_, S, L> {
         Ok(())
     }
 
-    /// R24: past the lease nothing leaves but heart-beats; what was given may be another broker's to give by now.
-    async fn await_mandate(&mut self) -> Result<(), End> {
-        while !self.mandate.holds() {
+    /// Waits for something, and nothing leaves meanwhile but heart-beats.
+    async fn beat_until<T>(&mut self, done: impl Future<Output = T>) -> Result<T, End> {
+        let mut done = pin!(done);
+        loop {
             let interval = self.interval.filter(|_| self.renderer.has_greeted()).unwrap_or(FAR);
             tokio::select! {
-                proven = self.mandate.until_it_holds() => proven.map_err(|_| End::STOPPING)?,
+                biased;
+                done = &mut done => return Ok(done),
                 () = sleep(interval) => self.beat().await?,
             }
         }
-        Ok(())
     }
 
     fn end_of(&self, reason: CloseReason) -> End {

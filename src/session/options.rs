@@ -6,6 +6,8 @@ use super::{Authenticator, Buffers};
 use crate::{
     codec::stomp::DecodeLimits,
     config::{Limits, StompOptions},
+    tasks::Tasks,
+    telemetry::Traffic,
     types::{Clock, Mandate, Meter, Text, Timestamp},
 };
 
@@ -28,6 +30,10 @@ pub struct SessionOptions {
     pub meter: Meter,
     /// What connections at work lend each other.
     pub buffers: Arc<Buffers>,
+    /// Where sockets wait for their peers' end while the broker stops.
+    pub farewells: Tasks,
+    /// Counts them.
+    pub traffic: Arc<Traffic>,
     /// Who may connect.
     pub authenticator: Arc<Authenticator>,
 }
@@ -98,6 +104,8 @@ pub(super) mod tests {
             mandate: Mandate::permanent(),
             meter: Meter::unlimited(),
             buffers: Arc::default(),
+            farewells: Tasks::new(),
+            traffic: Arc::default(),
             authenticator: Arc::new(Authenticator::new([]).unwrap()),
         }
     }

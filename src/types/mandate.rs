@@ -49,12 +49,18 @@ impl BootTime {
     pub fn after(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
     }
+
+    /// How long it is from here until `later`; nothing if that is past.
+    #[must_use]
+    pub fn until(self, later: Self) -> Duration {
+        Duration::from_millis(later.0.saturating_sub(self.0))
+    }
 }
 
 /// A term's right to act as the master. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Mandate {
-    footing: watch::Receiver<Footing>,
+    known: watch::Receiver<Known>,
     lease: Arc<AtomicU64>,
     /// What keeps a mandate that nobody takes away.
     _keeper: Option<Arc<MandateKeeper>>,
@@ -63,8 +69,16 @@ pub struct Mandate {
 /// The other end of a [`Mandate`]; when it is dropped, the mandate is lost.
 #[derive(Debug)]
 pub struct MandateKeeper {
-    footing: watch::Sender<Footing>,
+    known: watch::Sender<Known>,
     lease: Arc<AtomicU64>,
+}
+
+/// What is told of a lock.
+#[derive(Debug)]
+struct Known {
+    footing: Footing,
+    /// How often it came into doubt.
+    doubts: u64,
 }
 
 /// Stands for a lease without an end.
@@ -81,21 +95,27 @@ impl Mandate {
     /// Of a lock that was proven, and may be relied on until `end`.
     #[must_use]
     pub fn until(end: BootTime) -> (MandateKeeper, Self) {
-        let (footing, watched) = watch::channel(Footing::Firm);
+        let (told, known) = watch::channel(Known { footing: Footing::Firm, doubts: 0 });
         let lease = Arc::new(AtomicU64::new(end.0));
-        let mandate = Self { footing: watched, lease: Arc::clone(&lease), _keeper: None };
-        (MandateKeeper { footing, lease }, mandate)
+        let mandate = Self { known, lease: Arc::clone(&lease), _keeper: None };
+        (MandateKeeper { known: told, lease }, mandate)
     }
 
     /// What is known of the lock now.
     #[must_use]
     pub fn footing(&self) -> Footing {
-        self.footing.borrow().clone()
+        self.known.borrow().footing.clone()
+    }
+
+    /// How often it came into doubt: whoever has to do something after a doubt must not miss one that was short.
+    #[must_use]
+    pub fn doubts(&self) -> u64 {
+        self.known.borrow().doubts
     }
 
     /// Waits until something else is known of the lock. Cancel safe.
     pub async fn changed(&mut self) {
-        if self.footing.changed().await.is_err() {
+        if self.known.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -113,7 +133,7 @@ impl Mandate {
     /// [`BatonLost`]: it never will again.
     pub async fn until_it_holds(&self) -> Result<(), BatonLost> {
         while !self.holds() {
-            if let Footing::Lost(why) = &*self.footing.borrow() {
+            if let Footing::Lost(why) = &self.known.borrow().footing {
                 return Err(BatonLost(Arc::clone(why)));
             }
             sleep(LEASE_LOOK).await;
@@ -125,7 +145,7 @@ impl Mandate {
 impl MandateKeeper {
     /// The lock was proven to be held; that may be relied on until `end`.
     pub fn prove(&self, end: BootTime) {
-        if !matches!(*self.footing.borrow(), Footing::Lost(_)) {
+        if !matches!(self.known.borrow().footing, Footing::Lost(_)) {
             self.lease.store(end.0, Ordering::Release);
         }
         self.tell(Footing::Firm);
@@ -143,11 +163,12 @@ impl MandateKeeper {
     }
 
     fn tell(&self, footing: Footing) {
-        self.footing.send_if_modified(|known| {
-            let is_over = matches!(known, Footing::Lost(_));
-            let changes = !is_over && *known != footing;
+        self.known.send_if_modified(|known| {
+            let is_over = matches!(known.footing, Footing::Lost(_));
+            let changes = !is_over && known.footing != footing;
             if changes {
-                *known = footing;
+                known.doubts += u64::from(footing == Footing::Doubtful);
+                known.footing = footing;
             }
             changes
         });

@@ -12,6 +12,7 @@ mod meter;
 mod page;
 mod properties;
 mod record;
+mod role;
 mod text;
 mod time;
 
@@ -29,5 +30,6 @@ pub use page::{Backlog, DueMessage, DuePage, DueReason, Page, PageRange, Window}
 pub(crate) use properties::append_property;
 pub use properties::{Properties, PropertiesBuilder, PropertyValue};
 pub use record::{Batch, Catalog, Durable, Held, Holder, Op, Stored};
+pub use role::Role;
 pub use text::Text;
 pub use time::{Clock, Timestamp};

@@ -60,6 +60,12 @@ impl Clock {
         Timestamp(self.wall_at_start.0.saturating_add(elapsed))
     }
 
+    /// How long it has run.
+    #[must_use]
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// The monotonic instant at which `now` will be `at`.
     #[must_use]
     pub fn instant_of(&self, at: Timestamp) -> Instant {

@@ -51,7 +51,9 @@ fn the_first_message_of_the_readme_arrives() {
 
 #[test]
 fn every_batonmq_command_in_the_documents_exists() {
-    for document in ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "docs/journal.md", "docs/databases.md"] {
+    for document in
+        ["README.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "docs/databases.md", "docs/journal.md", "docs/metrics.md"]
+    {
         for line in fenced(&read(document), "console") {
             let Some(command) = line.strip_prefix("$ batonmq") else { continue };
             let words = command.split_whitespace().take_while(|word| !matches!(*word, "<" | "|" | "#"));

@@ -10,12 +10,16 @@ mod bad_input;
 mod bounded;
 mod cli;
 mod codec;
+mod console;
 mod core;
 mod crash;
 mod docs;
 mod engine;
+#[cfg(feature = "postgres")]
+mod failover;
 mod full;
 mod full_disk;
+mod haproxy;
 mod harness;
 mod layering;
 mod memory;
@@ -29,5 +33,6 @@ mod postgres;
 mod process;
 mod stomp_py;
 mod stompjs;
+mod systemd;
 #[cfg(feature = "tls")]
 mod tls;

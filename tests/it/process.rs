@@ -19,6 +19,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) fn batonmq(directory: &TempDir) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_batonmq"));
     command.current_dir(directory.path()).stdin(Stdio::null());
+    command.env("BATONMQ_CONSOLE__LISTEN", ""); // tests run side by side
     command
 }
 

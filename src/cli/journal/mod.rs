@@ -217,7 +217,7 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         journal_with_a_queue(data.path()).await;
         let mut locker = FileLocker::new(data.path());
-        assert!(locker.acquire(std::time::Duration::ZERO).await.unwrap());
+        let _baton = locker.acquire(std::time::Duration::ZERO).await.unwrap().expect("free");
         let error = inspect(data.path(), false, &mut Vec::new()).unwrap_err();
         assert!(matches!(error, JournalCommandError::InUse { .. }), "{error}");
     }

@@ -113,7 +113,7 @@ impl Mysql {
     /// Opens a session, which tells the database that it is the program `batonmq NAME PURPOSE`.
     ///
     /// # Errors
-    /// [`ConnectError::Failed`] and [`ConnectError::Unfit`].
+    /// [`ConnectError::Refused`], [`ConnectError::Failed`] and [`ConnectError::Unfit`].
     pub async fn connect(&self, purpose: &str) -> Result<Session, ConnectError> {
         match tokio::time::timeout(CONNECT_PATIENCE, self.try_connect(purpose)).await {
             Ok(connected) => connected,
@@ -124,7 +124,7 @@ impl Mysql {
     async fn try_connect(&self, purpose: &str) -> Result<Session, ConnectError> {
         let program = format!("batonmq {} {purpose}", self.broker_name);
         let opts = OptsBuilder::from_opts(self.opts.clone()).connect_attribute("program_name", program);
-        let mut conn = Conn::new(opts).await.map_err(|error| self.failed(fix_of(&error), cause(error)))?;
+        let mut conn = Conn::new(opts).await.map_err(|error| self.not_connected(error))?;
         let log = "look into the database's own log";
         let row = conn.query_first(SERVER).await.map_err(|error| self.failed(log, cause(error)))?;
         let server = Server::of(row.unwrap_or_default());
@@ -132,6 +132,14 @@ impl Mysql {
         let set = conn.query_drop(SETTINGS).await;
         set.map_err(|error| self.failed("a proxy between may forbid it: connect directly", cause(error)))?;
         Ok(Session { conn, server })
+    }
+
+    fn not_connected(&self, error: mysql_async::Error) -> ConnectError {
+        let fix = fix_of(&error);
+        if is_refusal(&error) {
+            return ConnectError::Refused { address: self.address.to_string(), fix, source: cause(error) };
+        }
+        self.failed(fix, cause(error))
     }
 
     fn failed(&self, fix: &'static str, source: Box<dyn Error + Send + Sync>) -> ConnectError {
@@ -282,6 +290,11 @@ fn tls(ca_file: &Path) -> Result<SslOpts, ConnectError> {
     roots(ca_file)?; // the driver reads it with each connection; here it is known to be good, once
     let ca_file = ca_file.to_owned();
     Ok(SslOpts::default().with_root_certs(vec![ca_file.into()]).with_disable_built_in_roots(true))
+}
+
+/// Whether it fails like this until somebody changes something: the user, its password, its rights, the database.
+fn is_refusal(error: &mysql_async::Error) -> bool {
+    matches!(error, mysql_async::Error::Server(error) if matches!(error.code, 1044 | 1045 | 1049 | 1698))
 }
 
 /// What to do when a connection fails like this.

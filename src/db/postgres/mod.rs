@@ -122,8 +122,7 @@ impl Postgres {
 
     async fn try_connect(&self, purpose: &str) -> Result<(Session, Driver), ConnectError> {
         let config = self.config_for(purpose);
-        let (client, connection) =
-            config.connect(self.tls.clone()).await.map_err(|error| self.failed(fix_of(&error), error.into()))?;
+        let (client, connection) = config.connect(self.tls.clone()).await.map_err(|error| self.not_connected(error))?;
         self.require_version(connection.parameter("server_version").unwrap_or_default())?;
         self.require_unicode(connection.parameter("server_encoding").unwrap_or_default())?;
         let warnings = Warnings::default();
@@ -173,6 +172,14 @@ impl Postgres {
             "UTF8" => Ok(()),
             other => Err(self.unfit(format!("its encoding is {other}, and UTF8 is needed"))),
         }
+    }
+
+    fn not_connected(&self, error: tokio_postgres::Error) -> ConnectError {
+        let fix = fix_of(&error);
+        if is_refusal(&error) {
+            return ConnectError::Refused { address: self.address.to_string(), fix, source: error.into() };
+        }
+        self.failed(fix, error.into())
     }
 
     fn failed(&self, fix: &'static str, source: Box<dyn Error + Send + Sync>) -> ConnectError {
@@ -309,6 +316,20 @@ fn fix_of(error: &tokio_postgres::Error) -> &'static str {
                 () => "check store.url, and that the database runs",
             }
         }
+    }
+}
+
+/// Whether it fails like this until somebody changes something.
+fn is_refusal(error: &tokio_postgres::Error) -> bool {
+    match error.code() {
+        Some(code) => [
+            SqlState::INVALID_PASSWORD,
+            SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+            SqlState::INVALID_CATALOG_NAME,
+            SqlState::INSUFFICIENT_PRIVILEGE,
+        ]
+        .contains(code),
+        None => causes(error).contains("password missing"),
     }
 }
 

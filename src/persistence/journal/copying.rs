@@ -94,7 +94,8 @@ impl Copying {
             false => (2 * bytes).clamp(SLICE_BYTES_MIN, SLICE_BYTES_MAX).min(self.credit),
         };
         self.settled += batch.ops.len() as u64;
-        if batch.ops.is_empty() || self.settled > self.settled_max {
+        let settles_many = |op: &Op| matches!(op, Op::Purge { .. } | Op::DeleteDurable { .. });
+        if batch.ops.is_empty() || self.settled > self.settled_max || batch.ops.iter().any(settles_many) {
             self.estimate(live);
         }
         if !live.with(|live| is_worth_while(live, segment_bytes)) {

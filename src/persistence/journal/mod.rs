@@ -50,7 +50,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
-        mpsc::{Receiver, SyncSender, sync_channel},
+        mpsc::{Receiver, SyncSender, TryRecvError, sync_channel},
     },
     thread::JoinHandle,
 };
@@ -82,7 +82,7 @@ const SEGMENT_BYTES_MIN: u64 = 16 << 10;
 const SEGMENT_BYTES_MAX: u64 = 2 << 30;
 
 /// The directory below the data directory.
-const DIRECTORY: &str = "journal";
+pub(super) const DIRECTORY: &str = "journal";
 
 /// How a journal works.
 #[derive(Clone, Debug)]
@@ -278,7 +278,8 @@ impl Worker {
     /// Runs until the adapter is closed or dropped.
     fn run(self) {
         let mut writer = None;
-        while let Ok(request) = self.inbox.recv() {
+        let mut is_untidy = false;
+        while let Some(request) = self.next_request(&mut writer, &mut is_untidy) {
             match request {
                 Request::Recover(answer) => send(answer, self.recover(&mut writer)),
                 Request::Raise(to, answer) => {
@@ -291,8 +292,7 @@ impl Worker {
                     let committed = writer.as_mut().map_or_else(deposed, |writer| writer.commit(&batch));
                     self.publish(writer.as_ref());
                     send(answer, committed);
-                    writer.as_mut().into_iter().for_each(Writer::tidy);
-                    self.publish(writer.as_ref());
+                    is_untidy = self.tidy(&mut writer);
                 }
                 Request::Close(answer) => {
                     let closed = writer.take().map_or(Ok(()), Writer::close);
@@ -301,6 +301,24 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Waits for it; meanwhile it tidies, because what a purge left need not wait for the next batch. `None`: the adapter
+    /// was dropped.
+    fn next_request(&self, writer: &mut Option<Writer>, is_untidy: &mut bool) -> Option<Request> {
+        while *is_untidy {
+            match self.inbox.try_recv() {
+                Err(TryRecvError::Empty) => *is_untidy = self.tidy(writer),
+                request => return request.ok(),
+            }
+        }
+        self.inbox.recv().ok()
+    }
+
+    fn tidy(&self, writer: &mut Option<Writer>) -> bool {
+        let is_untidy = writer.as_mut().is_some_and(Writer::tidy);
+        self.publish(writer.as_ref());
+        is_untidy
     }
 
     fn recover(&self, writer: &mut Option<Writer>) -> Result<Catalog, StoreError> {

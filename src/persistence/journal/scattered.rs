@@ -113,7 +113,11 @@ impl Scattered {
         other.chunks.into_iter().for_each(|chunk| self.take_chunk(chunk));
     }
 
+    /// It costs about as much as the smaller of the two is large.
     pub(super) fn remove_all(&mut self, other: &Self) {
+        if self.len() < other.chunks.len() as u64 * (CHUNK_SEQUENCES_MAX / 2) {
+            return self.remove_what_lies_in(other);
+        }
         for sequence in other.chunks.iter().flat_map(Chunk::iter) {
             self.remove(Sequence::from_u64(sequence));
         }
@@ -121,6 +125,11 @@ impl Scattered {
             self.remove_from_chunks(dense);
             self.dense.iter_mut().for_each(|own| own.remove_all(dense));
         }
+    }
+
+    fn remove_what_lies_in(&mut self, larger: &Self) {
+        let gone: Vec<Sequence> = self.iter().filter(|sequence| larger.contains(*sequence)).collect();
+        gone.into_iter().for_each(|sequence| _ = self.remove(sequence));
     }
 
     /// Takes out those up to one.

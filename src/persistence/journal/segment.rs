@@ -58,7 +58,7 @@ impl SegmentNumber {
         format!("{:010}.journal", self.0)
     }
 
-    pub(super) fn of_file(name: &str) -> Option<Self> {
+    pub(in crate::persistence) fn of_file(name: &str) -> Option<Self> {
         let number = name.strip_suffix(".journal").filter(|digits| digits.len() == 10)?;
         number.parse().ok().map(Self)
     }

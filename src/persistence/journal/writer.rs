@@ -300,17 +300,16 @@ impl Writer {
         Ok(bytes)
     }
 
-    /// What need not be done before a batch is answered: old segments leave, the next one is prepared.
-    pub(super) fn tidy(&mut self) {
-        for _ in 0..LEAVE_AT_ONCE_MAX {
-            if self.stuck || self.poisoned || !self.let_oldest_leave() {
-                break;
-            }
-        }
+    /// What need not be done before a batch is answered: old segments leave, the next one is prepared. Whether there may
+    /// be more of it.
+    pub(super) fn tidy(&mut self) -> bool {
+        let leaves = |writer: &mut Self| !writer.stuck && !writer.poisoned && writer.let_oldest_leave();
+        let is_untidy = (0..LEAVE_AT_ONCE_MAX).all(|_| leaves(self));
         self.write_indexes();
         if self.active.position > self.active.capacity / 2 && !self.poisoned {
             self.spares.prepare();
         }
+        is_untidy
     }
 
     /// Ends politely: what was written last is proven durable, so that damage to it can be told from a torn write.

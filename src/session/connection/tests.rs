@@ -390,6 +390,20 @@ async fn r24_past_the_lease_heart_beats_leave_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn r24_heart_beats_leave_while_the_engine_does_not_hear_of_what_was_written() {
+    let mut scene = Scene::connected("\nheart-beat:0,1000").await;
+    scene.say("SUBSCRIBE\nid:1\ndestination:/queue/a\n\n^").await;
+    assert!(matches!(scene.requests().await[..], [Command::Subscribe(_)]));
+    for tag in 1..=101 {
+        scene.answer([delivery(tag, 1)]).await; // more than the engine has room for, which takes none
+        assert!(scene.hear().await.starts_with("MESSAGE"));
+    }
+    for _ in 0..5 {
+        assert_eq!(scene.hear().await, "\n");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn r3_the_engine_hears_of_deliveries_after_their_bytes_left() {
     let mut scene = Scene::with(options(), info(), 1_000).connect("").await;
     scene.say("SUBSCRIBE\nid:1\ndestination:/queue/a\n\n^").await;

@@ -37,15 +37,16 @@ class Client(stomp.ConnectionListener):
         self._greeted = threading.Event()
         self._news = threading.Condition()
         self._numbers = itertools.count(1)
-        host, port = arguments.address.rsplit(":", 1)
+        brokers = [address.rsplit(":", 1) for address in arguments.address.split(",")]
+        brokers = [(host, int(port)) for host, port in brokers]
         options = {"auto_decode": False, "reconnect_attempts_max": -1, "reconnect_sleep_max": 0.5}
         if heart_beat is not None:
             options["heartbeats"] = heart_beat
             options["heart_beat_receive_scale"] = 5  # a busy machine is no silent broker
-        self.connection = CONNECTIONS[self.version]([(host, int(port))], **options)
+        self.connection = CONNECTIONS[self.version](brokers, **options)
         self.connection.set_listener("scenario", self)
         if arguments.ca is not None:
-            self.connection.set_ssl([(host, int(port))], ca_certs=arguments.ca)
+            self.connection.set_ssl(brokers, ca_certs=arguments.ca)
         self._credentials = (arguments.login, arguments.passcode)
         self._connect_headers = {"client-id": client_id} if client_id is not None else {}
         if connect:
@@ -223,7 +224,7 @@ def heard():
 def run(scenario):
     """Runs one scenario with the arguments of the command line."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--address", required=True, help="HOST:PORT")
+    parser.add_argument("--address", required=True, help="HOST:PORT, or several with commas between them")
     parser.add_argument("--version", default="1.2", choices=sorted(CONNECTIONS))
     parser.add_argument("--ca", help="certificate that signed the broker's; makes the connection TLS")
     parser.add_argument("--login")

@@ -285,6 +285,11 @@ impl Table {
         self.sort_effects();
     }
 
+    /// When the core has something to do next.
+    pub(super) fn next_deadline(&self) -> Option<Timestamp> {
+        self.core.next_deadline()
+    }
+
     /// Everything so far becomes durable, and what that brings about too.
     pub(super) fn sync(&mut self) {
         while !self.pending.is_empty() {

@@ -11,6 +11,7 @@ mod purging;
 mod random;
 mod rejections;
 mod sessions;
+mod statistics;
 mod store;
 mod topics;
 mod transactions;

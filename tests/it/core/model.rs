@@ -57,8 +57,6 @@ pub(super) struct Record {
     pub(super) failures: u32,
     /// The command by which it came back last, came due, or died.
     pub(super) moved: u64,
-    /// Whether it came back late last.
-    pub(super) was_delayed: bool,
     /// Where it was sent first, if it is a dead letter.
     pub(super) origin: Option<Destination>,
 }
@@ -174,8 +172,7 @@ pub(super) struct Model {
     pub(super) consumers: BTreeMap<Who, Consumer>,
     pub(super) sessions: BTreeMap<SessionId, Session>,
     pub(super) committing: BTreeMap<u64, Committing>,
-    /// The store refused a dead letter: what has expired need not be one before, and what came due and lies in the store
-    /// alone need not be read.
+    /// The store refused a dead letter: what has expired need not be one before.
     pub(super) deaths_from: Timestamp,
     pub(super) policies: Vec<RedeliveryPolicy>,
     /// What the last command wants the store to learn.
@@ -362,7 +359,7 @@ impl Model {
     fn give_back(&mut self, place: Place, due: Option<Timestamp>) {
         let command = self.commands;
         let record = self.record(place).unwrap();
-        (record.moved, record.was_delayed) = (command, false);
+        record.moved = command;
         record.redelivered = true;
         record.state = due.map_or(State::Pending, State::Delayed);
         let (deliveries, failures) = (record.deliveries, record.failures);
@@ -504,10 +501,12 @@ impl Model {
         }
         self.return_answers(committing.answers);
         let Some(dying) = committing.dying else { return };
-        self.deaths_from = Timestamp(self.now.0 + 5_000);
         match self.record(dying).map(|record| record.withdrawn || record.purged) {
             Some(true) => self.settle(dying),
-            Some(false) => self.give_back(dying, Some(self.deaths_from)),
+            Some(false) => {
+                self.deaths_from = Timestamp(self.now.0 + 5_000);
+                self.give_back(dying, Some(self.deaths_from));
+            }
             None => {} // its subscription is gone
         }
     }
@@ -616,7 +615,7 @@ impl Model {
         for (number, queue) in &mut self.queues {
             for (order, record) in &mut queue.records {
                 if matches!(record.state, State::Delayed(due) if due <= now) {
-                    (record.state, record.was_delayed) = (State::Pending, true);
+                    record.state = State::Pending;
                     record.moved = self.commands;
                 }
                 let lies_here = matches!(record.state, State::Pending | State::Delayed(_));
@@ -664,10 +663,6 @@ impl Model {
         })
     }
 
-    fn may_be_late(&self, record: &Record) -> bool {
-        record.was_delayed && self.now < self.deaths_from
-    }
-
     pub(super) fn has_credit(&self, who: Who) -> bool {
         self.in_flight(who).len() < self.consumers[&who].prefetch
     }
@@ -683,7 +678,7 @@ impl Model {
         let order = self.head(consumer.queue).expect("a queue hands out what it has");
         // One command may give back or bury much, and hand some of it out before it gives back or buries the rest.
         let (command, id) = (self.commands, delivery.message.id.as_str());
-        let counts = |record: &Record| record.moved != command && !self.may_be_late(record);
+        let counts = |record: &Record| record.moved != command;
         let other = self.head_of(consumer.queue, |record| counts(record) || record.id == id);
         let is_meant = |order: &u64| self.queues[&consumer.queue].records[order].id == id;
         let order = other.filter(is_meant).unwrap_or(order);
@@ -717,8 +712,7 @@ impl Model {
             assert!(held <= consumer.prefetch + consumer.excess, "in flight is at most the prefetch");
             let label = &self.queues[&consumer.queue].label;
             if held < consumer.prefetch && !waits_for_a_mark(label) {
-                let head = self.head_of(consumer.queue, |record| !self.may_be_late(record));
-                assert_eq!(head, None, "{label:?} has something for {who:?}");
+                assert_eq!(self.head(consumer.queue), None, "{label:?} has something for {who:?}");
             }
         }
     }

@@ -143,6 +143,34 @@ fn r27_a_delayed_return_leaves_memory_and_comes_back_when_it_is_due() {
     assert_eq!(table.stored(), ["m1", "m3"]);
 }
 
+/// R13: what has expired waits after a refused dead letter, and nothing else with it.
+#[test]
+fn r27_a_delayed_return_comes_back_from_the_store_while_nothing_may_die() {
+    let mut table = Table::with(with_policy(policy("orders", 3)));
+    let (producer, consumer, undertaker) = (table.connect(), table.connect(), table.connect());
+    table.subscribe(consumer, 1, "orders", AckMode::Individual, 10);
+    table.subscribe(consumer, 2, "other", AckMode::Individual, 10);
+    table.subscribe(undertaker, 1, "ActiveMQ.DLQ", AckMode::Individual, 10);
+    let late = MessageDraft { expires: Some(table.now.after(Duration::from_millis(500))), ..draft("late") };
+    table.send_to(producer, &Destination::queue("lonely"), late).unwrap();
+    table.send(producer, "orders", "delayed");
+    table.send(producer, "other", "doomed");
+    assert_eq!(table.got(consumer), ["delayed", "doomed"]);
+    table.nack(consumer, 1, 1).unwrap();
+    let due = table.now.after(Duration::from_secs(1));
+    table.use_memory(percent(SHORT));
+    table.nack(consumer, 2, 1).unwrap();
+    table.refuse_units();
+    assert!(table.next_deadline().is_some_and(|next| next <= due));
+    table.pass(Duration::from_secs(1));
+    assert_eq!(table.got_flagged(consumer), ["delayed*"]);
+    table.sync();
+    assert!(table.got(undertaker).is_empty());
+    table.pass(Duration::from_secs(4));
+    table.sync();
+    assert_eq!((table.got(undertaker), table.got_flagged(consumer)), (vec!["late".into()], vec!["doomed*".into()]));
+}
+
 #[test]
 fn what_expires_while_it_is_not_in_memory_is_a_dead_letter_at_its_time() {
     let mut table = Table::new();
@@ -321,7 +349,7 @@ fn ten_thousand_queues_with_a_backlog_each_leave_memory_and_come_back() {
     let producer = table.connect();
     for name in names(1..=2) {
         for queue in 0..10_000 {
-            table.send(producer, &format!("q{queue}"), &name);
+            table.send(producer, &format!("q{queue}"), &format!("q{queue} {name}"));
         }
     }
     for _ in 0..10 {
@@ -334,5 +362,10 @@ fn ten_thousand_queues_with_a_backlog_each_leave_memory_and_come_back() {
     }
     assert!(table.got(consumer).is_empty(), "nothing of them was left in memory");
     table.answer_reads();
-    assert_eq!(table.got(consumer).len(), 6);
+    let got = table.got(consumer);
+    assert_eq!(got.len(), 6, "{got:?}");
+    for queue in ["q0 ", "q4999 ", "q9999 "] {
+        let of_it: Vec<_> = got.iter().filter_map(|id| id.strip_prefix(queue)).collect();
+        assert_eq!(of_it, ["m1", "m2"]);
+    }
 }

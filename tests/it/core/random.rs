@@ -556,7 +556,6 @@ impl World {
             deliveries: 0,
             failures: 0,
             moved: 0,
-            was_delayed: false,
             origin: None,
         };
         (draft, record)

@@ -251,7 +251,7 @@ fn r8_a_full_queue_holds_sends_for_a_standing_cause_and_others_go_on() {
 
 #[test]
 fn r8_a_full_durable_subscription_holds_its_topic() {
-    let mut table = limited(|limits| limits.queue_bytes_max = Some(600));
+    let mut table = limited(|limits| limits.queue_bytes_max = Some(1_000));
     let me = table.connect_as(Some("me"), None).unwrap();
     let durable = Subscribe { durable: Some("d".into()), ..subscription(1, Destination::topic("news")) };
     table.subscribe_to(me, durable).unwrap();

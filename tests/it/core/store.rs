@@ -136,6 +136,9 @@ pub(super) fn operations(change: &Change) -> Vec<Op> {
         Change::One { op, .. } => vec![op.clone()],
         Change::Settle { sequence, holder, .. } => vec![Op::Settle { sequence: *sequence, holder: *holder }],
         Change::Return { sequence, held, .. } => vec![Op::Return { sequence: *sequence, held: *held }],
+        Change::SettleAll { holder, sequences, .. } => {
+            sequences.iter().map(|sequence| Op::Settle { sequence: *sequence, holder: *holder }).collect()
+        }
         Change::Purge { holder, upto } => vec![Op::Purge { holder: *holder, upto: *upto }],
         Change::Mark { holder, upto, .. } => vec![Op::Mark { holder: *holder, upto: *upto }],
         Change::Unit { ops, .. } => ops.to_vec(),

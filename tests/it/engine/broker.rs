@@ -48,21 +48,17 @@ impl Broker {
 
     /// As the node does it: recover, raise, start.
     pub(super) async fn start_with(store: &Store, options: CoreOptions) -> Self {
-        Self::start_within(store, options, Meter::unlimited()).await
+        Self::start_on(store.clone(), MemoryAdapter::new(), options, Meter::unlimited()).await
     }
 
-    /// With so much memory.
-    pub(super) async fn start_within(store: &Store, options: CoreOptions, meter: Meter) -> Self {
-        Self::start_on(store.clone(), MemoryAdapter::new(), options, meter).await
-    }
-
-    /// On any store and spool.
+    /// On any store and spool. The core knows the same limit of memory as the meter, as in a node.
     pub(super) async fn start_on(
         mut adapter: impl PersistenceAdapter,
         spool: impl PersistenceAdapter,
-        options: CoreOptions,
+        mut options: CoreOptions,
         meter: Meter,
     ) -> Self {
+        options.limits.memory_bytes_max = meter.limit();
         let catalog = adapter.recover().await.unwrap();
         let tenure = catalog.tenure.next_above(catalog.tenure);
         adapter.raise(tenure).await.unwrap();
@@ -153,12 +149,26 @@ impl Client {
         self.submit([subscribe(consumer, Destination::queue(queue))]).await;
     }
 
-    pub(super) async fn next(&mut self) -> Outgoing {
+    /// The same, with so much credit.
+    pub(super) async fn subscribe_for(&mut self, consumer: u32, queue: &str, prefetch: u32) {
+        let mut request = subscribe(consumer, Destination::queue(queue));
+        if let Command::Subscribe(subscribe) = &mut request.command {
+            subscribe.prefetch = prefetch;
+        }
+        self.submit([request]).await;
+    }
+
+    /// Waits until there is something to take.
+    pub(super) async fn something_arrives(&mut self) {
         if self.arrived.is_empty() {
             let mut taken = Vec::new();
             timeout(PATIENCE, self.link.outbox().take(&mut taken)).await.expect("something arrives");
             self.arrived.extend(taken);
         }
+    }
+
+    pub(super) async fn next(&mut self) -> Outgoing {
+        self.something_arrives().await;
         self.arrived.pop_front().expect("an outbox is taken when something is there")
     }
 
@@ -274,6 +284,10 @@ pub(super) fn ack_in(transaction: &str, delivery: &Delivery) -> Request {
 
 pub(super) fn nack(delivery: &Delivery) -> Request {
     answer(delivery, Verdict::Rejected, None)
+}
+
+pub(super) fn nack_in(transaction: &str, delivery: &Delivery) -> Request {
+    answer(delivery, Verdict::Rejected, Some(transaction))
 }
 
 fn answer(delivery: &Delivery, verdict: Verdict, transaction: Option<&str>) -> Request {

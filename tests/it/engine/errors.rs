@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use batonmq::{broker::CloseReason, types::Destination};
+use batonmq::{
+    broker::CloseReason,
+    types::{Destination, Op},
+};
 
 use super::{
-    broker::{Broker, Client, ack, asking, begin, commit, nack, send, send_in, subscribe},
+    broker::{Broker, Client, ack, asking, begin, commit, nack, nack_in, send, send_in, subscribe},
     store::{Reply, Store},
 };
 
@@ -185,6 +188,66 @@ async fn r13_a_late_ack_of_a_refused_message_writes_nothing() {
     producer.gets_receipts(&["next"]).await;
     store.keeps(&["good"]).await;
     broker.crash().await;
+}
+
+/// Its sender is told that nothing of it will be delivered.
+#[tokio::test(start_paused = true)]
+async fn r13_a_refused_message_makes_no_dead_letter() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let (mut producer, mut consumer, mut clerk) = sender_rejecter_and_clerk(&broker).await;
+    broker.keep_busy(&store).await;
+    store.refuse("bad");
+    producer.submit([asking("refused", send("q", "bad"))]).await;
+    let delivery = consumer.gets("bad").await;
+    consumer.submit([asking("rejected", nack(&delivery))]).await;
+    store.let_go();
+    assert_eq!(producer.gets_error().await.1.as_deref(), Some("refused"));
+    consumer.gets_receipts(&["rejected"]).await;
+    clerk.gets_nothing().await;
+    let commits = store.commits();
+    let mut ops = commits.iter().flat_map(|batch| &batch.ops);
+    let is_dead = |op: &Op| matches!(op, Op::Insert(stored) if stored.message.original_destination.is_some());
+    assert!(!ops.any(is_dead), "{commits:?}");
+    broker.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r8_what_a_full_store_never_had_makes_no_dead_letter() {
+    for in_transaction in [false, true] {
+        let store = Store::default();
+        let broker = Broker::start(&store).await;
+        let (mut producer, mut consumer, mut clerk) = sender_rejecter_and_clerk(&broker).await;
+        store.set_full(true);
+        producer.submit([asking("refused", send("q", "late"))]).await;
+        let delivery = consumer.gets("late").await;
+        if in_transaction {
+            consumer.submit([begin("t"), nack_in("t", &delivery), asking("committed", commit("t"))]).await;
+        } else {
+            consumer.submit([asking("rejected", nack(&delivery))]).await;
+        }
+        assert_eq!(producer.gets_error().await.1.as_deref(), Some("refused"));
+        if in_transaction {
+            assert_eq!(consumer.gets_error().await.1.as_deref(), Some("committed"), "a refused COMMIT is an ABORT");
+            consumer.submit([asking("rejected", nack(&delivery))]).await; // a late one writes nothing
+        }
+        consumer.gets_receipts(&["rejected"]).await;
+        store.set_full(false);
+        producer.submit([asking("next", send("other", "next"))]).await;
+        producer.gets_receipts(&["next"]).await;
+        clerk.gets_nothing().await;
+        store.keeps(&["next"]).await;
+        broker.crash().await;
+    }
+}
+
+/// One that sends, a consumer of `q`, and one of the dead letters; the first two live on after an ERROR.
+async fn sender_rejecter_and_clerk(broker: &Broker) -> (Client, Client, Client) {
+    let (producer, mut consumer) = (broker.client_as(None, true).await, broker.client_as(None, true).await);
+    let mut clerk = broker.client().await;
+    consumer.subscribe(1, "q").await;
+    clerk.subscribe(1, "ActiveMQ.DLQ").await;
+    (producer, consumer, clerk)
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,8 +6,9 @@ use batonmq::{
     broker::{CloseReason, Command, Connect, CoreOptions, Outgoing, Request},
     config::{Limits, StompOptions},
     engine::{self, SESSION_BUDGET_BYTES_MAX},
-    persistence::PersistenceAdapter,
+    persistence::{MemoryAdapter, PersistenceAdapter},
     session::{Authenticator, ConnectionInfo, End, SessionOptions, serve},
+    tasks::Tasks,
     types::{Clock, Destination, Mandate, MessageDraft, Meter, Op, TermContext},
 };
 use tokio::{
@@ -26,6 +27,9 @@ use super::{
 fn small_queues() -> CoreOptions {
     CoreOptions { limits: Limits { queue_bytes_max: Some(300), ..Limits::default() }, ..options() }
 }
+
+/// What a broker with little memory has of it.
+const MEMORY_BYTES: usize = 1 << 20;
 
 #[tokio::test(start_paused = true)]
 async fn r8_acks_go_ahead_of_a_send_that_a_full_queue_holds() {
@@ -110,6 +114,49 @@ async fn frames_that_wait_for_the_store_are_bounded() {
     quiet().await;
     client.gets_receipts(&["m", "r"]).await;
     broker.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r8_acks_go_ahead_of_a_send_that_full_memory_holds() {
+    let (store, meter) = (Store::default(), Meter::new(MEMORY_BYTES));
+    let broker = Broker::start_on(store.clone(), MemoryAdapter::new(), options(), meter.clone()).await;
+    let mut client = broker.client().await;
+    client.subscribe(1, "q").await;
+    client.submit([asking("done", send("q", "done"))]).await;
+    let done = client.gets("done").await;
+    client.gets_receipts(&["done"]).await;
+    let full = meter.charge(MEMORY_BYTES);
+    client.submit([asking("told", plain(Command::Confirm))]).await;
+    client.gets_receipts(&["told"]).await;
+    client.submit([asking("waits", send("other", "waits")), asking("acked", ack(&done))]).await;
+    tokio::time::sleep(Duration::from_millis(20)).await; // nobody waits for its settle, as its receipt has to wait
+    assert_eq!(store.ids(), [""; 0], "the ACK is served while the SEND waits");
+    client.gets_nothing().await;
+    drop(full);
+    client.gets_receipts(&["waits", "acked"]).await;
+    assert_eq!(store.ids(), ["waits"]);
+    broker.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r31_requests_count_until_they_are_served() {
+    let (store, meter) = (Store::default(), Meter::new(MEMORY_BYTES));
+    let broker = Broker::start_on(store.clone(), MemoryAdapter::new(), options(), meter.clone()).await;
+    let mut client = broker.client().await;
+    let full = meter.charge(MEMORY_BYTES);
+    client.submit([asking("told", plain(Command::Confirm))]).await;
+    client.gets_receipts(&["told"]).await;
+    let before = meter.in_use();
+    let large = Request { bytes: 100 << 10, ..plain(Command::Confirm) };
+    client.submit([asking("waits", send("q", "waits")), large]).await;
+    quiet().await;
+    assert!(meter.in_use() >= before + (100 << 10), "it is held behind the SEND");
+    drop(full);
+    client.gets_receipts(&["waits"]).await;
+    quiet().await;
+    assert!(meter.in_use() < 10 << 10, "{} bytes", meter.in_use());
+    broker.crash().await;
+    assert_eq!(meter.in_use(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -326,6 +373,8 @@ async fn a_refused_client_that_goes_on_sending_is_cut_off() {
         mandate: Mandate::permanent(),
         meter: Meter::unlimited(),
         buffers: Arc::default(),
+        farewells: Tasks::new(),
+        traffic: Arc::default(),
         authenticator: Arc::new(Authenticator::new([]).unwrap()),
     };
     let info = ConnectionInfo {

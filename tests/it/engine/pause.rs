@@ -66,6 +66,20 @@ async fn r18_the_token_is_raised_before_anything_is_written_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn r18_a_doubt_that_is_over_before_anybody_looked_is_not_missed() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let mut producer = broker.client().await;
+    let raised = store.raises().len();
+    broker.keeper.doubt();
+    broker.prove();
+    producer.submit([asking("after", send("q", "after"))]).await;
+    producer.gets_receipts(&["after"]).await;
+    assert_eq!(store.raises().len(), raised + 1);
+    broker.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn r24_a_doubt_that_is_over_at_once_costs_a_raise_and_nothing_else() {
     let store = Store::default();
     let broker = Broker::start(&store).await;

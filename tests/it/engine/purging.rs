@@ -14,7 +14,8 @@ use tokio::task::JoinSet;
 
 use super::{
     broker::{Broker, Client, ack, ack_in, asking, begin, commit, options, quiet, send, send_in},
-    store::Store,
+    pages::Pages,
+    store::{Reply, Store},
 };
 
 fn queue() -> Destination {
@@ -92,6 +93,47 @@ async fn r29_a_purge_cancels_what_is_not_stored_yet() {
     broker.crash().await;
 }
 
+/// A transaction in `q` that is not durable, and a message behind it.
+fn hidden_and_behind() -> [batonmq::broker::Request; 4] {
+    [begin("t"), send_in("t", "q", "hidden"), asking("committed", commit("t")), asking("behind", send("q", "behind"))]
+}
+
+/// R1: what came behind a transaction that is not durable cancels too.
+#[tokio::test(start_paused = true)]
+async fn r29_a_purge_cancels_what_its_mark_does_not_cover() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let mut client = broker.client().await;
+    broker.keep_busy(&store).await;
+    client.submit(hidden_and_behind()).await;
+    let mut asked = purging(&broker.handle).await;
+    store.let_go();
+    assert_eq!(asked.join_next().await.unwrap().unwrap(), Some(1));
+    client.gets_receipts(&["committed", "behind"]).await;
+    store.keeps(&["hidden"]).await;
+    assert!(!store.inserted().contains(&"behind".to_owned()));
+    broker.crash().await;
+}
+
+/// What its mark does not cover and is under way is settled, and that has to be durable too.
+#[tokio::test(start_paused = true)]
+async fn r29_a_purge_is_answered_when_all_that_it_counted_is_durably_gone() {
+    let store = Store::default();
+    let mut broker = Broker::start(&store).await;
+    let mut client = broker.client().await;
+    store.hold();
+    client.submit(hidden_and_behind()).await;
+    store.asked_for(1).await;
+    let mut asked = purging(&broker.handle).await;
+    let refused_and_bisected = [Reply::Refused, Reply::Done, Reply::Deposed];
+    store.will_say([Reply::Done].into_iter().chain(refused_and_bisected));
+    store.let_go();
+    assert!(broker.ended().await.is_err());
+    assert!(asked.join_next().await.unwrap().is_err(), "nobody knows");
+    assert!(store.commits().iter().any(|batch| matches!(batch.ops[..], [Op::Purge { .. }])), "it was written alone");
+    store.keeps(&["hidden", "behind"]).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn r14_a_purge_frees_a_full_store_and_nothing_follows_it() {
     let store = Store::default();
@@ -115,12 +157,12 @@ async fn r14_a_purge_frees_a_full_store_and_nothing_follows_it() {
     broker.crash().await;
 }
 
-/// A page of what lies in the store alone is being read, or has been, when the queue is purged.
+/// A page of what lies in the store alone is under way when the queue is purged, and arrives afterwards.
 async fn nothing_comes_back_after_a_purge<A: PersistenceAdapter>(open: impl AsyncFn() -> A) {
     const MESSAGES: usize = 2_000;
-    let meter = Meter::new(1 << 20);
+    let (pages, meter) = (Pages::default(), Meter::new(1 << 20));
     let _scarce = meter.charge(900 << 10);
-    let broker = Broker::start_on(open().await, MemoryAdapter::new(), options(), meter).await;
+    let broker = Broker::start_on(pages.of(open().await), MemoryAdapter::new(), options(), meter).await;
     let mut producer = broker.client().await;
     for first in (0..MESSAGES).step_by(100) {
         let batch = (first..first + 99).map(|number| send("q", &number.to_string()));
@@ -128,13 +170,19 @@ async fn nothing_comes_back_after_a_purge<A: PersistenceAdapter>(open: impl Asyn
         producer.gets_receipts(&["stored"]).await;
     }
     let mut consumer = broker.client().await;
-    consumer.subscribe(1, "q").await;
+    consumer.subscribe_for(1, "q", 10).await;
     let first = consumer.gets("0").await;
-    consumer.submit([ack(&first)]).await; // the next page is wanted now
+    consumer.submit([ack(&first)]).await;
+    assert!(pages.came_back() > 0, "what was sent had left memory");
+    pages.hold();
+    let taken = pages.one_is_under_way_for(&mut consumer, 1).await;
     let purged = broker.handle.purge(queue()).await.unwrap().unwrap();
-    assert!(purged < MESSAGES && purged > 0, "{purged}");
+    assert!(purged + taken <= MESSAGES && purged > 0, "{purged}");
+    pages.let_go();
+    pages.none_is_under_way().await;
     producer.submit([send("q", "behind")]).await;
-    takes_all_up_to(&mut consumer, "behind").await;
+    takes_all_up_to(&mut consumer, taken, "behind").await;
+    consumer.gets_nothing().await;
     broker.stopped().await;
 
     let broker = Broker::start_on(open().await, MemoryAdapter::new(), options(), Meter::unlimited()).await;
@@ -146,9 +194,9 @@ async fn nothing_comes_back_after_a_purge<A: PersistenceAdapter>(open: impl Asyn
     broker.stopped().await;
 }
 
-/// Acknowledges what is in flight; behind the last of it comes `last`.
-async fn takes_all_up_to(consumer: &mut Client, last: &str) {
-    for number in 1_usize.. {
+/// Acknowledges what is in flight, from `next` on; behind it comes `last`.
+async fn takes_all_up_to(consumer: &mut Client, next: usize, last: &str) {
+    for number in next.. {
         let batonmq::broker::Outgoing::Delivery(delivery) = consumer.next().await else { panic!("a delivery") };
         let id = delivery.message.id.to_string();
         if id == last {

@@ -4,8 +4,7 @@
 use std::{io, path::Path, sync::Arc, time::Duration};
 
 use batonmq::{
-    broker::{Command, CoreOptions, Request},
-    config::Limits,
+    broker::{Command, Request},
     persistence::{SpoolAdapter, journal::JournalOptions},
     types::{Charge, Destination, MessageDraft, Meter},
 };
@@ -43,8 +42,7 @@ impl Spooling {
         let spool = SpoolAdapter::open(Path::new("/data"), journal);
         let (store, meter) = (Store::default(), Meter::new(MEMORY_BYTES));
         let scarce = meter.charge(600 << 10);
-        let limits = Limits { memory_bytes_max: MEMORY_BYTES, ..Limits::default() };
-        let broker = Broker::start_on(store.clone(), spool, CoreOptions { limits, ..options() }, meter.clone()).await;
+        let broker = Broker::start_on(store.clone(), spool, options(), meter.clone()).await;
         Self { broker, store, meter, _scarce: scarce }
     }
 

@@ -399,11 +399,21 @@ impl MessageReader for Store {
         let state = self.lock();
         let in_range = state.messages.range(range.after..).map(|(_, stored)| stored);
         let in_range = in_range.filter(|stored| stored.sequence > range.after && stored.sequence <= range.upto);
-        let mut held = in_range.filter(|stored| {
+        let held = in_range.filter(|stored| {
             stored.message.priority == priority && stored.holders.iter().any(|held| held.holder == holder)
         });
-        let messages = held.by_ref().take(window.messages.max(1)).cloned().collect();
-        Ok(Page { messages, complete: held.next().is_none() })
+        let mut page = Page { complete: true, ..Page::default() };
+        let mut bytes = 0;
+        for stored in held {
+            let size = stored.message.size();
+            if !window.has_room(page.messages.len(), bytes, size) {
+                page.complete = false;
+                break;
+            }
+            bytes += size;
+            page.messages.push(stored.clone());
+        }
+        Ok(page)
     }
 
     async fn due(&self, before: Timestamp, after: (Timestamp, Sequence), _: Window) -> Result<DuePage, StoreError> {

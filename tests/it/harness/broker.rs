@@ -32,14 +32,17 @@ pub(crate) struct Settings {
     tls: bool,
     flags: Vec<String>,
     open_files: Option<u64>,
+    console: bool,
+    variables: Vec<(String, String)>,
 }
 
 impl Settings {
     /// The defaults, but for small segments: a fresh one is filled with zeros at each start.
     pub(crate) fn new() -> Self {
         let (options, tables, flags) = (Vec::new(), Vec::new(), Vec::new());
-        let (query, tls, open_files) = (String::new(), false, None);
-        Self { options, tables, query, tls, flags, open_files }.option("store.segment_bytes", "\"4MiB\"")
+        let (query, tls, open_files, console, variables) = (String::new(), false, None, false, Vec::new());
+        let settings = Self { options, tables, query, tls, flags, open_files, console, variables };
+        settings.option("store.segment_bytes", "\"4MiB\"")
     }
 
     /// Sets an option to a value, both as in TOML.
@@ -67,6 +70,18 @@ impl Settings {
         self
     }
 
+    /// Opens its console; [`Broker::console`] is where.
+    pub(crate) fn console(mut self) -> Self {
+        self.console = true;
+        self
+    }
+
+    /// A variable of its environment.
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// A flag of `batonmq start`.
     pub(crate) fn flag(mut self, flag: &str) -> Self {
         self.flags.push(flag.to_owned());
@@ -89,6 +104,8 @@ impl Settings {
         for option in &self.options {
             writeln!(text, "{option}").unwrap();
         }
+        let console = if self.console { format!("{}:{}", home.host, home.console_port) } else { String::new() };
+        writeln!(text, "console.listen = {console:?}").unwrap();
         if self.tls {
             writeln!(text, "tls.cert_file = {CERT_FILE:?}\ntls.key_file = {KEY_FILE:?}").unwrap();
         }
@@ -126,6 +143,7 @@ struct Home {
     host: Ipv4Addr,
     port: u16,
     tls_port: u16,
+    console_port: u16,
 }
 
 impl Broker {
@@ -167,7 +185,7 @@ impl Broker {
 
     fn prepare_in(settings: Settings, directory: Arc<TempDir>, data: PathBuf, config: &str) -> Self {
         let config = directory.path().join(config);
-        let home = Home { host: own_loopback_address(), port: 0, tls_port: 0 };
+        let home = Home { host: own_loopback_address(), port: 0, tls_port: 0, console_port: 0 };
         if settings.tls {
             sign_certificate(home.host, directory.path());
         }
@@ -195,6 +213,7 @@ impl Broker {
         };
         command.arg("start").arg("--config").arg(&self.config).args(&self.settings.flags);
         command.current_dir(self.directory.path()).env_remove("BATONMQ_SEED");
+        command.envs(self.settings.variables.iter().map(|(name, value)| (name, value)));
         self.process = Some(Process::start(&mut command));
     }
 
@@ -208,7 +227,7 @@ impl Broker {
         } else {
             0
         };
-        self.home = Home { host, port, tls_port };
+        self.home = Home { port, tls_port, ..self.home };
     }
 
     /// Starts the process, which ends by itself with this code, as announced by this call; what it said.
@@ -229,6 +248,13 @@ impl Broker {
     /// Where it speaks STOMP over TLS.
     pub(crate) fn tls_address(&self) -> SocketAddr {
         SocketAddr::from((self.home.host, self.home.tls_port))
+    }
+
+    /// Where its console listens: as soon as it has said so, and from then on at every start.
+    pub(crate) fn console(&mut self) -> SocketAddr {
+        let host = self.home.host;
+        self.home.console_port = self.running().log.wait("its console", |line| port_in(line, "http", host));
+        SocketAddr::from((host, self.home.console_port))
     }
 
     /// Chooses its port now, so that it is known before it serves.
@@ -273,6 +299,12 @@ impl Broker {
     /// Waits for a line of the log that contains this text.
     pub(crate) fn logged(&self, text: &str) -> String {
         self.running().log.wait(text, |line| line.contains(text).then(|| line.to_owned()))
+    }
+
+    /// Waits for a line of the log that contains one of these texts.
+    pub(crate) fn logged_one_of(&self, texts: &[&str]) -> String {
+        let find = |line: &str| texts.iter().any(|text| line.contains(text)).then(|| line.to_owned());
+        self.running().log.wait(&texts.join(" or "), find)
     }
 
     /// Ends it at once. The journal may find its last write torn then, and say so.

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write as _},
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -53,7 +53,7 @@ pub(crate) fn run(command: &mut Command) -> Output {
 }
 
 /// A server process. A keeper beside it ends it, and removes its directory, as soon as this value is gone or the test
-/// process is: killed tests leave nothing behind.
+/// process is: killed tests leave nothing behind. Only [`Server::stop`] keeps the directory.
 pub(crate) struct Server {
     keeper: Child,
 }
@@ -62,7 +62,8 @@ impl Server {
     /// Starts `command`, and waits until the server says `ready` on standard error. `end` is the signal that ends it.
     pub(crate) fn start(command: &Command, directory: &Path, end: &str, ready: &str) -> Self {
         let script = "end=$1; directory=$2; shift 2\n\"$@\" 2>&1 </dev/null &\nserver=$!\n\
-                      read -r _ <&3; kill -s \"$end\" $server; wait $server; rm -rf \"$directory\"";
+                      read -r how <&3; kill -s \"${how:-$end}\" $server; wait $server\n\
+                      [ -n \"$how\" ] || rm -rf \"$directory\"";
         let mut keeper = Command::new("bash");
         keeper.args(["-c", &format!("exec 3<&0; {script}"), "keeper", end]).arg(directory);
         keeper.arg(command.get_program()).args(command.get_args()).current_dir("/");
@@ -75,6 +76,12 @@ impl Server {
         }
         thread::spawn(move || log.read_to_end(&mut Vec::new())); // it never waits for somebody to read its log
         Self { keeper }
+    }
+
+    /// Ends the server by this signal, and leaves everything where it is.
+    pub(crate) fn stop(mut self, signal: &str) {
+        writeln!(self.keeper.stdin.as_ref().unwrap(), "{signal}").unwrap();
+        self.keeper.wait().unwrap();
     }
 }
 

@@ -6,6 +6,7 @@ mod broker;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod database;
 mod faulty_disk;
+mod http;
 #[cfg(feature = "mysql")]
 mod mariadb;
 #[cfg(feature = "postgres")]
@@ -23,6 +24,7 @@ pub(crate) use broker::{Broker, Settings};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(crate) use database::own_group;
 pub(crate) use faulty_disk::{Fault, FaultyDisk, Moment};
+pub(crate) use http::{get, request};
 #[cfg(feature = "mysql")]
 pub(crate) use mariadb::MariadbServer;
 #[cfg(feature = "postgres")]

@@ -4,11 +4,14 @@ use std::{
     fs::Permissions, net::Ipv4Addr, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Command, sync::OnceLock,
 };
 
-use batonmq::db::postgres::{Postgres, PostgresOptions};
+use batonmq::{
+    db::postgres::{Postgres, PostgresOptions},
+    types::Group,
+};
 use tempfile::TempDir;
 
 use super::{
-    broker::{CERT_FILE, KEY_FILE, sign_certificate},
+    broker::{CERT_FILE, KEY_FILE, Settings, sign_certificate},
     database::{Server, ServerUser, free_port, newest_programs, run},
 };
 
@@ -76,7 +79,13 @@ impl PostgresServer {
         run(&mut initdb);
     }
 
-    fn launch(&mut self) {
+    /// Ends it: by INT as an administrator does, sessions and all; by QUIT as if it crashed.
+    pub(crate) fn stop(&mut self, signal: &str) {
+        self.server.take().expect("it runs").stop(signal);
+    }
+
+    /// Starts it, also once more.
+    pub(crate) fn launch(&mut self) {
         let mut command = USER.command(&self.programs.join("postgres"));
         command.arg("-D").arg(self.directory.path().join("data"));
         let port = format!("port={}", self.port);
@@ -88,6 +97,15 @@ impl PostgresServer {
         }
         let ready = "database system is ready to accept connections";
         self.server = Some(Server::start(&command, self.directory.path(), "INT", ready));
+    }
+
+    /// What a broker on this group of it is told.
+    pub(crate) fn settings(&self, group: &Group) -> Settings {
+        Settings::new()
+            .option("store.backend", "\"postgres\"")
+            .option("store.url", &format!("{:?}", self.url()))
+            .option("store.password_file", &format!("{:?}", self.password_file()))
+            .option("store.group", &format!("{:?}", group.as_str()))
     }
 
     /// Where it is, for its owner.

@@ -1,6 +1,9 @@
 //! A network that fails on demand, between something and a server.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use batonmq::tasks::Tasks;
 use tokio::{
@@ -15,10 +18,8 @@ use tokio::{
 /// What becomes of connections.
 #[derive(Clone, Copy, Debug, Default)]
 struct Network {
-    /// What the server says does not arrive any more once this was asked.
+    /// What the server says does not arrive any more on a connection that asked this.
     lost_after: Option<&'static str>,
-    /// It was asked.
-    answers_are_lost: bool,
     /// What is asked with this text is held back, and the connection it came from is over.
     held_after: Option<&'static str>,
     /// What was held back arrives.
@@ -55,7 +56,8 @@ impl Proxy {
         self.port
     }
 
-    /// Once somebody asks something with this text, nothing arrives that the server says, until [`Self::cut`].
+    /// On a connection that asks something with this text nothing arrives any more that the server says; others asked
+    /// for nothing of the kind, and go on. [`Self::cut`] ends them all.
     pub(crate) fn lose_answers_after(&self, text: &'static str) {
         self.network.send_modify(|network| network.lost_after = Some(text));
     }
@@ -74,7 +76,7 @@ impl Proxy {
     /// Ends all connections; new ones are carried.
     pub(crate) fn cut(&self) {
         self.network.send_modify(|network| {
-            (network.lost_after, network.answers_are_lost) = (None, false);
+            network.lost_after = None;
             network.cuts += 1;
         });
     }
@@ -91,10 +93,11 @@ async fn carry(client: TcpStream, server: SocketAddr, network: watch::Sender<Net
     let mut watched = network.subscribe();
     let cuts = watched.borrow().cuts;
     let held_back = {
+        let answers_are_lost = AtomicBool::new(false);
         let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.split());
         tokio::select! {
-            held_back = carry_requests(from_client, to_server, &network) => held_back,
-            () = carry_answers(from_server, to_client, &network) => None,
+            held_back = carry_requests(from_client, to_server, &network, &answers_are_lost) => held_back,
+            () = carry_answers(from_server, to_client, &answers_are_lost) => None,
             _ = watched.wait_for(|network| network.cuts > cuts) => None,
         }
     };
@@ -111,6 +114,7 @@ async fn carry_requests(
     mut from: OwnedReadHalf,
     mut to: WriteHalf<'_>,
     network: &watch::Sender<Network>,
+    answers_are_lost: &AtomicBool,
 ) -> Option<Vec<u8>> {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
@@ -120,7 +124,7 @@ async fn carry_requests(
             return Some(asked.to_vec());
         }
         if contains(asked, lost_after) {
-            network.send_modify(|network| network.answers_are_lost = true);
+            answers_are_lost.store(true, Ordering::Relaxed);
         }
         to.write_all(asked).await.ok()?;
     }
@@ -131,10 +135,10 @@ fn contains(asked: &[u8], text: Option<&str>) -> bool {
     text.is_some_and(|text| asked.windows(text.len()).any(|part| part == text.as_bytes()))
 }
 
-async fn carry_answers(mut from: ReadHalf<'_>, mut to: OwnedWriteHalf, network: &watch::Sender<Network>) {
+async fn carry_answers(mut from: ReadHalf<'_>, mut to: OwnedWriteHalf, are_lost: &AtomicBool) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        if !network.borrow().answers_are_lost && to.write_all(&buffer[..length]).await.is_err() {
+        if !are_lost.load(Ordering::Relaxed) && to.write_all(&buffer[..length]).await.is_err() {
             return;
         }
     }

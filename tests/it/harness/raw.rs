@@ -40,7 +40,10 @@ pub(crate) struct Writer {
 impl Raw {
     /// A connection on which nothing was said.
     pub(crate) fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
+        Self::of(TcpStream::connect_timeout(&address, PATIENCE).unwrap())
+    }
+
+    fn of(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -51,6 +54,14 @@ impl Raw {
     /// A connection of STOMP 1.2 whose CONNECT was answered.
     pub(crate) fn connect(address: SocketAddr) -> Self {
         Self::connect_with(address, &[])
+    }
+
+    /// The same, if somebody is there who answers it: else the port is closed, or its broker does not serve.
+    pub(crate) fn try_connect(address: SocketAddr) -> Option<Self> {
+        let mut raw = Self::of(TcpStream::connect(address).ok()?);
+        raw.writer.send(b"CONNECT\naccept-version:1.2\nhost:test\n\n\0").ok()?;
+        let connected = raw.reader.next().ok()??;
+        (connected.command == "CONNECTED").then_some(raw)
     }
 
     /// The same, with further headers on its CONNECT.

@@ -1,7 +1,7 @@
 //! Foreign clients: scripts over stomp.py and stompjs, run as processes of their own.
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write as _},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -22,10 +22,15 @@ pub(crate) struct Script {
 impl Script {
     /// A script of `tests/clients/python`, in the venv that `tests/run` makes.
     pub(crate) fn python(name: &str, address: SocketAddr, arguments: &[&str]) -> Self {
+        Self::python_with(name, &[address], arguments)
+    }
+
+    /// The same, with a list of brokers.
+    pub(crate) fn python_with(name: &str, brokers: &[SocketAddr], arguments: &[&str]) -> Self {
         let python = root().join(".tests/venv/bin/python");
         assert!(python.exists(), "stomp.py is not installed in .tests/venv: run tests/run, which installs it");
         let script = root().join("tests/clients/python").join(name);
-        Self::start(Command::new(python).arg("-B").arg(script), name, address, arguments)
+        Self::start(Command::new(python).arg("-B").arg(script), name, brokers, arguments)
     }
 
     /// A script of `tests/clients/node`, with the packages that `tests/run` installs.
@@ -33,12 +38,13 @@ impl Script {
         let package = root().join(".tests/node/node_modules/@stomp/stompjs");
         assert!(package.exists(), "stompjs is not installed in .tests/node: run tests/run, which installs it");
         let script = root().join("tests/clients/node").join(name);
-        Self::start(Command::new("node").arg(script), name, address, arguments)
+        Self::start(Command::new("node").arg(script), name, &[address], arguments)
     }
 
-    fn start(command: &mut Command, name: &str, address: SocketAddr, arguments: &[&str]) -> Self {
-        let command = command.arg("--address").arg(address.to_string()).args(arguments);
-        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    fn start(command: &mut Command, name: &str, brokers: &[SocketAddr], arguments: &[&str]) -> Self {
+        let brokers = brokers.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let command = command.arg("--address").arg(brokers).args(arguments);
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("can't start {name}: {error}; run tests/run"));
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let mut stderr = child.stderr.take().unwrap();
@@ -61,6 +67,11 @@ impl Script {
         }
     }
 
+    /// Tells the script a line.
+    pub(crate) fn tell(&mut self, line: &str) {
+        writeln!(self.child.stdin.as_ref().expect("it is piped"), "{line}").unwrap();
+    }
+
     /// Waits until the script prints this line.
     pub(crate) fn wait_for(&mut self, wanted: &str) {
         while let Some(line) = self.line() {
@@ -74,6 +85,7 @@ impl Script {
     /// What else it prints, once it ended well.
     pub(crate) fn finish(mut self) -> Vec<String> {
         let mut lines = Vec::new();
+        drop(self.child.stdin.take());
         while let Some(line) = self.line() {
             lines.push(line);
         }

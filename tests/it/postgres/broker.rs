@@ -1,23 +1,19 @@
 //! The real broker on a real database.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    process::{Command, Stdio},
+};
 
-use crate::harness::{Broker, PostgresServer, Raw, Settings, own_group};
+use batonmq::db::lock_key;
 
-/// A broker on this group.
-fn settings(group: &str) -> Settings {
-    let server = PostgresServer::shared();
-    Settings::new()
-        .option("store.backend", "\"postgres\"")
-        .option("store.url", &format!("{:?}", server.url()))
-        .option("store.password_file", &format!("{:?}", server.password_file()))
-        .option("store.group", &format!("{group:?}"))
-}
+use crate::harness::{Broker, PostgresServer, Raw, own_group};
 
 #[test]
 fn what_was_confirmed_survives_kill_9_and_nothing_acknowledged_comes_back() {
     let group = own_group();
-    let mut broker = Broker::start_with(settings(group.as_str()));
+    let mut broker = Broker::start_with(PostgresServer::shared().settings(&group));
     let mut client = Raw::connect(broker.address());
     for number in 0..20 {
         client.publish("/queue/orders", &format!("order {number}"));
@@ -43,7 +39,7 @@ fn what_was_confirmed_survives_kill_9_and_nothing_acknowledged_comes_back() {
 #[test]
 fn the_tables_are_made_by_migrate_or_printed() {
     let (server, group) = (PostgresServer::shared(), own_group());
-    let mut broker = Broker::prepare(settings(group.as_str()));
+    let mut broker = Broker::prepare(PostgresServer::shared().settings(&group));
     let config = broker.write_config().to_owned();
     let migrate = |flags: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_batonmq"));
@@ -64,13 +60,21 @@ fn the_tables_are_made_by_migrate_or_printed() {
 
 #[test]
 fn a_broker_that_waits_makes_no_tables() {
-    let (group, other) = (own_group(), own_group());
-    let master = Broker::start_with(settings(group.as_str()));
-    let mut waiting = master.sibling(settings(other.as_str()));
+    let (server, group) = (PostgresServer::shared(), own_group());
+    let mut somebody = server.psql_command().stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut says = somebody.stdin.take().unwrap();
+    writeln!(says, "SELECT 'has it' FROM pg_advisory_lock({});", lock_key("baton", &group)).unwrap();
+    let mut answer = String::new();
+    BufReader::new(somebody.stdout.take().unwrap()).read_line(&mut answer).unwrap();
+    assert_eq!(answer, "has it\n");
+    let mut waiting = Broker::prepare(server.settings(&group));
     waiting.launch();
-    waiting.logged("standby");
-    let schemas = format!("SELECT nspname FROM pg_namespace WHERE nspname IN ('{group}', '{other}')");
-    assert_eq!(PostgresServer::shared().psql(&schemas), group.as_str());
+    waiting.logged("standby: another broker holds");
+    assert_eq!(server.psql(&format!("SELECT nspname FROM pg_namespace WHERE nspname = '{group}'")), "");
+    drop(says);
+    somebody.wait().unwrap();
+    waiting.serving();
+    assert_eq!(server.psql(&format!("SELECT holder FROM {group}.baton")), "batonmq");
 }
 
 #[test]
@@ -82,7 +86,7 @@ fn a_broker_that_may_not_use_the_database_says_why_and_what_to_do() {
     server.psql(&format!("CREATE ROLE {group} LOGIN PASSWORD 'own'"));
     let own = tempfile::NamedTempFile::new().unwrap();
     fs::write(own.path(), "own").unwrap();
-    let settings = || settings(group.as_str());
+    let settings = || PostgresServer::shared().settings(&group);
     let file = |file: &tempfile::NamedTempFile| format!("{:?}", file.path());
     for (settings, code, says, fix) in [
         (settings().option("store.password_file", &file(&wrong)), 1, "password authentication failed", "password_file"),

@@ -1,0 +1,2 @@
+-- This process ($1) ends.
+DELETE FROM {group}.broker WHERE instance = $1

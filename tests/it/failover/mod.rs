@@ -1,0 +1,123 @@
+//! Several brokers, one database: who serves when one of them is killed, frozen, stopped or cut off, and when the
+//! database is. Real processes on a real PostgreSQL.
+
+mod database;
+mod freezes;
+mod kills;
+mod lease;
+mod network;
+mod operators;
+
+use std::{
+    net::SocketAddr,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use batonmq::types::Group;
+
+use crate::harness::{Broker, PATIENCE, PostgresServer, Raw, Settings, own_group};
+
+/// How often a client tries its list.
+const CLIENT_POLL: Duration = Duration::from_millis(10);
+
+/// The brokers of one group, each with a port that it keeps.
+struct Brokers {
+    group: Group,
+    brokers: Vec<Broker>,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Brokers {
+    /// So many brokers; the first one serves, the others wait.
+    fn start(server: &PostgresServer, count: usize, settings: impl Fn(Settings) -> Settings) -> Self {
+        let group = own_group();
+        let mut brokers = Self { group: group.clone(), brokers: Vec::new(), addresses: Vec::new() };
+        for number in 0..count {
+            let named = server.settings(&group).option("broker_name", &format!("\"broker-{number}\""));
+            let mut broker = Broker::prepare(settings(named));
+            brokers.addresses.push(broker.reserve_port());
+            broker.launch();
+            broker.logged(if number == 0 { "ready" } else { "standby: another broker holds" });
+            brokers.brokers.push(broker);
+        }
+        brokers
+    }
+
+    /// The number of the one that serves, and a connection to it; how a client with a list finds it.
+    fn master(&self) -> (usize, Raw) {
+        self.master_but(None)
+    }
+
+    /// The one that serves after this one did; how long a client was without one is told.
+    fn next_master(&self, last: usize, what: &str) -> (usize, Raw) {
+        let since = Instant::now();
+        let found = self.master_but(Some(last));
+        println!("{what}: another broker served after {:?}", since.elapsed());
+        found
+    }
+
+    fn master_but(&self, not: Option<usize>) -> (usize, Raw) {
+        let since = Instant::now();
+        while since.elapsed() < PATIENCE {
+            let mut others = self.addresses.iter().enumerate().filter(|(number, _)| Some(*number) != not);
+            let connect = |(number, address): (usize, &SocketAddr)| Some((number, Raw::try_connect(*address)?));
+            if let Some(master) = others.find_map(connect) {
+                return master;
+            }
+            sleep(CLIENT_POLL);
+        }
+        panic!("no broker serves");
+    }
+
+    /// Starts a broker that has ended; it waits.
+    fn return_as_standby(&mut self, number: usize) {
+        self.brokers[number].launch();
+        self.brokers[number].logged("standby: another broker holds");
+    }
+
+    /// Announces what brokers say when something happens to their lock.
+    fn announce(&mut self, texts: &[&str]) {
+        for broker in &mut self.brokers {
+            texts.iter().for_each(|text| broker.announce(text));
+        }
+    }
+
+    /// A value of the row of the baton.
+    fn baton(&self, server: &PostgresServer, column: &str) -> String {
+        server.psql(&format!("SELECT {column} FROM {}.baton", self.group))
+    }
+
+    /// Why masterships ended, the first one first; `-`: not yet.
+    fn reasons(&self, server: &PostgresServer) -> Vec<String> {
+        let reasons = server.psql(&format!("SELECT coalesce(reason, '-') FROM {}.tenure ORDER BY token", self.group));
+        reasons.lines().map(ToOwned::to_owned).collect()
+    }
+
+    /// All of it ended, masters last, so that nobody takes over from who ends.
+    fn stop(mut self) {
+        let (master, _) = self.master();
+        for number in (0..self.brokers.len()).filter(|number| *number != master) {
+            self.brokers[number].sigterm();
+        }
+        self.brokers[master].sigterm();
+    }
+}
+
+/// Of a lease that a test can wait for.
+fn short_lease(settings: Settings) -> Settings {
+    settings.option("election.lease", "\"2s\"")
+}
+
+/// What a master says that loses its lock, or may have lost it.
+const DOUBTS: [&str; 9] = [
+    "the lock is in doubt",
+    "it is in doubt whether",
+    "the outcome of a batch is unknown",
+    "the token can't be raised",
+    "the term is over",
+    "turned a connection away",
+    "deadpool.postgres",
+    "cannot read what comes due",
+    "what was stored before can't be counted",
+];

@@ -1,0 +1,65 @@
+//! The connection between a master and its database fails, and its clients' connections do not.
+
+use std::cell::Cell;
+
+use super::{Brokers, DOUBTS, short_lease};
+use crate::harness::{PostgresServer, Proxy, Settings};
+
+/// What a heartbeat asks, and nothing else does.
+const HEARTBEAT: &str = "pg_control_system";
+
+/// By way of the proxy.
+fn through(proxy: &Proxy, server: &PostgresServer, settings: Settings) -> Settings {
+    let url = server.url().replace(&format!(":{}/", server.port()), &format!(":{}/", proxy.port()));
+    settings.option("store.url", &format!("{url:?}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r24_a_master_that_is_cut_off_pauses_and_goes_on_if_nobody_took_over() {
+    let server = PostgresServer::shared();
+    let proxy = Proxy::to(server.port()).await;
+    let mut brokers = Brokers::start(server, 1, |settings| through(&proxy, server, settings));
+    brokers.announce(&DOUBTS);
+    let (master, mut client) = brokers.master();
+    client.publish("/queue/kept", "before");
+    // Nothing comes back, and nobody says that the connection ended.
+    proxy.lose_answers_after(HEARTBEAT);
+    brokers.brokers[master].logged("it is in doubt whether");
+    proxy.cut();
+    brokers.brokers[master].logged("the lock is held again");
+    client.publish("/queue/kept", "between");
+    // Both sides hear of the end at once.
+    proxy.cut();
+    client.publish("/queue/kept", "after");
+    assert_eq!(brokers.baton(server, "term"), "1", "the same term, the same connection");
+    brokers.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_that_is_cut_off_while_another_takes_over_drops_its_clients() {
+    let server = PostgresServer::shared();
+    let proxy = Proxy::to(server.port()).await;
+    let is_first = Cell::new(true);
+    let mut brokers = Brokers::start(server, 2, |settings| {
+        let settings = short_lease(settings);
+        if is_first.replace(false) { through(&proxy, server, settings) } else { settings }
+    });
+    brokers.announce(&DOUBTS);
+    brokers.announce(&["the row of the baton is held", "this broker can't take part in the election"]);
+    let (master, mut client) = brokers.master();
+    client.publish("/queue/kept", "before");
+    proxy.lose_answers_after(HEARTBEAT);
+    brokers.brokers[master].logged("it is in doubt whether");
+    let (_, mut other) = brokers.next_master(master, "cut off, a lease of 2 s");
+    other.publish("/queue/kept", "after");
+    proxy.cut();
+    let gone = client.reader.next();
+    assert!(!matches!(gone, Ok(Some(_))), "its clients are dropped: {gone:?}");
+    brokers.brokers[master].logged("and this broker is a standby");
+    other.subscribe("/queue/kept", "client", &[]);
+    for text in ["before", "after"] {
+        assert_eq!(other.expect("MESSAGE").text(), text);
+    }
+    drop(other);
+    brokers.stop();
+}

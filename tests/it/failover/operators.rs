@@ -1,0 +1,115 @@
+//! What an operator sees of a group, and what is said when it is set up wrongly.
+
+use std::process::Command;
+
+use super::Brokers;
+use crate::harness::{Broker, PostgresServer, own_group};
+
+fn status(config: &std::path::Path, flags: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_batonmq"));
+    let output = command.arg("status").arg("--config").arg(config).args(flags).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn status_tells_who_is_the_master_and_who_waits() {
+    let server = PostgresServer::shared();
+    let fresh = Broker::prepare(server.settings(&own_group()));
+    assert!(status(fresh.write_config(), &[]).contains("has no tables yet"));
+    let brokers = Brokers::start(server, 2, |settings| settings);
+    let (master, _client) = brokers.master();
+    assert_eq!(master, 0);
+    let observer = Broker::prepare(server.settings(&brokers.group));
+    let config = observer.write_config();
+    let told = status(config, &[]);
+    assert!(told.contains("broker-0 is the master") && told.contains("term 1, token"), "{told}");
+    for line in ["broker-0             master", "broker-1             standby"] {
+        assert!(told.contains(line), "{told}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&status(config, &["--json"])).unwrap();
+    let survey = &json["survey"];
+    assert_eq!((&survey["holder"], &survey["held"]), (&"broker-0".into(), &true.into()), "{json:#}");
+    let brokers_seen = survey["brokers"].as_array().unwrap();
+    assert!(brokers_seen.iter().all(|broker| broker["seen_ms_ago"].as_i64().unwrap() < 60_000), "{json:#}");
+    let addresses = brokers_seen[0]["addresses"].as_str().unwrap();
+    assert!(addresses.contains(&brokers.addresses[0].to_string()), "{addresses}");
+    brokers.stop();
+    let told = status(config, &[]);
+    assert!(told.contains("there is no master at the moment") && told.contains("it was stopped"), "{told}");
+}
+
+#[test]
+fn status_of_a_journal_tells_who_holds_its_directory() {
+    let mut broker = Broker::start();
+    let config = broker.write_config().to_owned();
+    let told = status(&config, &[]);
+    assert!(told.starts_with("process ") && told.contains(" holds "), "{told}");
+    broker.sigterm();
+    assert!(status(&config, &[]).starts_with("no broker holds"));
+}
+
+#[test]
+fn two_brokers_of_one_name_are_told_to_take_two() {
+    let server = PostgresServer::shared();
+    let group = own_group();
+    let mut one = Broker::start_with(server.settings(&group));
+    let mut two = Broker::prepare(server.settings(&group));
+    for broker in [&mut one, &mut two] {
+        broker.announce("another running broker is called batonmq too");
+    }
+    two.launch();
+    for broker in [&one, &two] {
+        let told = broker.logged("another running broker is called batonmq too");
+        assert!(told.contains("give each broker of a group a broker_name of its own"), "{told}");
+    }
+    two.sigterm();
+    one.sigterm();
+}
+
+#[test]
+fn brokers_on_one_data_directory_are_told_to_take_two() {
+    let server = PostgresServer::shared();
+    let group = own_group();
+    let one = Broker::start_with(server.settings(&group));
+    let said = one.sibling(server.settings(&group)).refuses_to_start(8);
+    assert!(said.contains("give each broker one of its own"), "{said}");
+}
+
+#[test]
+fn an_unsafe_lease_is_refused_and_says_why() {
+    let server = PostgresServer::shared();
+    for lease in ["\"1s\"", "\"1h\""] {
+        let settings = server.settings(&own_group()).option("election.lease", lease);
+        let said = Broker::prepare(settings).refuses_to_start(3);
+        assert!(said.contains("election.lease") && said.contains("is unsafe; write 2s to 5m"), "{said}");
+    }
+}
+
+/// R22: whoever can't open its doors lets others try, and says why.
+#[test]
+fn r22_a_broker_whose_port_is_taken_steps_back() {
+    let server = PostgresServer::shared();
+    let group = own_group();
+    let mut one = Broker::prepare(server.settings(&group).option("broker_name", "\"one\""));
+    let taken = std::net::TcpListener::bind(one.reserve_port()).unwrap();
+    one.announce("this broker has the baton and cannot serve");
+    one.launch();
+    let told = one.logged("this broker has the baton and cannot serve");
+    assert!(told.contains("cannot listen on") && told.contains("steps back"), "{told}");
+    let mut two = Broker::start_with(server.settings(&group).option("broker_name", "\"two\""));
+    drop(taken);
+    two.sigterm();
+    one.serving();
+    one.sigterm();
+}
+
+#[test]
+fn no_wait_ends_while_another_is_the_master() {
+    let server = PostgresServer::shared();
+    let brokers = Brokers::start(server, 1, |settings| settings);
+    let settings = server.settings(&brokers.group).option("broker_name", "\"other\"").flag("--no-wait");
+    let said = Broker::prepare(settings).refuses_to_start(8);
+    assert!(said.contains(&format!("another broker holds the baton of group {}", brokers.group)), "{said}");
+    brokers.stop();
+}
