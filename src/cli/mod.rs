@@ -6,7 +6,7 @@
 mod check_config;
 mod exit;
 pub mod journal;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 mod migrate;
 mod passwd;
 mod start;
@@ -47,7 +47,7 @@ enum Command {
     /// Check the options without starting a broker
     CheckConfig(start::Sources),
     /// Make a group's tables in the database, or bring them up to date
-    #[cfg(feature = "postgres")]
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
     Migrate(migrate::Arguments),
     /// Say which broker is the master, and which others are alive
     Status(status::Arguments),
@@ -102,7 +102,7 @@ fn run(command: Option<Command>) -> Result<(), Failure> {
         None => start::run(start::Arguments::default()),
         Some(Command::Start(arguments)) => start::run(arguments),
         Some(Command::CheckConfig(sources)) => check_config::run(sources),
-        #[cfg(feature = "postgres")]
+        #[cfg(any(feature = "postgres", feature = "mysql"))]
         Some(Command::Migrate(arguments)) => migrate::run(&arguments, &mut io::stdout()),
         Some(Command::Status(arguments)) => status::run(&arguments, &mut io::stdout()),
         Some(Command::Passwd) => passwd::run(),

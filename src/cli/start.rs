@@ -49,6 +49,7 @@ enum Store {
     Journal,
     Memory,
     Postgres,
+    Mysql,
 }
 
 impl Sources {
@@ -74,6 +75,7 @@ impl Sources {
                 Store::Journal => "journal",
                 Store::Memory => "memory",
                 Store::Postgres => "postgres",
+                Store::Mysql => "mysql",
             };
             flags.push(Setting::flag("--store", "store.backend", name));
         }

@@ -61,7 +61,7 @@ struct Lock {
 
 impl Status {
     fn of(config: &Config) -> Result<Self, Failure> {
-        if !config.store.backend.is_database() {
+        if !config.store.backend.elects() {
             return lock_of(&config.data).map(Self::Files);
         }
         #[cfg(feature = "postgres")]

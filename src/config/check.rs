@@ -134,10 +134,10 @@ impl Check<'_> {
     /// The heartbeat and the margin follow from the lease, so that no two settings can contradict each other; a lease is
     /// unsafe only by being too short for both, or too long to be of any help.
     fn election(&self, election: &ElectionOptions, backend: Backend) -> Result<(), ConfigError> {
-        let is_for_it = backend.is_database() || election.strategy == Strategy::Auto;
+        let is_for_it = backend.elects() || election.strategy == Strategy::Auto;
         self.require(is_for_it, "election.strategy", || {
             let backend = backend.as_str();
-            format!("is for a database, and store.backend is {backend:?}; choose another, or remove this")
+            format!("is for PostgreSQL, and store.backend is {backend:?}; choose another, or remove this")
         })?;
         self.require(LEASE.contains(&election.lease), "election.lease", || {
             let [given, least, most] = [election.lease, *LEASE.start(), *LEASE.end()].map(units::write_duration);
@@ -166,9 +166,12 @@ impl Check<'_> {
             }
             return Ok(None);
         }
-        self.require(store.backend != Backend::Postgres || cfg!(feature = "postgres"), "store.backend", || {
-            "this program was built without PostgreSQL (feature postgres)".to_owned()
-        })?;
+        let is_built = match store.backend {
+            Backend::Postgres => cfg!(feature = "postgres"),
+            Backend::Mysql => cfg!(feature = "mysql"),
+            Backend::Journal | Backend::Memory => true,
+        };
+        self.require(is_built, "store.backend", || format!("this program was built without it (feature {backend})"))?;
         let url = url.ok_or_else(|| {
             let problem = format!("is missing; store.backend is {backend:?}, so say where the database is");
             self.invalid("store.url", problem)

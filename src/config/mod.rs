@@ -183,6 +183,8 @@ pub enum Backend {
     Memory,
     /// Tables of a PostgreSQL database.
     Postgres,
+    /// Tables of a MySQL or MariaDB database.
+    Mysql,
 }
 
 impl Backend {
@@ -193,13 +195,20 @@ impl Backend {
             Self::Journal => "journal",
             Self::Memory => "memory",
             Self::Postgres => "postgres",
+            Self::Mysql => "mysql",
         }
     }
 
     /// Whether it is a database.
     #[must_use]
     pub fn is_database(self) -> bool {
-        matches!(self, Self::Postgres)
+        matches!(self, Self::Postgres | Self::Mysql)
+    }
+
+    /// Whether brokers elect their master in it; otherwise the lock on the data directory decides.
+    #[must_use]
+    pub fn elects(self) -> bool {
+        self == Self::Postgres
     }
 }
 

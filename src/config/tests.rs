@@ -120,6 +120,8 @@ fn a_wrong_value_is_named_with_its_file() {
         ("[store]\nbackend = \"memory\"\ngroup = \"other\"", "store.group", "remove this"),
         #[cfg(feature = "postgres")]
         ("[store]\nbackend = \"postgres\"", "store.url", "say where the database is"),
+        #[cfg(feature = "mysql")]
+        ("[store]\nbackend = \"mysql\"", "store.url", "say where the database is"),
         #[cfg(feature = "postgres")]
         ("store = { backend = \"postgres\", url = \"postgres://db\", group = \"A\" }", "store.group", "lower-case"),
         ("[log]\nlevel = \"loud\"", "log.level", "info"),

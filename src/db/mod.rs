@@ -3,14 +3,27 @@
 //! The texts lie in `sql/`, one file a statement, and say `{group}` where the tables of a broker group are meant.
 //! Always true: an error names the database and what to do, and no password.
 
+#[cfg(feature = "mysql")]
+pub mod mysql;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 
 use std::{error::Error, path::PathBuf};
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use std::{path::Path, time::Duration};
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 use sha2::{Digest as _, Sha256};
 
 use crate::types::Group;
+
+/// How long it may take until a session can be used: connection, TLS, password, settings.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why there is no connection to the database.
 #[derive(Debug, thiserror::Error)]
@@ -147,7 +160,30 @@ pub fn lock_key(purpose: &str, group: &Group) -> i64 {
 }
 
 /// The text of a statement for one group, which is written `group` in this database.
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 fn for_group(text: &str, group: &str) -> String {
     text.replace("{group}", group)
+}
+
+/// An error and what caused it, in one line.
+#[cfg(feature = "postgres")]
+fn causes(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |&cause| cause.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// Who may sign the certificate that a database shows.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+fn roots(ca_file: &Path) -> Result<RootCertStore, ConnectError> {
+    let unusable =
+        |source: Box<dyn Error + Send + Sync>| ConnectError::Certificates { path: PathBuf::from(ca_file), source };
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(ca_file).map_err(|error| unusable(error.into()))? {
+        let certificate = certificate.map_err(|error| unusable(error.into()))?;
+        roots.add(certificate).map_err(|error| unusable(error.into()))?;
+    }
+    if roots.is_empty() {
+        return Err(unusable("there is no certificate in it".into()));
+    }
+    Ok(roots)
 }

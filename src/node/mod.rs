@@ -7,6 +7,8 @@
 //! On failure: a [`NodeError`], which ends the process. `kill -9` is an ordinary event: what was confirmed is safe.
 
 mod life;
+#[cfg(feature = "mysql")]
+mod mysql;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod signals;
@@ -23,6 +25,8 @@ use std::{
 
 use tokio::sync::watch;
 
+#[cfg(feature = "mysql")]
+pub use self::mysql::mysql;
 #[cfg(feature = "postgres")]
 pub use self::postgres::{postgres, survey};
 use self::{life::Life, signals::Signals, standing::Standing};
@@ -141,8 +145,10 @@ impl Node<'_> {
             Backend::Memory => self.live_on_files(|| Ok(MemoryAdapter::default()), signals).await,
             #[cfg(feature = "postgres")]
             Backend::Postgres => self.live_on_postgres(signals).await,
-            #[cfg(not(feature = "postgres"))]
-            Backend::Postgres => unreachable!("the configuration was checked"),
+            #[cfg(feature = "mysql")]
+            Backend::Mysql => self.live_on_mysql(signals).await,
+            #[cfg(not(all(feature = "postgres", feature = "mysql")))]
+            _ => unreachable!("the configuration was checked"),
         }
     }
 
@@ -209,9 +215,10 @@ fn greet(config: &Config) {
             "messages are kept in memory and are gone when this process ends; its lock is in {}",
             data.display()
         ),
-        Backend::Postgres => {
+        Backend::Postgres | Backend::Mysql => {
+            let name = if config.store.backend == Backend::Postgres { "PostgreSQL" } else { "MySQL or MariaDB" };
             let group = config.store.database.as_ref().map(|database| database.group.as_str()).unwrap_or_default();
-            tracing::info!("messages are kept in PostgreSQL, group {group}; what overflows is in {}", data.display());
+            tracing::info!("messages are kept in {name}, group {group}; what overflows is in {}", data.display());
         }
     }
     let memory = write_size(config.limits.memory_bytes_max);

@@ -7,10 +7,12 @@
 mod footprint;
 pub mod journal;
 mod memory;
+#[cfg(feature = "mysql")]
+mod mysql;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod spool;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 mod sql;
 mod timed;
 
@@ -18,6 +20,8 @@ use std::{error::Error, future::Future, io, path::PathBuf, sync::Arc};
 
 pub use footprint::{Footprint, footprint};
 pub use memory::{MemoryAdapter, MemoryReader, MemoryStore};
+#[cfg(feature = "mysql")]
+pub use mysql::{MysqlAdapter, MysqlReader};
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresAdapter, PostgresReader};
 pub use spool::{SpoolAdapter, SpoolReader};

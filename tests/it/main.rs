@@ -23,6 +23,8 @@ mod haproxy;
 mod harness;
 mod layering;
 mod memory;
+#[cfg(feature = "mysql")]
+mod mysql;
 mod own_messages;
 mod persistence;
 mod polite_stop;

@@ -13,16 +13,13 @@ use std::{
     fmt,
     future::poll_fn,
     ops::Deref,
-    path::{Path, PathBuf},
+    path::Path,
     str::FromStr as _,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject},
-};
+use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::{
     AsyncMessage, Client, Config, Connection, Socket,
     config::{Host, SslMode, TargetSessionAttrs},
@@ -31,7 +28,7 @@ use tokio_postgres::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{ConnectError, for_group};
+use super::{CONNECT_PATIENCE, ConnectError, causes, for_group, roots};
 use crate::types::Group;
 
 /// What every session relies on.
@@ -39,9 +36,6 @@ const SETTINGS: &str = include_str!("../../../sql/postgres/session.sql");
 
 /// The oldest version that knows all of [`SETTINGS`]. Unit: major versions.
 const VERSION_MIN: u32 = 14;
-
-/// How long it may take until a session can be used: connection, TLS, password, settings.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a host may take to answer, if the URL does not say it.
 const HOST_PATIENCE: Duration = Duration::from_secs(5);
@@ -273,12 +267,6 @@ pub fn statement(text: &str, group: &Group) -> String {
     for_group(text, &format!("\"{group}\""))
 }
 
-/// An error and what caused it, in one line.
-fn causes(error: &(dyn Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |&cause| cause.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
 fn address(config: &Config) -> String {
     let port = |at: usize| match config.get_ports() {
         [] => 5432,
@@ -298,18 +286,7 @@ fn address(config: &Config) -> String {
 }
 
 fn tls(ca_file: Option<&Path>) -> Result<MakeRustlsConnect, ConnectError> {
-    let mut roots = RootCertStore::empty();
-    if let Some(path) = ca_file {
-        let unusable =
-            |source: Box<dyn Error + Send + Sync>| ConnectError::Certificates { path: PathBuf::from(path), source };
-        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| unusable(error.into()))? {
-            let certificate = certificate.map_err(|error| unusable(error.into()))?;
-            roots.add(certificate).map_err(|error| unusable(error.into()))?;
-        }
-        if roots.is_empty() {
-            return Err(unusable("there is no certificate in it".into()));
-        }
-    }
+    let roots = ca_file.map_or_else(|| Ok(RootCertStore::empty()), roots)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use tokio_postgres::types::ToSql;
 
 use crate::{
-    persistence::sql::{big, headers_to_json, holder_columns, millis},
-    types::{Batch, Destination, DestinationId, Durable, DurableId, Held, Holder, Op, Sequence, Stored},
+    persistence::sql::{CatalogChange, Unfit, big, headers_to_json, holder_columns, millis},
+    types::{Batch, DurableId, Held, Holder, Op, Sequence, Stored},
 };
 
 /// One statement takes so many bytes of messages at most, and one message at least. A larger batch becomes a
@@ -25,24 +25,6 @@ pub(super) struct Statements<'a> {
     pub(super) columns: Vec<Columns<'a>>,
 }
 
-/// What is not about messages, and comes rarely.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum CatalogChange<'a> {
-    CreateDestination(DestinationId, &'a Destination),
-    CreateDurable(DurableId, &'a Durable),
-    DeleteDurable(DurableId),
-    Purge(Holder, Sequence),
-}
-
-/// Why a batch can't be written at all; the same as if the database had refused it (R13).
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Unfit {
-    #[error("message {0} is held by a queue and by others too")]
-    Holders(Sequence),
-    #[error("the headers of message {0} are no JSON")]
-    Headers(Sequence, #[source] serde_json::Error),
-}
-
 impl<'a> Statements<'a> {
     /// Cuts a batch.
     pub(super) fn of(batch: &'a Batch) -> Result<Self, Unfit> {
@@ -57,14 +39,7 @@ impl<'a> Statements<'a> {
                     let mark = marks.entry(*holder).or_insert(*upto); // one row can't be changed twice in a statement
                     *mark = (*mark).max(*upto);
                 }
-                Op::CreateDestination { id, destination } => {
-                    statements.catalog.push(CatalogChange::CreateDestination(*id, destination));
-                }
-                Op::CreateDurable { id, durable } => {
-                    statements.catalog.push(CatalogChange::CreateDurable(*id, durable));
-                }
-                Op::DeleteDurable { id } => statements.catalog.push(CatalogChange::DeleteDurable(*id)),
-                Op::Purge { holder, upto } => statements.catalog.push(CatalogChange::Purge(*holder, *upto)),
+                _ => statements.catalog.extend(CatalogChange::of(op)),
             }
         }
         marks.into_iter().for_each(|(holder, upto)| statements.last().mark(holder, upto));

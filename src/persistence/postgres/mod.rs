@@ -8,41 +8,29 @@
 mod backlog;
 mod columns;
 mod errors;
-mod purges;
 mod reader;
 mod statements;
 mod stored;
 mod writer;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 pub use reader::PostgresReader;
 use tokio_postgres::Row;
 
-use self::{
-    backlog::Census,
-    columns::Statements,
-    errors::failed,
-    purges::Purges,
-    reader::ReaderPool,
-    statements::{Text, Texts},
-    writer::{Asked, Writer},
-};
+use self::{backlog::Snapshot, errors::failed, reader::ReaderPool, statements::Texts, writer::Writer};
 use super::{
     CommitError, PersistenceAdapter, StoreError, StoreLimits,
-    sql::{holder_of, number},
+    sql::{ALTERED_ROW, CLOSE_PATIENCE, Census, MESSAGE_BYTES_MAX, Purges, Text, Writing, holder_of, number},
 };
 use crate::{
     db::postgres::{Postgres, Session, schema},
     tasks::Tasks,
     types::{
-        Batch, Catalog, Destination, DestinationId, DestinationKind, Durable, DurableId, FencingToken, Group, Holder,
-        Op, Sequence, Tenure, Term,
+        Batch, Catalog, Destination, DestinationId, DestinationKind, Durable, DurableId, Group, Holder, Sequence,
+        Tenure,
     },
 };
-
-/// How long the end of the connections may take; the server ends what is left.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the parts of the adapter share.
 struct Store {
@@ -65,22 +53,12 @@ impl Store {
 pub struct PostgresAdapter {
     store: Arc<Store>,
     tasks: Tasks,
-    /// `None`: the last one left a doubt, or there was none yet.
-    writer: Option<Writer>,
-    /// The term that the row had when this adapter proved it last; while it has it, nobody took over (R17).
-    base: Option<Term>,
-    /// Of the last `raise`; nothing may be committed before.
-    token: Option<FencingToken>,
-    /// The raises of which it is not known what became of them (R11).
-    asked: Vec<Asked>,
+    writing: Writing<Writer>,
     pool: ReaderPool,
     census: Census,
 }
 
 impl PostgresAdapter {
-    /// A row is in the server's memory several times while it is written. Unit: bytes.
-    const MESSAGE_BYTES_MAX: usize = 256 << 20;
-
     /// An adapter for `group` in a database; nothing is connected yet.
     ///
     /// # Errors
@@ -89,8 +67,8 @@ impl PostgresAdapter {
         let texts = Texts::new(&group);
         let pool = ReaderPool::new(&postgres)?;
         let store = Arc::new(Store { postgres, group, texts, purges: Purges::default() });
-        let (tasks, census) = (Tasks::new(), Census::default());
-        Ok(Self { store, tasks, writer: None, base: None, token: None, asked: Vec::new(), pool, census })
+        let (writing, census) = (Writing::new(store.purges.clone()), Census::default());
+        Ok(Self { store, tasks: Tasks::new(), writing, pool, census })
     }
 
     /// Makes the tables if they are missing, or brings them up to date: only the master gets here.
@@ -99,62 +77,6 @@ impl PostgresAdapter {
             tracing::info!("the tables of group {} were brought to version {version}", self.store.group);
         }
         Ok(())
-    }
-
-    async fn try_raise(&mut self, to: Tenure) -> Result<bool, StoreError> {
-        let Some(base) = self.base else {
-            return Err(StoreError::Deposed); // nobody raises what was not recovered
-        };
-        let mut writer = match self.writer.take() {
-            Some(writer) => writer,
-            None if self.token.is_none() => return Err(StoreError::Closed), // the row was let go between
-            None => Writer::open(Arc::clone(&self.store), &self.tasks).await?,
-        };
-        self.asked.push(writer.asking(to));
-        let raised = writer.raise(to, base, &self.asked).await?;
-        // Answered, so there is no doubt, and the session is good.
-        self.writer = Some(writer);
-        self.asked.clear();
-        Ok(raised)
-    }
-
-    async fn write(&mut self, token: FencingToken, batch: &Batch) -> Result<(), CommitError> {
-        let mut statements = Statements::of(batch).map_err(|error| CommitError::Refused { source: error.into() })?;
-        let Some(writer) = &self.writer else {
-            return Err(CommitError::Unknown { source: "the connection was lost before".into() });
-        };
-        let rest = self.rest_of_a_purge(writer, token).await?;
-        statements.settle_too(&rest);
-        if batch.ops.is_empty() && rest.is_empty() {
-            return Ok(());
-        }
-        writer.commit(token, &statements).await
-    }
-
-    /// What goes along with a batch, and is looked for before it: an error here means that the batch was not written.
-    async fn rest_of_a_purge(
-        &self,
-        writer: &Writer,
-        token: FencingToken,
-    ) -> Result<Vec<(Sequence, Holder)>, CommitError> {
-        let Some((holder, upto)) = self.store.purges.first() else { return Ok(Vec::new()) };
-        let rest = writer.rest_of(holder, upto).await?;
-        if rest.is_empty() {
-            writer.purge_is_done(token, holder, upto).await?;
-            self.store.purges.remove(holder, upto);
-        }
-        Ok(rest)
-    }
-
-    /// What reads have to know of a batch that is durable.
-    fn note(&self, batch: &Batch) {
-        for op in &batch.ops {
-            match op {
-                Op::DeleteDurable { id } => self.store.purges.add(Holder::Durable(*id), Sequence::MAX),
-                Op::Purge { holder, upto } => self.store.purges.add(*holder, *upto),
-                _ => {}
-            }
-        }
     }
 }
 
@@ -177,44 +99,31 @@ impl PersistenceAdapter for PostgresAdapter {
             last_destination: baton.last_destination,
             last_durable: baton.last_durable,
         };
-        let purges = read.holders(&self.store.texts.purged).await?;
-        self.store.purges.replace(purges.clone());
-        self.census.begin(Arc::clone(&self.store), purges, &self.tasks).await?;
-        self.base = Some(baton.tenure.term);
-        self.writer = Some(writer);
+        self.store.purges.replace(read.holders(&self.store.texts.purged).await?);
+        let snapshot = Snapshot::take(Arc::clone(&self.store), &self.tasks).await?;
+        self.census.begin(snapshot, &self.store.purges, &self.tasks);
+        self.writing.begin(writer, baton.tenure.term);
         Ok(catalog)
     }
 
     async fn raise(&mut self, to: Tenure) -> Result<(), StoreError> {
-        if !self.try_raise(to).await? {
-            return Err(StoreError::Deposed);
-        }
-        self.base = Some(to.term);
-        self.token = Some(to.token);
-        Ok(())
+        self.writing.raise(to, Writer::open(Arc::clone(&self.store), &self.tasks)).await
     }
 
     async fn try_commit(&mut self, batch: &Arc<Batch>) -> Result<(), CommitError> {
-        let Some(token) = self.token else { return Err(CommitError::Deposed) };
-        let written = self.write(token, batch).await;
-        match &written {
-            Ok(()) => self.note(batch),
-            Err(CommitError::Unknown { .. }) => self.writer = None, // R11: a new session raises the token first
-            Err(_) => {}
-        }
-        written
+        self.writing.try_commit(batch).await
     }
 
     fn reader(&self) -> PostgresReader {
-        PostgresReader::new(Arc::clone(&self.store), self.pool.clone(), self.census.counts())
+        PostgresReader::new(Arc::clone(&self.store), self.pool.clone(), self.census.counted())
     }
 
     fn limits(&self) -> StoreLimits {
-        StoreLimits { message_bytes_max: Self::MESSAGE_BYTES_MAX }
+        StoreLimits { message_bytes_max: MESSAGE_BYTES_MAX }
     }
 
     async fn close(mut self) -> Result<(), StoreError> {
-        self.writer = None;
+        self.writing.end();
         self.pool.close();
         self.census.end();
         if let Err(late) = self.tasks.stop(CLOSE_PATIENCE).await {
@@ -267,10 +176,7 @@ impl CatalogReads<'_> {
         read: impl Fn(&Row) -> Option<(K, V)>,
     ) -> Result<BTreeMap<K, V>, StoreError> {
         let rows = self.session.query(&text.sql, &[]).await.map_err(|e| failed(&self.store.group, text.name, e))?;
-        let unreadable = || StoreError::Database {
-            action: text.name,
-            source: "a row has a kind that is none; somebody changed it by hand".into(),
-        };
+        let unreadable = || StoreError::Database { action: text.name, source: ALTERED_ROW.into() };
         rows.iter().map(|row| read(row).ok_or_else(unreadable)).collect()
     }
 }

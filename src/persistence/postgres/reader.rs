@@ -3,36 +3,23 @@
 //!
 //! Always true: a read that was given up leaves its connection too, because the server may be at work on it still.
 
-use std::{collections::HashMap, ops::Deref, sync::Arc, time::Duration};
+use std::{collections::HashMap, ops::Deref, sync::Arc};
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
-use tokio::sync::watch;
 use tokio_postgres::{Row, types::ToSql};
 
-use super::{
-    Store, StoreError,
-    backlog::Counts,
-    errors::failed,
-    statements::Text,
-    stored::{UnreadableRow, stored},
-};
+use super::{Store, StoreError, errors::failed, stored::stored};
 use crate::{
     db::postgres::Postgres,
     persistence::{
-        Backlog, DueMessage, DuePage, DueReason, MessageReader, Page, PageRange, Window,
-        sql::{big, holder_columns, millis, number},
+        Backlog, DuePage, MessageReader, Page, PageRange, Window,
+        sql::{
+            Candidate, Counted, DueReads, READ_CONNECTIONS, READ_PATIENCE, Text, UnreadableRow, big, due,
+            holder_columns,
+        },
     },
-    types::{DurableId, Holder, Priority, Sequence, Stored, Timestamp},
+    types::{Holder, Priority, Sequence, Stored, Timestamp},
 };
-
-/// So many reads are under way at once; the engine asks for no more.
-const CONNECTIONS: usize = 4;
-
-/// How long a read waits for a connection.
-const CONNECTION_PATIENCE: Duration = Duration::from_secs(5);
-
-/// Stands in `due.sql` for a message that expires, where else is written to whom it returns.
-const EXPIRES: i64 = -1;
 
 /// The connections for reads; clones share them.
 #[derive(Clone)]
@@ -45,9 +32,9 @@ impl ReaderPool {
         let settle_in = Hook::async_fn(|client, _| {
             Box::pin(async move { client.batch_execute(Postgres::settings()).await.map_err(HookError::Backend) })
         });
-        let patience = Some(CONNECTION_PATIENCE);
+        let patience = Some(READ_PATIENCE);
         let pool = Pool::builder(manager)
-            .max_size(CONNECTIONS)
+            .max_size(READ_CONNECTIONS)
             .timeouts(Timeouts { wait: patience, create: patience, recycle: patience })
             .post_create(settle_in)
             .runtime(Runtime::Tokio1)
@@ -101,82 +88,33 @@ impl Drop for Lent {
 pub struct PostgresReader {
     store: Arc<Store>,
     pool: ReaderPool,
-    counts: watch::Receiver<Counts>,
+    counted: Counted,
 }
 
 impl PostgresReader {
-    pub(super) fn new(store: Arc<Store>, pool: ReaderPool, counts: watch::Receiver<Counts>) -> Self {
-        Self { store, pool, counts }
-    }
-
-    /// Waits until something is known, or never will be.
-    async fn counted<T>(&self, known: impl Fn(&Counts) -> Option<T>) -> Result<T, StoreError> {
-        let mut counts = self.counts.clone();
-        let counts = counts.wait_for(|counts| counts.failed.is_some() || known(counts).is_some()).await;
-        let counts = counts.map_err(|_| StoreError::Closed)?;
-        known(&counts).ok_or_else(|| StoreError::Database {
-            action: "count",
-            source: counts.failed.clone().unwrap_or_default().into(),
-        })
+    pub(super) fn new(store: Arc<Store>, pool: ReaderPool, counted: Counted) -> Self {
+        Self { store, pool, counted }
     }
 
     fn stored(&self, row: &Row) -> Result<Option<Stored>, StoreError> {
         stored(row, &self.store.purges).map_err(unreadable)
     }
+}
 
-    /// What comes due behind `after`, without the messages themselves.
-    async fn candidates(&self, after: (Timestamp, Sequence), rows_max: i64) -> Result<Vec<Candidate>, StoreError> {
-        let (at, sequence) = (millis(after.0), big(after.1.as_u64()));
-        let rows = self.pool.query(&self.store, &self.store.texts.due, &[&at, &sequence, &rows_max]).await?;
-        let candidate = |row: &Row| Candidate {
-            at: Timestamp(number(row.get(0))),
-            sequence: Sequence::from_u64(number(row.get(1))),
-            durable: row.get(2),
-            size: usize::try_from(row.get::<_, i32>(3)).unwrap_or_default(),
-        };
-        Ok(rows.iter().map(candidate).collect())
+impl DueReads for PostgresReader {
+    async fn candidates(&self, (at, after): (i64, Sequence), rows_max: i64) -> Result<Vec<Candidate>, StoreError> {
+        let after = big(after.as_u64());
+        let rows = self.pool.query(&self.store, &self.store.texts.due, &[&at, &after, &rows_max]).await?;
+        let row = |row: &Row| Candidate::of_row((row.get(0), row.get(1), row.get(2), row.get(3)));
+        Ok(rows.iter().map(row).collect())
     }
 
-    async fn messages(&self, candidates: &[Candidate]) -> Result<HashMap<Sequence, Stored>, StoreError> {
-        let mut sequences: Vec<i64> = candidates.iter().map(|due| big(due.sequence.as_u64())).collect();
-        sequences.sort_unstable();
-        sequences.dedup();
+    async fn messages(&self, sequences: Vec<Sequence>) -> Result<HashMap<Sequence, Stored>, StoreError> {
+        let sequences: Vec<i64> = sequences.into_iter().map(|sequence| big(sequence.as_u64())).collect();
         let rows = self.pool.query(&self.store, &self.store.texts.messages, &[&sequences]).await?;
         let stored = rows.iter().filter_map(|row| self.stored(row).transpose());
         stored.map(|stored| stored.map(|stored| (stored.sequence, stored))).collect()
     }
-}
-
-/// Something that comes due.
-struct Candidate {
-    at: Timestamp,
-    sequence: Sequence,
-    /// [`EXPIRES`], 0 for a queue, or the id of a durable subscription.
-    durable: i64,
-    size: usize,
-}
-
-impl Candidate {
-    /// As a page brings it; `None` if it is no more what it was: it was settled, or came back again.
-    fn due(&self, messages: &HashMap<Sequence, Stored>) -> Option<DueMessage> {
-        let stored = messages.get(&self.sequence)?;
-        let reason = match self.durable {
-            EXPIRES => DueReason::Expires,
-            0 => DueReason::Returns(stored.holders.iter().map(|held| held.holder).find(is_queue)?),
-            id => DueReason::Returns(Holder::Durable(DurableId(number(id)))),
-        };
-        let stands = match reason {
-            DueReason::Expires => true,
-            DueReason::Returns(holder) => {
-                stored.holders.iter().any(|held| held.holder == holder && held.due == Some(self.at))
-            }
-        };
-        stands.then(|| DueMessage { at: self.at, reason, stored: stored.clone() })
-    }
-}
-
-fn is_queue(holder: &Holder) -> bool {
-    matches!(holder, Holder::Queue(_))
 }
 
 fn unreadable(error: UnreadableRow) -> StoreError {
@@ -204,7 +142,10 @@ impl MessageReader for PostgresReader {
         let rows = self.pool.query(&self.store, text, &parameters).await?;
         let mut page = Page { complete: true, ..Page::default() };
         for row in rows {
-            match row.try_get::<_, Option<i64>>("sequence").map_err(|error| unreadable(error.into()))? {
+            match row
+                .try_get::<_, Option<i64>>("sequence")
+                .map_err(|error| unreadable(UnreadableRow::Type(error.into())))?
+            {
                 Some(_) => page.messages.extend(self.stored(&row)?),
                 None => page.complete = false,
             }
@@ -218,46 +159,14 @@ impl MessageReader for PostgresReader {
         after: (Timestamp, Sequence),
         window: Window,
     ) -> Result<DuePage, StoreError> {
-        let rows_max = i64::try_from(window.messages.max(1)).unwrap_or(i64::MAX).saturating_add(2);
-        let mut after = after;
-        loop {
-            let mut candidates = self.candidates(after, rows_max).await?;
-            let (taken, next) = take_window(&candidates, before, window);
-            candidates.truncate(taken);
-            let messages = self.messages(&candidates).await?;
-            let messages: Vec<_> = candidates.iter().filter_map(|candidate| candidate.due(&messages)).collect();
-            match candidates.last() {
-                // All of it is purged or settled: a page says what comes due.
-                Some(last) if messages.is_empty() && next.is_some() => after = (last.at, last.sequence),
-                _ => return Ok(DuePage { messages, next }),
-            }
-        }
+        due(self, before, after, window).await
     }
 
     async fn holders(&self) -> Result<Vec<Holder>, StoreError> {
-        self.counted(|counts| counts.holders.clone()).await
+        self.counted.holders().await
     }
 
     async fn backlog(&self, holder: Holder) -> Result<Backlog, StoreError> {
-        let known = |counts: &Counts| {
-            let holds = counts.holders.as_ref()?.binary_search(&holder).is_ok();
-            if holds { counts.backlogs.get(&holder).copied() } else { Some(Backlog::default()) }
-        };
-        self.counted(known).await
+        self.counted.backlog(holder).await
     }
-}
-
-/// How many of the candidates a page brings, and when the next one comes due.
-fn take_window(candidates: &[Candidate], before: Timestamp, window: Window) -> (usize, Option<Timestamp>) {
-    let (mut bytes, mut last) = (0, None);
-    for (taken, candidate) in candidates.iter().enumerate() {
-        let belongs_to_the_last = last == Some((candidate.at, candidate.sequence));
-        let fits = belongs_to_the_last || window.has_room(taken, bytes, candidate.size);
-        if candidate.at > before || !fits {
-            return (taken, Some(candidate.at));
-        }
-        bytes += candidate.size;
-        last = Some((candidate.at, candidate.sequence));
-    }
-    (candidates.len(), None)
 }

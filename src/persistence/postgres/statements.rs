@@ -4,42 +4,11 @@ use tokio_postgres::{Error, Statement};
 
 use crate::{
     db::postgres::{Session, statement},
+    persistence::sql::{Text, texts},
     types::Group,
 };
 
-/// A statement: the name of its file, and its text for the group.
-#[derive(Clone, Debug)]
-pub(super) struct Text {
-    pub(super) name: &'static str,
-    pub(super) sql: String,
-}
-
-/// Defines a struct with one text a file.
-macro_rules! texts {
-    ($($name:ident)*) => {
-        /// Every statement but those that make the tables.
-        #[derive(Debug)]
-        pub(super) struct Texts {
-            $(pub(super) $name: Text,)*
-        }
-
-        impl Texts {
-            pub(super) fn new(group: &Group) -> Self {
-                Self {
-                    $($name: Text {
-                        name: stringify!($name),
-                        sql: statement(
-                            include_str!(concat!("../../../sql/postgres/", stringify!($name), ".sql")),
-                            group,
-                        ),
-                    },)*
-                }
-            }
-        }
-    };
-}
-
-texts! {
+texts! { "postgres", statement,
     backlog_of_durable
     backlog_of_queue
     commit

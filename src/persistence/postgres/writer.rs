@@ -3,13 +3,13 @@
 //! Always true: whatever is answered here is durable, and was answered without a WARNING (R16). Whoever gets an error
 //! that leaves a doubt drops the session; the next one raises the token before anything is repeated (R11).
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio_postgres::{Error, error::SqlState, types::ToSql};
 
 use super::{
     Store, StoreError,
-    columns::{CatalogChange, Statements},
+    columns::Statements,
     errors::{failed, not_committed},
     statements::Prepared,
 };
@@ -17,20 +17,14 @@ use crate::{
     db::postgres::Session,
     persistence::{
         CommitError,
-        sql::{big, holder_columns, number},
+        sql::{
+            BATON_ATTEMPTS, BATON_PATIENCE, Baton, CatalogChange, PURGE_ROWS, WritingSession, big, holder_columns,
+            number,
+        },
     },
     tasks::Tasks,
-    types::{DestinationId, DurableId, FencingToken, Holder, Sequence, Tenure, Term},
+    types::{Batch, DestinationId, DurableId, FencingToken, Holder, Sequence, Tenure, Term},
 };
-
-/// How long a raise and a recovery wait for what is being written, before they end the session that writes it (R19).
-const BATON_PATIENCE: Duration = Duration::from_millis(500);
-
-/// How often they wait so long before they give up: the row is held by somebody who is not ours to end.
-const BATON_ATTEMPTS: u32 = 4;
-
-/// How many rows of a purge go along with one batch (R29).
-const PURGE_ROWS: i64 = 500;
 
 /// A session that writes for a term.
 pub(super) struct Writer {
@@ -40,14 +34,6 @@ pub(super) struct Writer {
     pid: i32,
     /// Within a transaction that holds the row of the baton.
     holds_baton: bool,
-}
-
-/// What the row of the baton says.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Baton {
-    pub(super) tenure: Tenure,
-    pub(super) last_destination: DestinationId,
-    pub(super) last_durable: DurableId,
 }
 
 /// A raise that was asked for and whose answer was lost: the row may say that, and it is ours (R11).
@@ -112,52 +98,6 @@ impl Writer {
         Ok(())
     }
 
-    /// Raises the baton from the term `base`, durably. `false`: somebody else took over.
-    pub(super) async fn raise(&mut self, to: Tenure, base: Term, asked: &[Asked]) -> Result<bool, StoreError> {
-        if !self.holds_baton {
-            self.hold_baton().await?;
-        }
-        let text = &self.store.texts.raise;
-        let term = |term: Term| i32::try_from(term.0).unwrap_or(i32::MAX);
-        // Only an earlier raise to the same term left a doubt about whose it is.
-        let asked = asked.iter().filter(|asked| asked.tenure.term == to.term);
-        let (tokens, pids): (Vec<_>, Vec<_>) = asked.map(|asked| (big(asked.tenure.token.0), asked.pid)).unzip();
-        let (token, to, base) = (big(to.token.0), term(to.term), term(base));
-        let parameters: [&(dyn ToSql + Sync); 5] = [&to, &token, &base, &tokens, &pids];
-        let raised =
-            self.session.execute(&text.sql, &parameters).await.map_err(|error| self.failed(text.name, error))?;
-        self.session.batch_execute("COMMIT").await.map_err(|error| self.failed(text.name, error))?;
-        self.holds_baton = false;
-        match self.session.take_warning() {
-            Some(warning) if raised > 0 => Err(self.doubtful(text.name, &warning)),
-            _ => Ok(raised > 0),
-        }
-    }
-
-    /// What a raise asks for; see [`Asked`].
-    pub(super) fn asking(&self, tenure: Tenure) -> Asked {
-        Asked { tenure, pid: self.pid }
-    }
-
-    /// All of it, or nothing. One round trip, but for what is large or changes the catalog.
-    pub(super) async fn commit(&self, token: FencingToken, statements: &Statements<'_>) -> Result<(), CommitError> {
-        let token = big(token.0);
-        if let Some(warning) = self.session.take_warning() {
-            tracing::warn!("the database warned after its last answer: {warning}");
-        }
-        match &*statements.columns {
-            [columns] if statements.catalog.is_empty() => {
-                let fence = self.run_commit(&columns.parameters(&token)).await?;
-                require_token(fence)?;
-            }
-            _ => self.commit_in_transaction(token, statements).await?,
-        }
-        match self.session.take_warning() {
-            Some(warning) => Err(CommitError::Unknown { source: warning.into() }),
-            None => Ok(()),
-        }
-    }
-
     async fn run_commit(&self, parameters: &[&(dyn ToSql + Sync)]) -> Result<i64, CommitError> {
         let fence = self.session.query_one_scalar(&self.prepared.commit, parameters).await;
         fence.map_err(|error| not_committed(&self.store.group, "commit", error))
@@ -177,15 +117,9 @@ impl Writer {
     }
 
     async fn commit_parts(&self, token: i64, statements: &Statements<'_>) -> Result<(), CommitError> {
-        let mut highest = (0, 0);
-        for change in &statements.catalog {
-            match change {
-                CatalogChange::CreateDestination(id, _) => highest.0 = highest.0.max(big(id.0)),
-                CatalogChange::CreateDurable(id, _) => highest.1 = highest.1.max(big(id.0)),
-                CatalogChange::DeleteDurable(_) | CatalogChange::Purge(..) => {}
-            }
-        }
-        let fence = self.session.execute(&self.prepared.fence, &[&token, &highest.0, &highest.1]).await;
+        let (destination, durable) = CatalogChange::highest_ids(&statements.catalog);
+        let highest: [&(dyn ToSql + Sync); 3] = [&token, &big(destination.0), &big(durable.0)];
+        let fence = self.session.execute(&self.prepared.fence, &highest).await;
         let fence = fence.map_err(|error| not_committed(&self.store.group, "fence", error))?;
         require_token(i64::from(fence == 1))?;
         for change in &statements.catalog {
@@ -226,8 +160,71 @@ impl Writer {
         purged.map(drop).map_err(|error| not_committed(&self.store.group, "purge", error))
     }
 
-    /// The next rows of a purge, to be settled along with a batch (R29).
-    pub(super) async fn rest_of(&self, holder: Holder, upto: Sequence) -> Result<Vec<(Sequence, Holder)>, CommitError> {
+    fn failed(&self, statement: &'static str, error: Error) -> StoreError {
+        failed(&self.store.group, statement, error)
+    }
+
+    fn doubtful(&self, action: &'static str, what: &str) -> StoreError {
+        StoreError::Database { action, source: what.into() }
+    }
+}
+
+/// See [`WritingSession`]; dropping one ends the session.
+impl WritingSession for Writer {
+    type Asked = Asked;
+
+    fn asking(&self, tenure: Tenure) -> Asked {
+        Asked { tenure, pid: self.pid }
+    }
+
+    async fn raise(&mut self, to: Tenure, base: Term, asked: &[Asked]) -> Result<bool, StoreError> {
+        if !self.holds_baton {
+            self.hold_baton().await?;
+        }
+        let text = &self.store.texts.raise;
+        let term = |term: Term| i32::try_from(term.0).unwrap_or(i32::MAX);
+        // Only an earlier raise to the same term left a doubt about whose it is.
+        let asked = asked.iter().filter(|asked| asked.tenure.term == to.term);
+        let (tokens, pids): (Vec<_>, Vec<_>) = asked.map(|asked| (big(asked.tenure.token.0), asked.pid)).unzip();
+        let (token, to, base) = (big(to.token.0), term(to.term), term(base));
+        let parameters: [&(dyn ToSql + Sync); 5] = [&to, &token, &base, &tokens, &pids];
+        let raised =
+            self.session.execute(&text.sql, &parameters).await.map_err(|error| self.failed(text.name, error))?;
+        self.session.batch_execute("COMMIT").await.map_err(|error| self.failed(text.name, error))?;
+        self.holds_baton = false;
+        match self.session.take_warning() {
+            Some(warning) if raised > 0 => Err(self.doubtful(text.name, &warning)),
+            _ => Ok(raised > 0),
+        }
+    }
+
+    /// One round trip, but for what is large or changes the catalog.
+    async fn commit(
+        &mut self,
+        token: FencingToken,
+        batch: &Batch,
+        settles: &[(Sequence, Holder)],
+    ) -> Result<(), CommitError> {
+        let mut statements = Statements::of(batch).map_err(|error| CommitError::Refused { source: error.into() })?;
+        statements.settle_too(settles);
+        let token = big(token.0);
+        if let Some(warning) = self.session.take_warning() {
+            tracing::warn!("the database warned after its last answer: {warning}");
+        }
+        match &*statements.columns {
+            [columns] if statements.catalog.is_empty() => {
+                let fence = self.run_commit(&columns.parameters(&token)).await?;
+                require_token(fence)?;
+            }
+            _ => self.commit_in_transaction(token, &statements).await?,
+        }
+        match self.session.take_warning() {
+            Some(warning) => Err(CommitError::Unknown { source: warning.into() }),
+            None => Ok(()),
+        }
+    }
+
+    async fn rest_of(&mut self, holder: Holder, upto: Sequence) -> Result<Vec<(Sequence, Holder)>, CommitError> {
         let (_, id) = holder_columns(holder);
         let statement = match holder {
             Holder::Queue(_) => &self.prepared.purged_of_queue,
@@ -238,25 +235,11 @@ impl Writer {
         Ok(rows.iter().map(|row| (Sequence::from_u64(number(row.get(0))), holder)).collect())
     }
 
-    /// No row of a purge is left.
-    pub(super) async fn purge_is_done(
-        &self,
-        token: FencingToken,
-        holder: Holder,
-        upto: Sequence,
-    ) -> Result<(), CommitError> {
+    async fn purge_is_done(&mut self, token: FencingToken, holder: Holder, upto: Sequence) -> Result<(), CommitError> {
         let (kind, id) = holder_columns(holder);
         let parameters: [&(dyn ToSql + Sync); 4] = [&big(token.0), &kind, &id, &big(upto.as_u64())];
         let done = self.session.execute(&self.prepared.purge_is_done, &parameters).await;
         done.map(drop).map_err(|error| not_committed(&self.store.group, "purge_is_done", error))
-    }
-
-    fn failed(&self, statement: &'static str, error: Error) -> StoreError {
-        failed(&self.store.group, statement, error)
-    }
-
-    fn doubtful(&self, action: &'static str, what: &str) -> StoreError {
-        StoreError::Database { action, source: what.into() }
     }
 }
 

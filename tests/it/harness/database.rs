@@ -6,9 +6,11 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     thread,
 };
 
+use batonmq::types::Group;
 use tempfile::TempDir;
 
 /// Servers do not run as root; then they run as the user whom their Debian package made.
@@ -96,9 +98,16 @@ pub(crate) fn free_port() -> u16 {
 }
 
 /// The newest of Debian's directories of a server's programs: `BASE/VERSION/bin`.
+#[cfg(feature = "postgres")]
 pub(crate) fn newest_programs(base: &str) -> PathBuf {
     let versions = fs::read_dir(base).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
     let number = |path: &PathBuf| path.file_name()?.to_str()?.parse::<u32>().ok();
     let newest = versions.filter(|path| number(path).is_some()).max_by_key(number);
     newest.unwrap_or_else(|| panic!("nothing in {base}: tests/run installs what is missing")).join("bin")
+}
+
+/// A group that no other test uses.
+pub(crate) fn own_group() -> Group {
+    static NUMBER: AtomicU32 = AtomicU32::new(1);
+    Group::new(&format!("group_{}", NUMBER.fetch_add(1, Ordering::Relaxed))).unwrap()
 }

@@ -3,13 +3,15 @@
 //! Nothing here waits for a duration. [`PATIENCE`] is the net under what must happen but does not.
 
 mod broker;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 mod database;
 mod faulty_disk;
 mod http;
+#[cfg(feature = "mysql")]
+mod mariadb;
 #[cfg(feature = "postgres")]
 mod postgres;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 mod proxy;
 mod raw;
 mod script;
@@ -19,11 +21,15 @@ mod small_disk;
 use std::time::Duration;
 
 pub(crate) use broker::{Broker, Settings};
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(crate) use database::own_group;
 pub(crate) use faulty_disk::{Fault, FaultyDisk, Moment};
 pub(crate) use http::{get, request};
+#[cfg(feature = "mysql")]
+pub(crate) use mariadb::MariadbServer;
 #[cfg(feature = "postgres")]
-pub(crate) use postgres::{PostgresServer, own_group};
-#[cfg(feature = "postgres")]
+pub(crate) use postgres::PostgresServer;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(crate) use proxy::Proxy;
 pub(crate) use raw::{Frame, Raw, Writer, encode};
 pub(crate) use script::Script;

@@ -1,15 +1,7 @@
 //! A private PostgreSQL: one for all tests of the process, each with a group of its own in it, or one of a test's own.
 
 use std::{
-    fs::Permissions,
-    net::Ipv4Addr,
-    os::unix::fs::PermissionsExt as _,
-    path::PathBuf,
-    process::Command,
-    sync::{
-        OnceLock,
-        atomic::{AtomicU32, Ordering},
-    },
+    fs::Permissions, net::Ipv4Addr, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Command, sync::OnceLock,
 };
 
 use batonmq::{
@@ -172,10 +164,4 @@ impl PostgresServer {
         command.args(["--no-psqlrc", "-qAt", "-d", &self.url()]).env("PGPASSWORD", OWNER.1);
         command
     }
-}
-
-/// A group that no other test uses.
-pub(crate) fn own_group() -> Group {
-    static NUMBER: AtomicU32 = AtomicU32::new(1);
-    Group::new(&format!("group_{}", NUMBER.fetch_add(1, Ordering::Relaxed))).unwrap()
 }

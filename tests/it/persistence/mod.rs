@@ -7,6 +7,8 @@ mod files;
 mod full;
 mod life;
 mod lives;
+#[cfg(feature = "mysql")]
+mod mysql_rules;
 #[cfg(feature = "postgres")]
 mod postgres_plans;
 #[cfg(feature = "postgres")]
@@ -22,8 +24,12 @@ mod unfit;
 
 use std::{collections::BTreeMap, future::Future, path::Path, sync::Arc};
 
+#[cfg(feature = "mysql")]
+use batonmq::persistence::MysqlAdapter;
 #[cfg(feature = "postgres")]
-use batonmq::{persistence::PostgresAdapter, types::Group};
+use batonmq::persistence::PostgresAdapter;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use batonmq::types::Group;
 use batonmq::{
     persistence::{
         CommitError, DueReason, MemoryAdapter, MemoryStore, MessageReader, PageRange, PersistenceAdapter, StoreError,
@@ -38,8 +44,12 @@ use batonmq::{
 use bytes::Bytes;
 use smallvec::smallvec;
 
+#[cfg(feature = "mysql")]
+use crate::harness::MariadbServer;
 #[cfg(feature = "postgres")]
-use crate::harness::{PostgresServer, own_group};
+use crate::harness::PostgresServer;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use crate::harness::own_group;
 
 /// A store that outlives the adapters that are opened on it, one after the other. Gone with the value.
 trait Backend: Send + Sync + 'static {
@@ -114,6 +124,30 @@ impl Backend for Postgres {
     }
 }
 
+/// A group of its own in a MariaDB that all tests share.
+#[cfg(feature = "mysql")]
+pub(crate) struct Mysql(Group);
+
+#[cfg(feature = "mysql")]
+impl Mysql {
+    pub(crate) fn group(&self) -> &Group {
+        &self.0
+    }
+}
+
+#[cfg(feature = "mysql")]
+impl Backend for Mysql {
+    type Adapter = MysqlAdapter;
+
+    async fn new() -> Self {
+        Self(own_group())
+    }
+
+    async fn open(&self) -> MysqlAdapter {
+        MysqlAdapter::new(MariadbServer::shared().connector("one"), self.0.clone())
+    }
+}
+
 /// Lists the cases once, and defines `run_on!`, which makes one module a backend with one test a case.
 macro_rules! conformance {
     (($d:tt) $($case:ident)*) => {
@@ -168,6 +202,8 @@ run_on!(memory, Memory);
 run_on!(journal, Journal);
 #[cfg(feature = "postgres")]
 run_on!(postgres, Postgres);
+#[cfg(feature = "mysql")]
+run_on!(mysql, Mysql);
 
 /// A broker's side of an adapter: its tenure, and the numbers of its batches.
 struct Broker<A> {

@@ -1,0 +1,2 @@
+-- Every destination.
+SELECT id, kind, name FROM {group}_destination

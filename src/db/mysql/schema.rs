@@ -1,0 +1,117 @@
+//! The tables of a group, whose names begin with the group's: their version, and how they come to be.
+//!
+//! Only the master brings them up to date (in `recover`), or a human (`batonmq migrate`); a broker that waits never
+//! touches them. Always true: one at a time does it. The database commits after each statement that makes a table, so
+//! every statement of a migration changes nothing the second time, and its version is noted last.
+
+use std::time::Duration;
+
+use mysql_async::{Error, prelude::Queryable as _};
+
+use super::{Mysql, Session, cause, statement};
+use crate::{db::SchemaError, types::Group};
+
+/// The version that this program needs.
+pub const SUPPORTED: u32 = 1;
+
+/// What leads from each version to the next, beginning with none.
+const MIGRATIONS: [&str; SUPPORTED as usize] = [include_str!("../../../sql/mysql/migrations/0001_group.sql")];
+
+const VERSION: &str = include_str!("../../../sql/mysql/version.sql");
+
+const ENGINES: &str = include_str!("../../../sql/mysql/engines.sql");
+
+/// How long one waits for somebody else who makes the tables.
+const LOCK_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The migrations as one text for the `mariadb` or `mysql` client. It changes nothing the second time.
+#[must_use]
+pub fn script(group: &Group) -> String {
+    let mut script = String::new();
+    for (version, migration) in (1..).zip(MIGRATIONS) {
+        script.push_str(&statement(&with_version(version, migration), group));
+    }
+    script
+}
+
+fn with_version(version: u32, migration: &str) -> String {
+    let migration = migration.trim_end();
+    format!(
+        "{migration};\n\n\
+         INSERT INTO {{group}}_schema_version (version, applied) VALUES ({version}, UTC_TIMESTAMP(3))\n\
+         ON DUPLICATE KEY UPDATE version = VALUES(version);\n"
+    )
+}
+
+/// The version of the group's tables; 0: there are none.
+///
+/// # Errors
+/// [`SchemaError::Newer`] if this program is too old for them, [`SchemaError::Failed`] if they can't be looked at.
+pub async fn version(session: &mut Session, group: &Group) -> Result<u32, SchemaError> {
+    let failed = |source| failed(group, "look at", source);
+    let exists = "SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?";
+    let table = format!("{group}_schema_version");
+    if session.exec_first::<i64, _, _>(exists, (table,)).await.map_err(failed)?.is_none() {
+        return Ok(0);
+    }
+    let version = session.query_first::<Option<u32>, _>(statement(VERSION, group)).await.map_err(failed)?;
+    let found = version.flatten().unwrap_or_default();
+    match found {
+        0..=SUPPORTED => Ok(found),
+        _ => Err(SchemaError::Newer { group: group.clone(), found, supported: SUPPORTED }),
+    }
+}
+
+/// Brings the group's tables up to date; the versions that were missing.
+///
+/// # Errors
+/// [`SchemaError::Denied`] if this role may not do it, [`SchemaError::Altered`] if a table has no transactions.
+pub async fn migrate(mysql: &Mysql, session: &mut Session, group: &Group) -> Result<Vec<u32>, SchemaError> {
+    let mut missing = Vec::new();
+    if version(session, group).await? < SUPPORTED {
+        let lock = mysql.lock_name("migrate", group);
+        let failed = |source| failed(group, "make", source);
+        let got =
+            session.exec_first("SELECT GET_LOCK(?, ?)", (&lock, LOCK_PATIENCE.as_secs())).await.map_err(failed)?;
+        if got.flatten() != Some(1) {
+            let source = "somebody else is at it for too long".into();
+            return Err(SchemaError::Failed { group: group.clone(), action: "make", source });
+        }
+        let migrated = migrate_locked(session, group).await;
+        session.exec_drop("DO RELEASE_LOCK(?)", (&lock,)).await.map_err(failed)?;
+        missing = migrated?;
+    }
+    require_transactions(session, group).await?;
+    Ok(missing)
+}
+
+async fn migrate_locked(session: &mut Session, group: &Group) -> Result<Vec<u32>, SchemaError> {
+    let failed = |source| failed(group, "make", source);
+    let found = version(session, group).await?; // somebody else may have been faster
+    let mut missing = Vec::new();
+    for (version, migration) in (1..).zip(MIGRATIONS).filter(|(version, _)| *version > found) {
+        session.query_drop(statement(&with_version(version, migration), group)).await.map_err(failed)?;
+        missing.push(version);
+    }
+    Ok(missing)
+}
+
+/// A server may be told to take another engine than the one that was asked for, or somebody changed it.
+async fn require_transactions(session: &mut Session, group: &Group) -> Result<(), SchemaError> {
+    let tables = session.exec::<(String, String), _, _>(ENGINES, (group.as_str(),)).await;
+    let tables = tables.map_err(|source| failed(group, "look at", source))?;
+    let Some((table, engine)) = tables.first() else { return Ok(()) };
+    let source = format!("table {table} is kept by the engine {engine}, which is not InnoDB").into();
+    Err(SchemaError::Altered { group: group.clone(), statement: "engines", source })
+}
+
+fn failed(group: &Group, action: &'static str, source: Error) -> SchemaError {
+    let group = group.clone();
+    match &source {
+        // access to the database, to a table, to a column, or to a privilege that it takes is denied
+        Error::Server(error) if matches!(error.code, 1044 | 1142 | 1143 | 1227) => {
+            SchemaError::Denied { group, source: cause(source) }
+        }
+        _ => SchemaError::Failed { group, action, source: cause(source) },
+    }
+}

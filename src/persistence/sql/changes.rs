@@ -1,0 +1,50 @@
+//! The parts of a batch that are not about messages, and why a batch can't be written at all.
+
+use crate::types::{Destination, DestinationId, Durable, DurableId, Holder, Op, Sequence};
+
+/// What is not about messages, and comes rarely.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::persistence) enum CatalogChange<'a> {
+    CreateDestination(DestinationId, &'a Destination),
+    CreateDurable(DurableId, &'a Durable),
+    DeleteDurable(DurableId),
+    Purge(Holder, Sequence),
+}
+
+impl<'a> CatalogChange<'a> {
+    /// What an operation changes, if it is one of these.
+    pub(in crate::persistence) fn of(op: &'a Op) -> Option<Self> {
+        match op {
+            Op::CreateDestination { id, destination } => Some(Self::CreateDestination(*id, destination)),
+            Op::CreateDurable { id, durable } => Some(Self::CreateDurable(*id, durable)),
+            Op::DeleteDurable { id } => Some(Self::DeleteDurable(*id)),
+            Op::Purge { holder, upto } => Some(Self::Purge(*holder, *upto)),
+            _ => None,
+        }
+    }
+
+    /// The highest ids that these changes give to destinations and durable subscriptions; ids are never given twice.
+    pub(in crate::persistence) fn highest_ids(changes: &[Self]) -> (DestinationId, DurableId) {
+        let mut highest = (DestinationId::default(), DurableId::default());
+        for change in changes {
+            match change {
+                Self::CreateDestination(id, _) => highest.0 = highest.0.max(*id),
+                Self::CreateDurable(id, _) => highest.1 = highest.1.max(*id),
+                Self::DeleteDurable(_) | Self::Purge(..) => {}
+            }
+        }
+        highest
+    }
+}
+
+/// Why a batch can't be written at all; the same as if the database had refused it (R13).
+#[derive(Debug, thiserror::Error)]
+pub(in crate::persistence) enum Unfit {
+    #[error("message {0} is held by a queue and by others too")]
+    Holders(Sequence),
+    #[error("the headers of message {0} are no JSON")]
+    Headers(Sequence, #[source] serde_json::Error),
+    #[cfg(feature = "mysql")]
+    #[error("message {0} takes {1} bytes, and the server's max_allowed_packet is {2}")]
+    Packet(Sequence, usize, usize),
+}

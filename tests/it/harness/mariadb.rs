@@ -1,0 +1,177 @@
+//! A private MariaDB: one for all tests of the process, each with a group of its own in it, or one of a test's own.
+
+use std::{
+    fs::Permissions,
+    net::Ipv4Addr,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+use batonmq::db::mysql::{Mysql, MysqlOptions};
+use tempfile::TempDir;
+
+use super::{
+    broker::{CERT_FILE, KEY_FILE, sign_certificate},
+    database::{Server, ServerUser, free_port, run},
+};
+
+/// Whom Debian's package made.
+const USER: ServerUser = ServerUser("mysql");
+
+/// The server's superuser, and its password.
+const OWNER: (&str, &str) = ("owner", "owner's secret");
+
+/// Where groups have their tables.
+const DATABASE: &str = "brokers";
+
+const PASSWORD_FILE: &str = "password";
+
+/// A running MariaDB.
+pub(crate) struct MariadbServer {
+    /// Ends before its directory does.
+    server: Option<Server>,
+    directory: TempDir,
+    port: u16,
+    settings: Vec<String>,
+}
+
+impl MariadbServer {
+    /// The one that tests share: they must leave it as it is.
+    pub(crate) fn shared() -> &'static Self {
+        static SHARED: OnceLock<MariadbServer> = OnceLock::new();
+        SHARED.get_or_init(|| Self::start(&[]))
+    }
+
+    /// One of a test's own, with these settings (`name=value`) beside those that all tests use.
+    pub(crate) fn start(settings: &[&str]) -> Self {
+        let mut server = Self::prepare(settings);
+        server.launch();
+        server
+    }
+
+    /// One of a test's own that speaks TLS, and the file of its certificate. It signed itself.
+    pub(crate) fn start_encrypted() -> (Self, PathBuf) {
+        let mut server = Self::prepare(&[]);
+        let directory = server.directory.path();
+        sign_certificate(Ipv4Addr::LOCALHOST, directory);
+        let [certificate, key] = [CERT_FILE, KEY_FILE].map(|file| directory.join(file));
+        std::fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
+        USER.own(&key);
+        let settings = [("ssl_cert", &certificate), ("ssl_key", &key), ("ssl_ca", &certificate)];
+        server.settings.extend(settings.map(|(name, path)| format!("{name}={}", path.display())));
+        server.launch();
+        (server, certificate)
+    }
+
+    fn prepare(settings: &[&str]) -> Self {
+        let directory = USER.directory();
+        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        let server = Self { directory, port: free_port(), server: None, settings };
+        std::fs::write(server.password_file(), OWNER.1).unwrap();
+        std::fs::write(server.first_statements(), server.owner()).unwrap();
+        let mut install = USER.command(Path::new("mariadb-install-db"));
+        install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
+        install.arg(format!("--datadir={}", server.directory.path().join("data").display())).current_dir("/");
+        run(&mut install);
+        server
+    }
+
+    fn owner(&self) -> String {
+        let (user, password) = (OWNER.0, OWNER.1.replace('\'', "\'\'"));
+        format!(
+            "CREATE DATABASE IF NOT EXISTS {DATABASE};\n\
+             CREATE USER IF NOT EXISTS '{user}'@'%' IDENTIFIED BY '{password}';\n\
+             GRANT ALL ON *.* TO '{user}'@'%' WITH GRANT OPTION;\n"
+        )
+    }
+
+    fn launch(&mut self) {
+        let mut command = USER.command(Path::new("/usr/sbin/mariadbd"));
+        let directory = self.directory.path().display();
+        command.arg("--no-defaults");
+        for (option, file) in
+            [("datadir", "data"), ("socket", "socket"), ("pid-file", "pid"), ("init-file", FIRST_STATEMENTS)]
+        {
+            command.arg(format!("--{option}={directory}/{file}"));
+        }
+        command.arg(format!("--port={}", self.port));
+        // A killed server loses nothing without fsync; only a machine that stops does.
+        for setting in [
+            "bind-address=127.0.0.1",
+            "skip-name-resolve",
+            "max-connections=400",
+            "max-allowed-packet=256M",
+            "innodb-flush-method=nosync",
+        ] {
+            command.arg(format!("--{setting}"));
+        }
+        command.args(self.settings.iter().map(|setting| format!("--{setting}")));
+        self.server = Some(Server::start(&command, self.directory.path(), "TERM", "ready for connections"));
+    }
+
+    /// Where it is, for its owner.
+    pub(crate) fn url(&self) -> String {
+        self.url_of(OWNER.0, DATABASE)
+    }
+
+    /// Where it is, for somebody else and another database.
+    pub(crate) fn url_of(&self, user: &str, database: &str) -> String {
+        format!("mysql://{user}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// The port that it listens on.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A file with its owner's password.
+    pub(crate) fn password_file(&self) -> PathBuf {
+        self.directory.path().join(PASSWORD_FILE)
+    }
+
+    fn first_statements(&self) -> PathBuf {
+        self.directory.path().join(FIRST_STATEMENTS)
+    }
+
+    /// Its owner's password.
+    pub(crate) fn password(&self) -> &'static str {
+        OWNER.1
+    }
+
+    /// The database of [`Self::url`].
+    pub(crate) fn database(&self) -> &'static str {
+        DATABASE
+    }
+
+    /// As a broker of this name connects.
+    pub(crate) fn connector(&self, broker_name: &str) -> Mysql {
+        self.connector_at(self.port, broker_name)
+    }
+
+    /// The same by way of a proxy's port.
+    pub(crate) fn connector_at(&self, port: u16, broker_name: &str) -> Mysql {
+        let url = format!("mysql://{}@127.0.0.1:{port}/{DATABASE}", OWNER.0);
+        let password = Some(self.password());
+        Mysql::new(&MysqlOptions { url: &url, password, tls_ca_file: None, broker_name }).unwrap()
+    }
+
+    /// As a broker connects whose role is not the owner.
+    pub(crate) fn connector_of(&self, user: &str, password: &str) -> Mysql {
+        let url = self.url_of(user, DATABASE);
+        Mysql::new(&MysqlOptions { url: &url, password: Some(password), tls_ca_file: None, broker_name: "one" })
+            .unwrap()
+    }
+
+    /// What `mariadb` prints of these statements: rows without decoration, columns with a tab between them.
+    pub(crate) fn client(&self, statements: &str) -> String {
+        let mut command = Command::new("mariadb");
+        command.args(["--no-defaults", "-NB", "--default-character-set=utf8mb4", "-h127.0.0.1", "-u", OWNER.0]);
+        command.arg(format!("-P{}", self.port)).arg(format!("-p{}", OWNER.1)).args(["-D", DATABASE, "-e", statements]);
+        String::from_utf8(run(&mut command).stdout).unwrap().trim_end().to_owned()
+    }
+}
+
+/// What the server runs when it starts.
+const FIRST_STATEMENTS: &str = "first.sql";

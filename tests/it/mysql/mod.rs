@@ -1,0 +1,7 @@
+//! What only MySQL and MariaDB have: sessions, the tables of a group, and what a DBA sees of them. The behaviour suite
+//! runs in `persistence`.
+
+mod broker;
+mod docs;
+mod schema;
+mod sessions;
