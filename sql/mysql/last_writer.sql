@@ -2,4 +2,4 @@
 -- else's by now. Only the session that wrote the mark (a name that is given once) holds the lock of this name.
 SELECT b.writer_session
 FROM {group}_baton AS b
-WHERE b.id = 1 AND b.writer_session = IS_USED_LOCK(b.writer_mark)
+WHERE b.id = 1 AND b.writer_session = IS_USED_LOCK(COALESCE(b.writer_mark, '-'))

@@ -17,6 +17,17 @@ pub enum Purpose {
     Signs,
 }
 
+impl Purpose {
+    /// As the database shows it.
+    #[must_use]
+    pub fn shown(self) -> &'static str {
+        match self {
+            Self::Lock => "lock",
+            Self::Signs => "signs of life",
+        }
+    }
+}
+
 /// A database in which brokers of one group elect their master.
 pub trait LockDatabase: Send + Sync + 'static {
     /// What is done over one connection.
