@@ -6,7 +6,6 @@
 use std::{
     collections::{BTreeSet, HashMap},
     error::Error,
-    iter::successors,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -166,15 +165,23 @@ impl Tries {
             let told = tries % TOLD_EVERY == 0;
             match timeout(READ_PATIENCE, attempt()).await {
                 Ok(Ok(done)) => {
-                    self.outage.is_over();
+                    if self.outage.ends() {
+                        tracing::info!("the store can be read again");
+                    }
                     return done;
                 }
-                Ok(Err(error)) if error.is_outage() => self.outage.goes_on(what, &error),
-                Ok(Err(error)) if told => {
-                    tracing::error!(source = &error as &dyn Error, "cannot {what}: they wait, and it is tried again");
+                Ok(Err(_)) | Err(_) if !told => {}
+                Ok(Err(error)) if error.is_outage() => {
+                    if self.outage.begins() {
+                        let error = &error as &dyn Error;
+                        tracing::warn!(source = error, "cannot {what}; reads wait until the store can be read again");
+                    }
                 }
-                Err(_) if told => tracing::warn!("the store takes more than {} s to {what}", READ_PATIENCE.as_secs()),
-                Ok(Err(_)) | Err(_) => {}
+                Ok(Err(error)) => {
+                    let error = &error as &dyn Error;
+                    tracing::error!(source = error, "cannot {what}: they wait, and it is tried again");
+                }
+                Err(_) => tracing::warn!("the store takes more than {} s to {what}", READ_PATIENCE.as_secs()),
             }
             sleep(READ_RETRY).await;
         }
@@ -182,23 +189,19 @@ impl Tries {
     }
 }
 
-/// Whether the store can't be read at the moment; told once, however many reads wait for its end. Clones share it.
+/// Whether the store can't be read at the moment: to be told once, however many reads wait for its end. Clones share it.
 #[derive(Clone, Debug, Default)]
 struct Outage(Arc<AtomicBool>);
 
 impl Outage {
-    fn goes_on(&self, what: &str, error: &StoreError) {
-        if !self.0.swap(true, Ordering::Relaxed) {
-            let causes: String =
-                successors(error.source(), |&cause| cause.source()).map(|c| format!(": {c}")).collect();
-            tracing::warn!("cannot {what}: {error}{causes}; reads wait until the store can be read again");
-        }
+    /// Whether nobody knew of it.
+    fn begins(&self) -> bool {
+        !self.0.swap(true, Ordering::Relaxed)
     }
 
-    fn is_over(&self) {
-        if self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed) {
-            tracing::info!("the store can be read again");
-        }
+    /// Whether there was one.
+    fn ends(&self) -> bool {
+        self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed)
     }
 }
 
@@ -217,6 +220,25 @@ mod tests {
             message: Arc::new(Message::new(MessageDraft::default())),
         };
         Page { messages: counters.iter().map(stored).collect(), complete }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_is_one_for_all_reads_and_ends_with_the_first_that_succeeds() {
+        let tries = Tries { turns: Arc::new(Semaphore::new(1)), outage: Outage::default() };
+        let is_away = AtomicBool::new(true);
+        let read = || async {
+            match is_away.load(Ordering::Relaxed) {
+                true => Err(StoreError::Database { action: "due", source: "gone".into() }),
+                false => Ok(()),
+            }
+        };
+        let back = async {
+            sleep(READ_RETRY / 2).await;
+            assert!(!tries.outage.begins(), "it has begun");
+            is_away.store(false, Ordering::Relaxed);
+        };
+        tokio::join!(tries.until_done("read", read), tries.until_done("read", read), back);
+        assert!(!tries.outage.ends() && tries.outage.begins(), "it has ended");
     }
 
     #[test]
