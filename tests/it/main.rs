@@ -15,7 +15,7 @@ mod core;
 mod crash;
 mod docs;
 mod engine;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 mod failover;
 mod full;
 mod full_disk;

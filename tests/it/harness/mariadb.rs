@@ -9,12 +9,15 @@ use std::{
     sync::OnceLock,
 };
 
-use batonmq::db::mysql::{Mysql, MysqlOptions};
+use batonmq::{
+    db::mysql::{Mysql, MysqlOptions},
+    types::Group,
+};
 use tempfile::TempDir;
 
 use super::{
-    broker::{CERT_FILE, KEY_FILE, sign_certificate},
-    database::{Server, ServerUser, free_port, run},
+    broker::{CERT_FILE, KEY_FILE, Settings, sign_certificate},
+    database::{DatabaseServer, Server, ServerUser, Stop, free_port, run},
 };
 
 /// Whom Debian's package made.
@@ -166,10 +169,68 @@ impl MariadbServer {
 
     /// What `mariadb` prints of these statements: rows without decoration, columns with a tab between them.
     pub(crate) fn client(&self, statements: &str) -> String {
+        let output = run(self.client_command().args(["-e", statements]));
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    }
+}
+
+impl DatabaseServer for MariadbServer {
+    const HEARTBEAT: &'static str = "b.batch, b.holder";
+
+    fn shared() -> &'static Self {
+        Self::shared()
+    }
+
+    fn own() -> Self {
+        Self::start(&[])
+    }
+
+    fn stop(&mut self, how: Stop) {
+        let signal = match how {
+            Stop::Polite => "TERM",
+            Stop::Crash => "KILL",
+        };
+        self.server.take().expect("it runs").stop(signal);
+    }
+
+    fn launch(&mut self) {
+        self.launch();
+    }
+
+    fn settings(&self, group: &Group) -> Settings {
+        Settings::new()
+            .option("store.backend", "\"mysql\"")
+            .option("store.url", &format!("{:?}", self.url()))
+            .option("store.password_file", &format!("{:?}", self.password_file()))
+            .option("store.group", &format!("{:?}", group.as_str()))
+    }
+
+    fn url(&self) -> String {
+        self.url()
+    }
+
+    fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn ask(&self, group: &Group, statement: &str) -> String {
+        self.client(&statement.replace("{group}", &Self::prefix(group)))
+    }
+
+    fn end_lock_session(&self, group: &Group) {
+        let session = self.ask(group, "SELECT lock_session FROM {group}baton");
+        self.client(&format!("KILL {session}"));
+    }
+
+    fn client_command(&self) -> Command {
         let mut command = Command::new("mariadb");
-        command.args(["--no-defaults", "-NB", "--default-character-set=utf8mb4", "-h127.0.0.1", "-u", OWNER.0]);
-        command.arg(format!("-P{}", self.port)).arg(format!("-p{}", OWNER.1)).args(["-D", DATABASE, "-e", statements]);
-        String::from_utf8(run(&mut command).stdout).unwrap().trim_end().to_owned()
+        command.args(["--no-defaults", "-nNB", "--default-character-set=utf8mb4", "-h127.0.0.1", "-u", OWNER.0]);
+        command.arg(format!("-P{}", self.port)).arg(format!("-p{}", OWNER.1)).args(["-D", DATABASE]);
+        command
+    }
+
+    fn prefix(group: &Group) -> String {
+        format!("{group}_")
     }
 }
 

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 pub(crate) use broker::{Broker, Settings};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
-pub(crate) use database::own_group;
+pub(crate) use database::{DatabaseServer, Stop, own_group};
 pub(crate) use faulty_disk::{Fault, FaultyDisk, Moment};
 pub(crate) use http::{get, request};
 #[cfg(feature = "mysql")]

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::{
     broker::{CERT_FILE, KEY_FILE, Settings, sign_certificate},
-    database::{Server, ServerUser, free_port, newest_programs, run},
+    database::{DatabaseServer, Server, ServerUser, Stop, free_port, newest_programs, run},
 };
 
 /// Whom Debian's package made.
@@ -79,13 +79,7 @@ impl PostgresServer {
         run(&mut initdb);
     }
 
-    /// Ends it: by INT as an administrator does, sessions and all; by QUIT as if it crashed.
-    pub(crate) fn stop(&mut self, signal: &str) {
-        self.server.take().expect("it runs").stop(signal);
-    }
-
-    /// Starts it, also once more.
-    pub(crate) fn launch(&mut self) {
+    fn launch(&mut self) {
         let mut command = USER.command(&self.programs.join("postgres"));
         command.arg("-D").arg(self.directory.path().join("data"));
         let port = format!("port={}", self.port);
@@ -97,15 +91,6 @@ impl PostgresServer {
         }
         let ready = "database system is ready to accept connections";
         self.server = Some(Server::start(&command, self.directory.path(), "INT", ready));
-    }
-
-    /// What a broker on this group of it is told.
-    pub(crate) fn settings(&self, group: &Group) -> Settings {
-        Settings::new()
-            .option("store.backend", "\"postgres\"")
-            .option("store.url", &format!("{:?}", self.url()))
-            .option("store.password_file", &format!("{:?}", self.password_file()))
-            .option("store.group", &format!("{:?}", group.as_str()))
     }
 
     /// Where it is, for its owner.
@@ -163,5 +148,61 @@ impl PostgresServer {
         let mut command = Command::new(self.programs.join("psql"));
         command.args(["--no-psqlrc", "-qAt", "-d", &self.url()]).env("PGPASSWORD", OWNER.1);
         command
+    }
+}
+
+impl DatabaseServer for PostgresServer {
+    const HEARTBEAT: &'static str = "pg_control_system";
+
+    fn shared() -> &'static Self {
+        Self::shared()
+    }
+
+    fn own() -> Self {
+        Self::start(&[])
+    }
+
+    fn stop(&mut self, how: Stop) {
+        let signal = match how {
+            Stop::Polite => "INT",
+            Stop::Crash => "QUIT",
+        };
+        self.server.take().expect("it runs").stop(signal);
+    }
+
+    fn launch(&mut self) {
+        self.launch();
+    }
+
+    fn settings(&self, group: &Group) -> Settings {
+        Settings::new()
+            .option("store.backend", "\"postgres\"")
+            .option("store.url", &format!("{:?}", self.url()))
+            .option("store.password_file", &format!("{:?}", self.password_file()))
+            .option("store.group", &format!("{:?}", group.as_str()))
+    }
+
+    fn url(&self) -> String {
+        self.url()
+    }
+
+    fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn ask(&self, group: &Group, statement: &str) -> String {
+        self.psql(&statement.replace("{group}", &Self::prefix(group)))
+    }
+
+    fn end_lock_session(&self, group: &Group) {
+        assert_eq!(self.ask(group, "SELECT pg_terminate_backend(lock_pid) FROM {group}baton"), "t");
+    }
+
+    fn client_command(&self) -> Command {
+        self.psql_command()
+    }
+
+    fn prefix(group: &Group) -> String {
+        format!("{group}.")
     }
 }
