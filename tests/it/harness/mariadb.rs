@@ -77,6 +77,7 @@ impl MariadbServer {
         let mut install = USER.command(Path::new("mariadb-install-db"));
         install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
         install.arg(format!("--datadir={}", server.directory.path().join("data").display())).current_dir("/");
+        install.env("TMPDIR", server.directory.path()); // in a common one, each start removes what others have there
         run(&mut install);
         server
     }
@@ -93,7 +94,7 @@ impl MariadbServer {
     fn launch(&mut self) {
         let mut command = USER.command(Path::new("/usr/sbin/mariadbd"));
         let directory = self.directory.path().display();
-        command.arg("--no-defaults");
+        command.arg("--no-defaults").env("TMPDIR", self.directory.path());
         for (option, file) in
             [("datadir", "data"), ("socket", "socket"), ("pid-file", "pid"), ("init-file", FIRST_STATEMENTS)]
         {
