@@ -4,6 +4,7 @@
 mod backlog;
 mod broker;
 mod errors;
+mod journal;
 mod life;
 mod limits;
 mod pages;
