@@ -49,6 +49,9 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(8);
 /// The longest application name that PostgreSQL keeps. Unit: bytes.
 const APPLICATION_NAME_BYTES_MAX: usize = 63;
 
+/// What to do about a database that does not answer in time.
+const IS_IT_THERE: &str = "check that it is there, and not overloaded";
+
 /// What an operator says of a database.
 #[derive(Clone, Copy)]
 pub struct PostgresOptions<'a> {
@@ -116,18 +119,23 @@ impl Postgres {
     pub async fn connect(&self, purpose: &str) -> Result<(Session, Driver), ConnectError> {
         match tokio::time::timeout(CONNECT_PATIENCE, self.try_connect(purpose)).await {
             Ok(connected) => connected,
-            Err(late) => Err(self.failed("check that it is there, and not overloaded", late.into())),
+            Err(late) => Err(self.failed(IS_IT_THERE, late.into())),
+        }
+    }
+
+    /// The same without our settings, for who must leave no trace in a session that may not be its own.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn connect_bare(&self, purpose: &str) -> Result<(Session, Driver), ConnectError> {
+        match tokio::time::timeout(CONNECT_PATIENCE, self.open(purpose)).await {
+            Ok(opened) => opened,
+            Err(late) => Err(self.failed(IS_IT_THERE, late.into())),
         }
     }
 
     async fn try_connect(&self, purpose: &str) -> Result<(Session, Driver), ConnectError> {
-        let config = self.config_for(purpose);
-        let (client, connection) = config.connect(self.tls.clone()).await.map_err(|error| self.not_connected(error))?;
-        self.require_version(connection.parameter("server_version").unwrap_or_default())?;
-        self.require_unicode(connection.parameter("server_encoding").unwrap_or_default())?;
-        let warnings = Warnings::default();
-        let session = Session { client, warnings: warnings.clone() };
-        let mut driver = Driver { connection, warnings };
+        let (session, mut driver) = self.open(purpose).await?;
         tokio::select! {
             set = session.batch_execute(SETTINGS) => {
                 set.map_err(|error| self.failed("a pooler between may forbid it: connect directly", error.into()))?;
@@ -137,6 +145,16 @@ impl Postgres {
             }
         }
         Ok((session, driver))
+    }
+
+    async fn open(&self, purpose: &str) -> Result<(Session, Driver), ConnectError> {
+        let config = self.config_for(purpose);
+        let (client, connection) = config.connect(self.tls.clone()).await.map_err(|error| self.not_connected(error))?;
+        self.require_version(connection.parameter("server_version").unwrap_or_default())?;
+        self.require_unicode(connection.parameter("server_encoding").unwrap_or_default())?;
+        let warnings = Warnings::default();
+        let session = Session { client, warnings: warnings.clone() };
+        Ok((session, Driver { connection, warnings }))
     }
 
     /// What a pool of connections for `purpose` is made of; each of them has to be given [`Self::settings`] first.
@@ -313,6 +331,9 @@ fn fix_of(error: &tokio_postgres::Error) -> &'static str {
                     "write the password to a file that store.password_file names"
                 }
                 () if said.contains("TLS") => "check store.tls_ca_file, and the server's ssl settings",
+                () if said.contains("does not allow writes") => {
+                    "it is a standby, or read-only: name the primary in store.url"
+                }
                 () => "check store.url, and that the database runs",
             }
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{Line, PostgresElection, TxError, big, line_verbs, shown};
+use super::{Line, PostgresElection, TxError, big, line_verbs};
 use crate::{
     election::{
         HolderId, LockError, Survey,
@@ -42,7 +42,7 @@ impl LockDatabase for LeaseTable {
     type Session = LeaseSession;
 
     async fn connect(&self, purpose: Purpose) -> Result<LeaseSession, LockError> {
-        Ok(LeaseSession { line: self.0.connect(shown(purpose)).await?, watched: None })
+        Ok(LeaseSession { line: self.0.connect(purpose).await?, watched: None })
     }
 
     fn what(&self) -> String {

@@ -6,10 +6,15 @@
 //! Nothing is ever cancelled: whoever gives up drops the connection.
 
 mod lease;
+mod own_sessions;
 mod session_lock;
 mod statements;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use tokio_postgres::{
     Error, Row,
@@ -33,6 +38,7 @@ use crate::{
 };
 
 pub use lease::{LeaseSession, LeaseTable};
+pub use own_sessions::require_own_sessions;
 pub use session_lock::{SessionLock, SessionLockSession};
 
 /// How long a take-over waits for what is being written, before it ends the sessions that the row names (R19).
@@ -48,6 +54,8 @@ pub struct PostgresElection {
     group: Group,
     lease: Lease,
     texts: Arc<Texts>,
+    /// Set when it is known; that does not change while a broker runs.
+    own_sessions: Arc<OnceLock<()>>,
 }
 
 impl PostgresElection {
@@ -55,15 +63,27 @@ impl PostgresElection {
     #[must_use]
     pub fn new(postgres: Postgres, group: Group, lease: Lease) -> Self {
         let texts = Arc::new(Texts::new(&group));
-        Self { postgres, group, lease, texts }
+        Self { postgres, group, lease, texts, own_sessions: Arc::default() }
+    }
+
+    async fn require_own_sessions(&self) -> Result<(), LockError> {
+        if self.own_sessions.get().is_none() {
+            require_own_sessions(&self.postgres).await?;
+            self.own_sessions.get_or_init(|| ());
+        }
+        Ok(())
     }
 
     fn what(&self) -> String {
         format!("the baton of group {} in {}", self.group, self.postgres.address())
     }
 
-    async fn connect(&self, purpose: &str) -> Result<Line, LockError> {
-        let (session, driver) = self.postgres.connect(purpose).await?;
+    /// A standby must not find out at its take-over that sessions are not its own: locks and the store's writes are.
+    async fn connect(&self, purpose: Purpose) -> Result<Line, LockError> {
+        if purpose == Purpose::Lock {
+            self.require_own_sessions().await?;
+        }
+        let (session, driver) = self.postgres.connect(shown(purpose)).await?;
         let (tasks, ended) = (Tasks::new(), CancellationToken::new());
         let end = ended.clone().drop_guard();
         tasks.spawn("lock session", async move {
@@ -247,7 +267,7 @@ impl Line {
 }
 
 /// Of the key of a group's lock.
-const LOCK_PURPOSE: &str = "baton";
+pub const LOCK_PURPOSE: &str = "baton";
 
 /// Why a transaction did not come to its end.
 enum TxError {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 
-use super::{LOCK_PURPOSE, Line, PostgresElection, TxError, line_verbs, shown};
+use super::{LOCK_PURPOSE, Line, PostgresElection, TxError, line_verbs};
 use crate::{
     db::lock_key,
     election::{
@@ -38,7 +38,7 @@ impl LockDatabase for SessionLock {
     type Session = SessionLockSession;
 
     async fn connect(&self, purpose: Purpose) -> Result<SessionLockSession, LockError> {
-        let line = self.0.connect(shown(purpose)).await?;
+        let line = self.0.connect(purpose).await?;
         if purpose == Purpose::Lock {
             let lease = self.0.lease.length().as_millis();
             let set = format!("SET idle_session_timeout = {lease}; SET idle_in_transaction_session_timeout = {lease}");

@@ -9,11 +9,14 @@ use std::{
     sync::OnceLock,
 };
 
-use batonmq::db::mysql::{Mysql, MysqlOptions};
+use batonmq::{
+    db::mysql::{Mysql, MysqlOptions},
+    types::Group,
+};
 use tempfile::TempDir;
 
 use super::{
-    broker::{CERT_FILE, KEY_FILE, sign_certificate},
+    broker::{CERT_FILE, KEY_FILE, Settings, sign_certificate},
     database::{Server, ServerUser, free_port, run},
 };
 
@@ -109,6 +112,15 @@ impl MariadbServer {
         }
         command.args(self.settings.iter().map(|setting| format!("--{setting}")));
         self.server = Some(Server::start(&command, self.directory.path(), "TERM", "ready for connections"));
+    }
+
+    /// What a broker on this group of it is told.
+    pub(crate) fn settings(&self, group: &Group) -> Settings {
+        Settings::new()
+            .option("store.backend", "\"mysql\"")
+            .option("store.url", &format!("{:?}", self.url()))
+            .option("store.password_file", &format!("{:?}", self.password_file()))
+            .option("store.group", &format!("{:?}", group.as_str()))
     }
 
     /// Where it is, for its owner.

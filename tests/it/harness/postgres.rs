@@ -128,6 +128,11 @@ impl PostgresServer {
         self.directory.path().join(PASSWORD_FILE)
     }
 
+    /// Its owner's name.
+    pub(crate) fn owner(&self) -> &'static str {
+        OWNER.0
+    }
+
     /// Its owner's password.
     pub(crate) fn password(&self) -> &'static str {
         OWNER.1

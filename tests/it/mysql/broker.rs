@@ -2,22 +2,12 @@
 
 use std::{fs, process::Command};
 
-use crate::harness::{Broker, MariadbServer, Raw, Settings, own_group};
-
-/// A broker on this group.
-fn settings(group: &str) -> Settings {
-    let server = MariadbServer::shared();
-    Settings::new()
-        .option("store.backend", "\"mysql\"")
-        .option("store.url", &format!("{:?}", server.url()))
-        .option("store.password_file", &format!("{:?}", server.password_file()))
-        .option("store.group", &format!("{group:?}"))
-}
+use crate::harness::{Broker, MariadbServer, Raw, own_group};
 
 #[test]
 fn what_was_confirmed_survives_kill_9_and_nothing_acknowledged_comes_back() {
     let group = own_group();
-    let mut broker = Broker::start_with(settings(group.as_str()));
+    let mut broker = Broker::start_with(MariadbServer::shared().settings(&group));
     let mut client = Raw::connect(broker.address());
     for number in 0..20 {
         client.publish("/queue/orders", &format!("order {number}"));
@@ -43,7 +33,7 @@ fn what_was_confirmed_survives_kill_9_and_nothing_acknowledged_comes_back() {
 #[test]
 fn the_tables_are_made_by_migrate_or_printed() {
     let (server, group) = (MariadbServer::shared(), own_group());
-    let mut broker = Broker::prepare(settings(group.as_str()));
+    let mut broker = Broker::prepare(MariadbServer::shared().settings(&group));
     let config = broker.write_config().to_owned();
     let migrate = |flags: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_batonmq"));
@@ -71,7 +61,7 @@ fn a_broker_that_may_not_use_the_database_says_why_and_what_to_do() {
     server.client(&format!("CREATE USER {group} IDENTIFIED BY 'own'; GRANT SELECT ON {database}.* TO {group}"));
     let own = tempfile::NamedTempFile::new().unwrap();
     fs::write(own.path(), "own").unwrap();
-    let settings = || settings(group.as_str());
+    let settings = || MariadbServer::shared().settings(&group);
     let file = |file: &tempfile::NamedTempFile| format!("{:?}", file.path());
     for (settings, code, says, fix) in [
         (settings().option("store.password_file", &file(&wrong)), 1, "Access denied", "password_file"),
