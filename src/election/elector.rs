@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     Baton, Held, HolderId, Lease, LockError, Locker,
@@ -21,6 +21,9 @@ const HEAD_START: Duration = Duration::from_secs(2);
 
 /// How often the row is looked at meanwhile.
 const HEAD_START_LOOK: Duration = Duration::from_millis(100);
+
+/// How long a look may take; then the connection counts as lost. Who waits must not wait on a connection that is silent.
+const LOOK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Waiting in the database keeps its VACUUM from what became garbage meanwhile, so nobody waits longer at a time.
 const SLICE: Duration = Duration::from_secs(3);
@@ -93,7 +96,10 @@ impl<D: LockDatabase> Locker for DatabaseLocker<D> {
                 Some(waiting) if !waiting.session.is_closed() => waiting,
                 _ => self.connect().await?,
             };
-            let row = waiting.session.look().await?;
+            let row = match timeout(LOOK_PATIENCE, waiting.session.look()).await {
+                Ok(looked) => looked?,
+                Err(late) => return Err(LockError::Database { action: "look", source: late.into() }),
+            };
             if let Some(row) = &row {
                 self.saw(row.tenure);
             }

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{error::Elapsed, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +24,9 @@ use super::{
 /// How often a sign is given; with a short lease as often as a heartbeat, so that a master that was killed can be told
 /// from one that was frozen for a lease.
 const EVERY: Duration = Duration::from_secs(3);
+
+/// How long giving one may take; then the connection counts as lost.
+const SIGN_PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long taking the last one back may take; a sign that stays is an old one soon.
 const LEAVE_PATIENCE: Duration = Duration::from_millis(200);
@@ -61,8 +64,8 @@ impl<D: LockDatabase> Presence<D> {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                signed = self.sign(&mut session) => if let Err(error) = signed {
-                    tracing::debug!(%error, "no sign of life was given");
+                signed = timeout(SIGN_PATIENCE, self.sign(&mut session)) => if let Some(why) = failure(signed) {
+                    tracing::debug!("no sign of life was given: {why}");
                     session = None;
                 },
             }
@@ -97,6 +100,14 @@ impl<D: LockDatabase> Presence<D> {
             );
         }
         Ok(())
+    }
+}
+
+fn failure(signed: Result<Result<(), LockError>, Elapsed>) -> Option<String> {
+    match signed {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(late) => Some(late.to_string()),
     }
 }
 

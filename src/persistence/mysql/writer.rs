@@ -3,7 +3,7 @@
 //! Always true: every transaction begins with the fence, which holds the row of the baton to the end; after any error
 //! it is rolled back (R15). Nobody waits for an answer for ever: a connection that is silent for too long is in doubt.
 
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{future::Future, pin::pin, sync::Arc};
 
 use mysql_async::{Error, Params, prelude::Queryable as _};
 use serde::Serialize;
@@ -19,15 +19,12 @@ use crate::{
     persistence::{
         CommitError,
         sql::{
-            BATON_ATTEMPTS, BATON_PATIENCE, Baton, CatalogChange, PURGE_ROWS, Text, WritingSession, big,
-            holder_columns, number,
+            ANSWER_PATIENCE, BATON_ATTEMPTS, BATON_PATIENCE, Baton, CatalogChange, PURGE_ROWS, Text, WritingSession,
+            big, holder_columns, number,
         },
     },
     types::{Batch, DestinationId, DurableId, FencingToken, Holder, Sequence, Tenure, Term},
 };
-
-/// How long the answers to a batch may take together; then the connection counts as lost.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// One request takes this part of what the server allows. It keeps each in memory several times.
 const PACKET_SHARE: usize = 4;

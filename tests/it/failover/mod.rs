@@ -1,12 +1,15 @@
 //! Several brokers, one database: who serves when one of them is killed, frozen, stopped or cut off, and when the
 //! database is. Real processes on a real PostgreSQL.
 
+mod clock;
+mod copies;
 mod database;
 mod freezes;
 mod kills;
 mod lease;
 mod network;
 mod operators;
+mod silence;
 
 use std::{
     net::SocketAddr,

@@ -9,7 +9,7 @@ use crate::harness::{PostgresServer, Proxy, Settings};
 const HEARTBEAT: &str = "pg_control_system";
 
 /// By way of the proxy.
-fn through(proxy: &Proxy, server: &PostgresServer, settings: Settings) -> Settings {
+pub(super) fn through(proxy: &Proxy, server: &PostgresServer, settings: Settings) -> Settings {
     let url = server.url().replace(&format!(":{}/", server.port()), &format!(":{}/", proxy.port()));
     settings.option("store.url", &format!("{url:?}"))
 }

@@ -3,6 +3,8 @@
 //! Nothing here waits for a duration. [`PATIENCE`] is the net under what must happen but does not.
 
 mod broker;
+#[cfg(feature = "postgres")]
+mod clock;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod database;
 mod faulty_disk;

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::{
     broker::{CERT_FILE, KEY_FILE, Settings, sign_certificate},
+    clock::Clock,
     database::{Server, ServerUser, free_port, newest_programs, run},
 };
 
@@ -31,6 +32,7 @@ pub(crate) struct PostgresServer {
     programs: PathBuf,
     port: u16,
     settings: Vec<String>,
+    clock: Option<Clock>,
 }
 
 impl PostgresServer {
@@ -51,9 +53,22 @@ impl PostgresServer {
         let programs = newest_programs("/usr/lib/postgresql");
         let directory = USER.directory();
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let server = Self { directory, programs, port: free_port(), server: None, settings };
+        let server = Self { directory, programs, port: free_port(), server: None, settings, clock: None };
         server.init();
         server
+    }
+
+    /// One of a test's own, whose clock is the machine's until it is set.
+    pub(crate) fn start_with_clock() -> Self {
+        let mut server = Self::prepare(&[]);
+        server.clock = Some(Clock::beside(server.directory.path()));
+        server.launch();
+        server
+    }
+
+    /// Sets its clock so many hours ahead of the machine's, or behind.
+    pub(crate) fn set_clock(&self, hours: i32) {
+        self.clock.as_ref().expect("it has one").set(hours);
     }
 
     /// One of a test's own that speaks TLS, and the file of its certificate. It signed itself.
@@ -75,7 +90,7 @@ impl PostgresServer {
         std::fs::write(&password_file, OWNER.1).unwrap();
         let mut initdb = USER.command(&self.programs.join("initdb"));
         initdb.args(["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync", "-U", OWNER.0]);
-        initdb.arg("--pwfile").arg(&password_file).arg("-D").arg(self.directory.path().join("data")).current_dir("/");
+        initdb.arg("--pwfile").arg(&password_file).arg("-D").arg(self.data()).current_dir("/");
         run(&mut initdb);
     }
 
@@ -86,8 +101,12 @@ impl PostgresServer {
 
     /// Starts it, also once more.
     pub(crate) fn launch(&mut self) {
-        let mut command = USER.command(&self.programs.join("postgres"));
-        command.arg("-D").arg(self.directory.path().join("data"));
+        let program = self.programs.join("postgres");
+        let mut command = match &self.clock {
+            None => USER.command(&program),
+            Some(clock) => clock.command(USER, &program),
+        };
+        command.arg("-D").arg(self.data());
         let port = format!("port={}", self.port);
         let sockets = format!("unix_socket_directories={}", self.directory.path().display());
         // A killed server loses nothing without fsync; only a machine that stops does.
@@ -97,6 +116,27 @@ impl PostgresServer {
         }
         let ready = "database system is ready to accept connections";
         self.server = Some(Server::start(&command, self.directory.path(), "INT", ready));
+    }
+
+    /// Keeps a copy of all its data as it is; it does not run.
+    pub(crate) fn copy_data(&self) {
+        assert!(self.server.is_none(), "a copy of a running server is none");
+        run(Command::new("cp").arg("-a").args([self.data(), self.copy()]));
+    }
+
+    /// Puts the copy in the place of its data; it does not run.
+    pub(crate) fn restore_data(&self) {
+        assert!(self.server.is_none(), "it runs");
+        run(Command::new("rm").arg("-r").arg(self.data()));
+        run(Command::new("mv").args([self.copy(), self.data()]));
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    fn copy(&self) -> PathBuf {
+        self.directory.path().join("older")
     }
 
     /// What a broker on this group of it is told.
