@@ -193,13 +193,15 @@ impl<D: LockDatabase> Keeper<D> {
 }
 
 /// What is answered within `rest`; after a while without it the mandate is in doubt. An answer after all ends the doubt.
+///
+/// Whoever was frozen has no rest at all, and may hold the lock still: everybody has a second to answer.
 async fn answer_within<T>(rest: Duration, mandate: &MandateKeeper, answer: impl Future<Output = T>) -> Option<T> {
     let mut answer = std::pin::pin!(answer);
     if let Ok(answer) = timeout(DOUBT_AFTER.min(rest), &mut answer).await {
         return Some(answer);
     }
     mandate.doubt();
-    timeout(rest.saturating_sub(DOUBT_AFTER), answer).await.ok()
+    timeout(rest.saturating_sub(DOUBT_AFTER).max(DOUBT_AFTER), answer).await.ok()
 }
 
 /// While the row names this process, nobody took over: its own writer raises the token, and the term when a counter ends.

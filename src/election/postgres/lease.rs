@@ -110,21 +110,21 @@ impl LockSession for LeaseSession {
 
     async fn take_over(&mut self, me: &HolderId, seen: Tenure) -> Result<Option<Tenure>, LockError> {
         self.line.migrate().await?;
-        self.line.with_the_row(|| self.take(me, seen)).await
+        self.line.with_the_row(None, || self.take(me, seen)).await
     }
 
     async fn beat(&mut self, tenure: Tenure) -> Result<Option<BatonRow>, LockError> {
-        if self.line.with_the_row(|| self.renew(tenure)).await? == 0 {
+        if self.line.with_the_row(Some(tenure), || self.renew(tenure)).await? == 0 {
             return Ok(None);
         }
         self.line.look().await
     }
 
     async fn reclaim(&mut self, _: &HolderId, tenure: Tenure) -> Result<bool, LockError> {
-        Ok(self.line.with_the_row(|| self.renew(tenure)).await? > 0)
+        Ok(self.line.with_the_row(Some(tenure), || self.renew(tenure)).await? > 0)
     }
 
     async fn release(&mut self, me: &HolderId, tenure: Tenure, why: &str) -> Result<(), LockError> {
-        self.line.with_the_row(|| self.give_back(me, tenure, why)).await
+        self.line.with_the_row(Some(tenure), || self.give_back(me, tenure, why)).await
     }
 }

@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::timeout;
 use tokio_postgres::{
     Error, Row,
     error::SqlState,
@@ -129,14 +130,15 @@ impl Line {
     }
 
     /// What `attempt` answers, tried again after the sessions that the row names were ended, if it took too long to get
-    /// the row (R19).
-    async fn with_the_row<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T, LockError>
+    /// the row (R19); whoever goes on in a term, `within`, ends nobody's that took over.
+    async fn with_the_row<T, F>(&self, within: Option<Tenure>, mut attempt: impl FnMut() -> F) -> Result<T, LockError>
     where
         F: Future<Output = Result<T, TxError>>,
     {
         for _ in 0..ROW_ATTEMPTS {
             let begin = format!("BEGIN; SET LOCAL lock_timeout = {}", ROW_PATIENCE.as_millis());
             self.control("begin", &begin).await?;
+            self.forget_warnings();
             match attempt().await {
                 Ok(answer) => {
                     self.commit().await?;
@@ -144,7 +146,8 @@ impl Line {
                 }
                 Err(TxError::RowIsHeld) => {
                     self.control("rollback", "ROLLBACK").await?;
-                    let ended = self.query(&self.texts.end_sessions, &[&None::<&str>]).await?;
+                    let ended =
+                        self.query(&self.texts.end_sessions, &[&within.map(|tenure| integer(tenure.term))]).await?;
                     tracing::warn!(ended = ended.len(), "the row of the baton is held; its sessions were told to end");
                 }
                 Err(TxError::Failed(error)) => {
@@ -154,6 +157,13 @@ impl Line {
             }
         }
         Err(LockError::Stuck)
+    }
+
+    /// Of a session that was to be ended, and had ended: it says nothing about what is asked for next (R16).
+    fn forget_warnings(&self) {
+        if let Some(warning) = self.session.take_warning() {
+            tracing::debug!("the database warned: {warning}");
+        }
     }
 
     async fn commit(&self) -> Result<(), LockError> {
@@ -166,17 +176,18 @@ impl Line {
 
     /// Within a transaction: the tenure above the row's and `seen`.
     async fn raise(&self, me: &HolderId, seen: Tenure) -> Result<Tenure, TxError> {
-        let (term, token) = (i32::try_from(seen.term.0).unwrap_or(i32::MAX), big(seen.token.0));
+        let (term, token) = (integer(seen.term), big(seen.token.0));
         let lease = self.lease_millis();
         let parameters: [&(dyn ToSql + Sync); 5] = [&&*me.broker, &&*me.instance, &term, &token, &lease];
         let text = &self.texts.take_over;
-        let row = self.session.query_one(&text.sql, &parameters).await.map_err(|error| self.in_tx(text, error))?;
-        Ok(tenure(&row))
+        let answer = self.in_time(text.name, self.session.query_one(&text.sql, &parameters)).await?;
+        Ok(tenure(&answer.map_err(|error| self.in_tx(text, error))?))
     }
 
     /// Within a transaction; how many rows.
     async fn execute_in_tx(&self, text: &Text, parameters: &[&(dyn ToSql + Sync)]) -> Result<u64, TxError> {
-        self.session.execute(&text.sql, parameters).await.map_err(|error| self.in_tx(text, error))
+        let answer = self.in_time(text.name, self.session.execute(&text.sql, parameters)).await?;
+        answer.map_err(|error| self.in_tx(text, error))
     }
 
     /// Makes the tables: only the winner gets here.
@@ -189,7 +200,8 @@ impl Line {
 
     async fn sign(&self, me: &HolderId, role: &str, addresses: &str) -> Result<Vec<Namesake>, LockError> {
         let sign = &self.texts.sign;
-        match self.session.execute(&sign.sql, &[&&*me.instance, &&*me.broker, &role, &addresses]).await {
+        let parameters: [&(dyn ToSql + Sync); 4] = [&&*me.instance, &&*me.broker, &role, &addresses];
+        match self.in_time(sign.name, self.session.execute(&sign.sql, &parameters)).await? {
             Err(error) if is_missing(&error) => return Ok(Vec::new()),
             signed => signed.map_err(|error| self.failed(sign, error))?,
         };
@@ -224,24 +236,31 @@ impl Line {
 
     /// No row if the tables are missing, too.
     async fn query_opt(&self, text: &Text, parameters: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, LockError> {
-        match self.session.query_opt(&text.sql, parameters).await {
+        match self.in_time(text.name, self.session.query_opt(&text.sql, parameters)).await? {
             Err(error) if is_missing(&error) => Ok(None),
             answered => answered.map_err(|error| self.failed(text, error)),
         }
     }
 
     async fn query(&self, text: &Text, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, LockError> {
-        self.session.query(&text.sql, parameters).await.map_err(|error| self.failed(text, error))
+        let answer = self.in_time(text.name, self.session.query(&text.sql, parameters)).await?;
+        answer.map_err(|error| self.failed(text, error))
     }
 
     async fn scalar<T: FromSqlOwned>(&self, action: &'static str, sql: &str, key: i64) -> Result<T, LockError> {
-        let answered = self.session.query_one_scalar(sql, &[&key]).await;
-        answered.map_err(|error| LockError::Database { action, source: error.into() })
+        let answer = self.in_time(action, self.session.query_one_scalar(sql, &[&key])).await?;
+        answer.map_err(|error| LockError::Database { action, source: error.into() })
     }
 
     async fn control(&self, action: &'static str, statements: &str) -> Result<(), LockError> {
-        let done = self.session.batch_execute(statements).await;
-        done.map_err(|error| LockError::Database { action, source: error.into() })
+        let answer = self.in_time(action, self.session.batch_execute(statements)).await?;
+        answer.map_err(|error| LockError::Database { action, source: error.into() })
+    }
+
+    /// Whoever says nothing for a lease is given up, and the connection with it.
+    async fn in_time<T>(&self, action: &'static str, answer: impl Future<Output = T>) -> Result<T, LockError> {
+        let answer = timeout(self.lease.length(), answer).await;
+        answer.map_err(|late| LockError::Database { action, source: late.into() })
     }
 
     fn lease_millis(&self) -> f64 {
@@ -274,6 +293,12 @@ enum TxError {
     /// Somebody holds the row for longer than we wait at a time.
     RowIsHeld,
     Failed(LockError),
+}
+
+impl From<LockError> for TxError {
+    fn from(error: LockError) -> Self {
+        Self::Failed(error)
+    }
 }
 
 /// Neither the schema nor its tables are there.
@@ -319,6 +344,10 @@ fn tenure_seen(row: &Row) -> TenureSeen {
         ended: row.get("ended"),
         reason: row.get("reason"),
     }
+}
+
+fn integer(term: Term) -> i32 {
+    i32::try_from(term.0).unwrap_or(i32::MAX)
 }
 
 /// A number that fits SQL's BIGINT.

@@ -92,7 +92,7 @@ impl LockSession for SessionLockSession {
 
     async fn take_over(&mut self, me: &HolderId, seen: Tenure) -> Result<Option<Tenure>, LockError> {
         self.line.migrate().await?;
-        self.line.with_the_row(|| self.line.raise(me, seen)).await.map(Some)
+        self.line.with_the_row(None, || self.line.raise(me, seen)).await.map(Some)
     }
 
     /// Writes nothing: that the session answers proves that it holds the lock.
@@ -100,17 +100,17 @@ impl LockSession for SessionLockSession {
         self.line.look().await
     }
 
-    async fn reclaim(&mut self, me: &HolderId, _: Tenure) -> Result<bool, LockError> {
+    async fn reclaim(&mut self, me: &HolderId, tenure: Tenure) -> Result<bool, LockError> {
         if !self.holds {
             self.line.query(&self.line.texts.end_own_lock, &[&&*me.instance]).await?;
         }
-        Ok(self.try_lock().await? && self.line.with_the_row(|| self.hold(me)).await?)
+        Ok(self.try_lock().await? && self.line.with_the_row(Some(tenure), || self.hold(me)).await?)
     }
 
-    async fn release(&mut self, me: &HolderId, _: Tenure, why: &str) -> Result<(), LockError> {
+    async fn release(&mut self, me: &HolderId, tenure: Tenure, why: &str) -> Result<(), LockError> {
         let text = &self.line.texts.release;
         let release = || async { self.line.execute_in_tx(text, &[&&*me.instance, &why]).await };
-        self.line.with_the_row(release).await?;
+        self.line.with_the_row(Some(tenure), release).await?;
         self.line.scalar::<bool>("give the lock back", "SELECT pg_advisory_unlock($1)", self.key).await?;
         self.holds = false;
         Ok(())

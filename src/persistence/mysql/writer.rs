@@ -1,9 +1,9 @@
 //! The session that writes: proves the baton, raises it, commits batches.
 //!
 //! Always true: every transaction begins with the fence, which holds the row of the baton to the end; after any error
-//! it is rolled back (R15). Nobody waits for an answer for ever: a connection that is silent for too long is in doubt.
+//! it is rolled back (R15).
 
-use std::{future::Future, pin::pin, sync::Arc};
+use std::{pin::pin, sync::Arc};
 
 use mysql_async::{Error, Params, prelude::Queryable as _};
 use serde::Serialize;
@@ -19,8 +19,8 @@ use crate::{
     persistence::{
         CommitError,
         sql::{
-            ANSWER_PATIENCE, BATON_ATTEMPTS, BATON_PATIENCE, Baton, CatalogChange, PURGE_ROWS, Text, WritingSession,
-            big, holder_columns, number,
+            BATON_ATTEMPTS, BATON_PATIENCE, Baton, CatalogChange, PURGE_ROWS, Text, WritingSession, big,
+            holder_columns, number,
         },
     },
     types::{Batch, DestinationId, DurableId, FencingToken, Holder, Sequence, Tenure, Term},
@@ -273,7 +273,7 @@ impl WritingSession for Writer {
         let batch = store.history.ask();
         let with = (to.term.0, big(to.token.0), batch, self.mark.as_str());
         self.session.exec_drop(text.sql.as_str(), with).await.map_err(|error| self.failed(text, error))?;
-        in_time(self.session.query_drop("COMMIT")).await.map_err(|error| self.failed(text, error))?;
+        self.session.query_drop("COMMIT").await.map_err(|error| self.failed(text, error))?;
         store.history.confirm(batch);
         Ok(true)
     }
@@ -288,7 +288,7 @@ impl WritingSession for Writer {
         let statements = Statements::of(batch, packet_bytes_max);
         let mut statements = statements.map_err(|error| CommitError::Refused { source: error.into() })?;
         settles.iter().for_each(|(sequence, holder)| statements.settle(*sequence, *holder));
-        self.write_in_time(token, &statements).await
+        self.write(token, &statements).await
     }
 
     async fn rest_of(&mut self, holder: Holder, upto: Sequence) -> Result<Vec<(Sequence, Holder)>, CommitError> {
@@ -297,25 +297,14 @@ impl WritingSession for Writer {
             Holder::Queue(_) => &self.store.texts.purged_of_queue,
             Holder::Durable(_) => &self.store.texts.purged_of_durable,
         };
-        let rows = in_time(self.session.exec(text.sql.as_str(), (id, big(upto.as_u64()), PURGE_ROWS))).await;
+        let rows = self.session.exec(text.sql.as_str(), (id, big(upto.as_u64()), PURGE_ROWS)).await;
         let rows: Vec<i64> = rows.map_err(|error| not_written(&self.store.group, text.name, error))?;
         Ok(rows.into_iter().map(|sequence| (Sequence::from_u64(number(sequence)), holder)).collect())
     }
 
     async fn purge_is_done(&mut self, token: FencingToken, holder: Holder, upto: Sequence) -> Result<(), CommitError> {
-        self.write_in_time(token, &Statements::of_done_purge(holder, upto)).await
+        self.write(token, &Statements::of_done_purge(holder, upto)).await
     }
-}
-
-impl Writer {
-    async fn write_in_time(&mut self, token: FencingToken, statements: &Statements<'_>) -> Result<(), CommitError> {
-        let written = timeout(ANSWER_PATIENCE, self.write(token, statements)).await;
-        written.unwrap_or_else(|late| Err(CommitError::Unknown { source: late.into() }))
-    }
-}
-
-async fn in_time<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    timeout(ANSWER_PATIENCE, answer).await.unwrap_or_else(|late| Err(Error::Other(late.into())))
 }
 
 /// How many of the first messages, one at least, fit in a request of so many bytes.

@@ -3,9 +3,8 @@
 //! Always true: whatever is answered here is durable, and was answered without a WARNING (R16). Whoever gets an error
 //! that leaves a doubt drops the session; the next one raises the token before anything is repeated (R11).
 
-use std::{future::Future, sync::Arc};
+use std::sync::Arc;
 
-use tokio::time::timeout;
 use tokio_postgres::{Error, error::SqlState, types::ToSql};
 
 use super::{
@@ -19,8 +18,8 @@ use crate::{
     persistence::{
         CommitError,
         sql::{
-            ANSWER_PATIENCE, BATON_ATTEMPTS, BATON_PATIENCE, Baton, CatalogChange, PURGE_ROWS, WritingSession, big,
-            holder_columns, number,
+            BATON_ATTEMPTS, BATON_PATIENCE, Baton, CatalogChange, PURGE_ROWS, WritingSession, big, holder_columns,
+            number,
         },
     },
     tasks::Tasks,
@@ -65,8 +64,9 @@ impl Writer {
     }
 
     /// Holds the row of the baton until [`Self::raise`]: what was being written is durable then or never will be, and
-    /// nothing follows. After a patience it ends the session that the row names as its writer, and nobody else's (R19).
-    pub(super) async fn hold_baton(&mut self) -> Result<Baton, StoreError> {
+    /// nothing follows. After a patience it ends the session that the row names as its writer, and nobody else's (R19);
+    /// whoever goes on in a term, `within`, not that of a broker that took over.
+    pub(super) async fn hold_baton(&mut self, within: Option<Term>) -> Result<Baton, StoreError> {
         let text = &self.store.texts.hold_baton;
         for _ in 0..BATON_ATTEMPTS {
             let begin = format!("BEGIN; SET LOCAL lock_timeout = {}", BATON_PATIENCE.as_millis());
@@ -82,7 +82,9 @@ impl Writer {
                     });
                 }
                 Ok(None) => return Err(self.doubtful(text.name, "the table baton lost its row")),
-                Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => self.end_last_writer().await?,
+                Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                    self.end_last_writer(within).await?
+                }
                 Err(error) => return Err(self.failed(text.name, error)),
             }
         }
@@ -90,60 +92,13 @@ impl Writer {
         Err(self.doubtful(text.name, who))
     }
 
-    async fn end_last_writer(&self) -> Result<(), StoreError> {
+    async fn end_last_writer(&self, within: Option<Term>) -> Result<(), StoreError> {
         let text = &self.store.texts.end_writer;
         let failed = |error| self.failed(text.name, error);
         self.session.batch_execute("ROLLBACK").await.map_err(failed)?;
-        let ended = self.session.query(&text.sql, &[]).await.map_err(failed)?;
+        let ended = self.session.query(&text.sql, &[&within.map(integer)]).await.map_err(failed)?;
         tracing::warn!(ended = ended.len(), "the last writer still held the baton; its session was told to end");
         Ok(())
-    }
-
-    async fn raise_row(&mut self, to: Tenure, base: Term, asked: &[Asked]) -> Result<bool, StoreError> {
-        if !self.holds_baton {
-            self.hold_baton().await?;
-        }
-        let text = &self.store.texts.raise;
-        let term = |term: Term| i32::try_from(term.0).unwrap_or(i32::MAX);
-        // Only an earlier raise to the same term left a doubt about whose it is.
-        let asked = asked.iter().filter(|asked| asked.tenure.term == to.term);
-        let (tokens, pids): (Vec<_>, Vec<_>) = asked.map(|asked| (big(asked.tenure.token.0), asked.pid)).unzip();
-        let (token, to, base) = (big(to.token.0), term(to.term), term(base));
-        let parameters: [&(dyn ToSql + Sync); 5] = [&to, &token, &base, &tokens, &pids];
-        let raised =
-            self.session.execute(&text.sql, &parameters).await.map_err(|error| self.failed(text.name, error))?;
-        self.session.batch_execute("COMMIT").await.map_err(|error| self.failed(text.name, error))?;
-        self.holds_baton = false;
-        match self.session.take_warning() {
-            Some(warning) if raised > 0 => Err(self.doubtful(text.name, &warning)),
-            _ => Ok(raised > 0),
-        }
-    }
-
-    /// One round trip, but for what is large or changes the catalog.
-    async fn commit_batch(
-        &mut self,
-        token: FencingToken,
-        batch: &Batch,
-        settles: &[(Sequence, Holder)],
-    ) -> Result<(), CommitError> {
-        let mut statements = Statements::of(batch).map_err(|error| CommitError::Refused { source: error.into() })?;
-        statements.settle_too(settles);
-        let token = big(token.0);
-        if let Some(warning) = self.session.take_warning() {
-            tracing::warn!("the database warned after its last answer: {warning}");
-        }
-        match &*statements.columns {
-            [columns] if statements.catalog.is_empty() => {
-                let fence = self.run_commit(&columns.parameters(&token)).await?;
-                require_token(fence)?;
-            }
-            _ => self.commit_in_transaction(token, &statements).await?,
-        }
-        match self.session.take_warning() {
-            Some(warning) => Err(CommitError::Unknown { source: warning.into() }),
-            None => Ok(()),
-        }
     }
 
     async fn run_commit(&self, parameters: &[&(dyn ToSql + Sync)]) -> Result<i64, CommitError> {
@@ -208,6 +163,13 @@ impl Writer {
         purged.map(drop).map_err(|error| not_committed(&self.store.group, "purge", error))
     }
 
+    /// What the database warned of before says nothing about what is asked for next (R16).
+    fn forget_warnings(&self) {
+        if let Some(warning) = self.session.take_warning() {
+            tracing::warn!("the database warned: {warning}");
+        }
+    }
+
     fn failed(&self, statement: &'static str, error: Error) -> StoreError {
         failed(&self.store.group, statement, error)
     }
@@ -226,17 +188,48 @@ impl WritingSession for Writer {
     }
 
     async fn raise(&mut self, to: Tenure, base: Term, asked: &[Asked]) -> Result<bool, StoreError> {
-        let late = |late| Err(StoreError::Database { action: "raise", source: Box::new(late) });
-        timeout(ANSWER_PATIENCE, self.raise_row(to, base, asked)).await.unwrap_or_else(late)
+        if !self.holds_baton {
+            self.hold_baton(Some(base)).await?;
+        }
+        let text = &self.store.texts.raise;
+        // Only an earlier raise to the same term left a doubt about whose it is.
+        let asked = asked.iter().filter(|asked| asked.tenure.term == to.term);
+        let (tokens, pids): (Vec<_>, Vec<_>) = asked.map(|asked| (big(asked.tenure.token.0), asked.pid)).unzip();
+        let (token, to, base) = (big(to.token.0), integer(to.term), integer(base));
+        let parameters: [&(dyn ToSql + Sync); 5] = [&to, &token, &base, &tokens, &pids];
+        self.forget_warnings();
+        let raised =
+            self.session.execute(&text.sql, &parameters).await.map_err(|error| self.failed(text.name, error))?;
+        self.session.batch_execute("COMMIT").await.map_err(|error| self.failed(text.name, error))?;
+        self.holds_baton = false;
+        match self.session.take_warning() {
+            Some(warning) if raised > 0 => Err(self.doubtful(text.name, &warning)),
+            _ => Ok(raised > 0),
+        }
     }
 
+    /// One round trip, but for what is large or changes the catalog.
     async fn commit(
         &mut self,
         token: FencingToken,
         batch: &Batch,
         settles: &[(Sequence, Holder)],
     ) -> Result<(), CommitError> {
-        in_time(self.commit_batch(token, batch, settles)).await
+        let mut statements = Statements::of(batch).map_err(|error| CommitError::Refused { source: error.into() })?;
+        statements.settle_too(settles);
+        let token = big(token.0);
+        self.forget_warnings();
+        match &*statements.columns {
+            [columns] if statements.catalog.is_empty() => {
+                let fence = self.run_commit(&columns.parameters(&token)).await?;
+                require_token(fence)?;
+            }
+            _ => self.commit_in_transaction(token, &statements).await?,
+        }
+        match self.session.take_warning() {
+            Some(warning) => Err(CommitError::Unknown { source: warning.into() }),
+            None => Ok(()),
+        }
     }
 
     async fn rest_of(&mut self, holder: Holder, upto: Sequence) -> Result<Vec<(Sequence, Holder)>, CommitError> {
@@ -245,25 +238,21 @@ impl WritingSession for Writer {
             Holder::Queue(_) => &self.prepared.purged_of_queue,
             Holder::Durable(_) => &self.prepared.purged_of_durable,
         };
-        let parameters: [&(dyn ToSql + Sync); 3] = [&id, &big(upto.as_u64()), &PURGE_ROWS];
-        let failed = |error| not_committed(&self.store.group, "purged", error);
-        let rows = in_time(async { self.session.query(statement, &parameters).await.map_err(failed) }).await?;
+        let rows = self.session.query(statement, &[&id, &big(upto.as_u64()), &PURGE_ROWS]).await;
+        let rows = rows.map_err(|error| not_committed(&self.store.group, "purged", error))?;
         Ok(rows.iter().map(|row| (Sequence::from_u64(number(row.get(0))), holder)).collect())
     }
 
     async fn purge_is_done(&mut self, token: FencingToken, holder: Holder, upto: Sequence) -> Result<(), CommitError> {
         let (kind, id) = holder_columns(holder);
         let parameters: [&(dyn ToSql + Sync); 4] = [&big(token.0), &kind, &id, &big(upto.as_u64())];
-        let failed = |error| not_committed(&self.store.group, "purge_is_done", error);
-        let done = async { self.session.execute(&self.prepared.purge_is_done, &parameters).await.map_err(failed) };
-        in_time(done).await.map(drop)
+        let done = self.session.execute(&self.prepared.purge_is_done, &parameters).await;
+        done.map(drop).map_err(|error| not_committed(&self.store.group, "purge_is_done", error))
     }
 }
 
-/// Whoever is not answered for so long is in doubt.
-async fn in_time<T>(answer: impl Future<Output = Result<T, CommitError>>) -> Result<T, CommitError> {
-    let late = |late| Err(CommitError::Unknown { source: Box::new(late) });
-    timeout(ANSWER_PATIENCE, answer).await.unwrap_or_else(late)
+fn integer(term: Term) -> i32 {
+    i32::try_from(term.0).unwrap_or(i32::MAX)
 }
 
 fn require_token(fence: i64) -> Result<(), CommitError> {

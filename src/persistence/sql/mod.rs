@@ -67,10 +67,6 @@ pub(super) const BATON_PATIENCE: Duration = Duration::from_millis(500);
 /// How often they wait so long before they give up: the row is held by somebody who is not ours to end.
 pub(super) const BATON_ATTEMPTS: u32 = 4;
 
-/// How long the answers to a batch or a raise may take together; then the connection counts as lost. Not all that stands
-/// between tells when one end of a connection is gone.
-pub(super) const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
-
 /// How long the end of the connections may take; the server ends what is left.
 pub(super) const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 
