@@ -78,9 +78,7 @@ impl Patient {
         self.server(report);
         let theirs = self.session.query_first::<i64, _>(CLOCK).await?;
         group::clock(&Clock::start(), theirs.unwrap_or_default(), report);
-        if config.store.backend.elects() {
-            group::lease(config, self.round_trip().await?, report);
-        }
+        group::lease(config, self.round_trip().await?, report);
         match schema::version(&mut self.session, &self.group).await {
             Ok(0) => self.no_tables(report).await,
             Ok(version) => self.tables(config, version, report).await,
@@ -140,9 +138,7 @@ impl Patient {
         }
         let found: Vec<String> = self.session.exec(SHAPE, (self.group.as_str(),)).await?;
         shape::compare(version, AS_MADE, &BTreeSet::from_iter(found), report);
-        if config.store.backend.elects() {
-            group::brokers(config, report).await;
-        }
+        group::brokers(config, report).await;
         Ok(())
     }
 

@@ -14,10 +14,7 @@ use crate::{
         SchemaError, lock_key,
         postgres::{Postgres, Session, schema},
     },
-    election::{
-        LockError,
-        postgres::{LOCK_PURPOSE, require_own_sessions},
-    },
+    election::{LOCK_PURPOSE, LockError, postgres::require_own_sessions},
     node,
     persistence::StoreError,
     tasks::Tasks,

@@ -6,11 +6,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::{
     Baton, Held, HolderId, Lease, LockError, Locker,
-    database::{BatonRow, LockDatabase, LockSession, Purpose},
+    database::{BatonRow, LockDatabase, LockSession, Purpose, in_time},
     keeper::{Keeper, Keeping},
 };
 use crate::types::{BootTime, Mandate, Tenure};
@@ -21,9 +21,6 @@ const HEAD_START: Duration = Duration::from_secs(2);
 
 /// How often the row is looked at meanwhile.
 const HEAD_START_LOOK: Duration = Duration::from_millis(100);
-
-/// How long a look may take; then the connection counts as lost. Who waits must not wait on a connection that is silent.
-const LOOK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Waiting in the database keeps its VACUUM from what became garbage meanwhile, so nobody waits longer at a time.
 const SLICE: Duration = Duration::from_secs(3);
@@ -54,7 +51,7 @@ impl<D: LockDatabase> DatabaseLocker<D> {
     }
 
     async fn connect(&self) -> Result<Waiting<D::Session>, LockError> {
-        let session = self.database.connect(Purpose::Lock).await?;
+        let session = in_time(self.lease, "connect", self.database.connect(Purpose::Lock)).await?;
         Ok(Waiting { session, since: Instant::now() })
     }
 
@@ -96,10 +93,7 @@ impl<D: LockDatabase> Locker for DatabaseLocker<D> {
                 Some(waiting) if !waiting.session.is_closed() => waiting,
                 _ => self.connect().await?,
             };
-            let row = match timeout(LOOK_PATIENCE, waiting.session.look()).await {
-                Ok(looked) => looked?,
-                Err(late) => return Err(LockError::Database { action: "look", source: late.into() }),
-            };
+            let row = in_time(self.lease, "look", waiting.session.look()).await?;
             if let Some(row) = &row {
                 self.saw(row.tenure);
             }

@@ -12,21 +12,18 @@ use std::{
 
 use tokio::{
     sync::watch,
-    time::{error::Elapsed, sleep, timeout},
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     HolderId, Lease, LockError,
-    database::{LockDatabase, LockSession, Namesake, Purpose},
+    database::{LockDatabase, LockSession, Namesake, Purpose, in_time},
 };
 
 /// How often a sign is given; with a short lease as often as a heartbeat, so that a master that was killed can be told
 /// from one that was frozen for a lease.
 const EVERY: Duration = Duration::from_secs(3);
-
-/// How long giving one may take; then the connection counts as lost.
-const SIGN_PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long taking the last one back may take; a sign that stays is an old one soon.
 const LEAVE_PATIENCE: Duration = Duration::from_millis(200);
@@ -45,7 +42,7 @@ pub struct Sign {
 pub struct Presence<D> {
     database: Arc<D>,
     me: HolderId,
-    every: Duration,
+    lease: Lease,
     sign: watch::Receiver<Sign>,
     namesakes: Namesakes,
 }
@@ -54,7 +51,7 @@ impl<D: LockDatabase> Presence<D> {
     /// Tells whatever `sign` says, as often as is needed.
     #[must_use]
     pub fn new(database: Arc<D>, me: HolderId, lease: Lease, sign: watch::Receiver<Sign>) -> Self {
-        Self { database, me, every: lease.heartbeat().min(EVERY), sign, namesakes: Namesakes::default() }
+        Self { database, me, lease, sign, namesakes: Namesakes::default() }
     }
 
     /// Runs until it is stopped.
@@ -64,8 +61,8 @@ impl<D: LockDatabase> Presence<D> {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                signed = timeout(SIGN_PATIENCE, self.sign(&mut session)) => if let Some(why) = failure(signed) {
-                    tracing::debug!("no sign of life was given: {why}");
+                signed = self.sign(&mut session) => if let Err(error) = signed {
+                    tracing::debug!(%error, "no sign of life was given");
                     session = None;
                 },
             }
@@ -75,7 +72,7 @@ impl<D: LockDatabase> Presence<D> {
                 changed = self.sign.changed() => if changed.is_err() {
                     break;
                 },
-                () = sleep(self.every) => {}
+                () = sleep(self.lease.heartbeat().min(EVERY)) => {}
             }
         }
         if let Some(mut session) = session
@@ -91,7 +88,7 @@ impl<D: LockDatabase> Presence<D> {
         }
         let Some(session) = session else { return Ok(()) };
         let sign = self.sign.borrow_and_update().clone();
-        let namesakes = session.sign(&self.me, sign.role, &sign.addresses).await?;
+        let namesakes = in_time(self.lease, "sign", session.sign(&self.me, sign.role, &sign.addresses)).await?;
         for other in self.namesakes.found_alive(namesakes) {
             tracing::warn!(
                 "another running broker is called {} too ({}); give each broker of a group a broker_name of its own",
@@ -100,14 +97,6 @@ impl<D: LockDatabase> Presence<D> {
             );
         }
         Ok(())
-    }
-}
-
-fn failure(signed: Result<Result<(), LockError>, Elapsed>) -> Option<String> {
-    match signed {
-        Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(error.to_string()),
-        Err(late) => Some(late.to_string()),
     }
 }
 

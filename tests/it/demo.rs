@@ -49,7 +49,7 @@ fn it_takes_over_on_a_private_server() {
     assert!(is_empty(place.path()), "nothing stays");
 }
 
-/// The groups of demonstrations, in the server that tests share.
+/// The groups of demonstrations, in a server of a test's own.
 const GROUPS: &str = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'demo\\_%'";
 
 #[test]
@@ -59,6 +59,17 @@ fn it_leaves_a_database_as_it_was() {
     let flags = ["--kills", "2", "--url", &url, "--password-file", password_file.to_str().unwrap()];
     told(&mut demo(&place, &flags));
     assert_eq!(server.psql(GROUPS), "0");
+    assert!(is_empty(place.path()), "nothing stays");
+}
+
+#[cfg(feature = "mysql")]
+#[test]
+fn it_takes_over_on_mariadb_too() {
+    let server = crate::harness::MariadbServer::shared();
+    let (place, url, password_file) = (place(), server.url(), server.password_file());
+    let flags = ["--kills", "2", "--url", &url, "--password-file", password_file.to_str().unwrap()];
+    told(&mut demo(&place, &flags));
+    assert_eq!(server.client("SELECT count(*) FROM information_schema.tables WHERE table_name LIKE 'demo\\_%'"), "0");
     assert!(is_empty(place.path()), "nothing stays");
 }
 

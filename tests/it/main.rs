@@ -18,7 +18,7 @@ mod demo;
 mod docs;
 mod doctor;
 mod engine;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 mod failover;
 mod full;
 mod full_disk;

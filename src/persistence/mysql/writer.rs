@@ -85,7 +85,7 @@ impl Writer {
 
     /// Holds the row of the baton, as [`Self::hold_baton`] does, and takes what it says for the beginning of the term.
     pub(super) async fn recover_baton(&mut self) -> Result<Baton, StoreError> {
-        let baton = self.hold_baton().await?;
+        let baton = self.hold_baton(None).await?;
         if let Some(held) = &self.held {
             self.store.history.begin(held.batch);
         }
@@ -95,7 +95,7 @@ impl Writer {
     /// Holds the row of the baton until [`WritingSession::raise`]: what was being written is durable then or never will
     /// be, and nothing follows. After a patience it ends the session that the row names as its writer, and nobody
     /// else's (R19). After an error the session is no good any more: it may still wait.
-    async fn hold_baton(&mut self) -> Result<Baton, StoreError> {
+    async fn hold_baton(&mut self, within: Option<Term>) -> Result<Baton, StoreError> {
         let Self { store, session, .. } = self;
         let text = &store.texts.hold_baton;
         let failed = |error| failed(&store.group, text.name, error);
@@ -110,7 +110,7 @@ impl Writer {
                 self.held = Some(held);
                 return Ok(baton);
             }
-            store.end_last_writer(own).await?;
+            store.end_last_writer(own, within).await?;
         }
         let who = "a session that is not a broker's holds the row of the baton: see information_schema.innodb_trx, and \
                    kill it";
@@ -261,7 +261,7 @@ impl WritingSession for Writer {
 
     async fn raise(&mut self, to: Tenure, base: Term, asked: &[Asked]) -> Result<bool, StoreError> {
         if self.held.is_none() {
-            self.hold_baton().await?;
+            self.hold_baton(Some(base)).await?;
         }
         let Some(held) = self.held.take() else { return Ok(false) };
         let store = Arc::clone(&self.store);

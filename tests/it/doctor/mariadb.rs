@@ -5,7 +5,7 @@ use std::path::Path;
 use batonmq::{db::mysql::schema, types::Group};
 
 use super::Found;
-use crate::harness::{MariadbServer, own_group};
+use crate::harness::{DatabaseServer as _, MariadbServer, own_group};
 
 /// A group with fresh tables in the server that tests share.
 fn fresh_group() -> Group {

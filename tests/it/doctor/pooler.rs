@@ -1,7 +1,7 @@
 //! A pooler between a broker and its database: Debian's PgBouncer.
 
 use super::Found;
-use crate::harness::{Broker, PgBouncer, PostgresServer, Raw, own_group};
+use crate::harness::{Broker, DatabaseServer as _, PgBouncer, PostgresServer, Raw, own_group};
 
 /// In these modes a session of the database is lent to others, as soon as a transaction or a statement has ended.
 const LENDING: [&str; 2] = ["transaction", "statement"];

@@ -12,7 +12,7 @@ use batonmq::{
 };
 
 use super::Found;
-use crate::harness::{Broker, PostgresServer, own_group};
+use crate::harness::{Broker, DatabaseServer as _, PostgresServer, own_group};
 
 /// A group with fresh tables in the server that tests share.
 fn fresh_group() -> Group {

@@ -2,13 +2,23 @@
 
 use std::{cell::Cell, thread::sleep, time::Instant};
 
-use super::{Brokers, CLIENT_POLL, DOUBTS, network::through, short_lease};
-use crate::harness::{PATIENCE, PostgresServer, Proxy, Raw, get};
+use super::{
+    Brokers, CLIENT_POLL, DOUBTS,
+    network::{network, through},
+    short_lease,
+};
+use crate::harness::{DatabaseServer, PATIENCE, Proxy, Raw, encode, get};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn r24_a_master_that_hears_nothing_pauses_turns_clients_away_and_goes_on() {
-    let server = PostgresServer::shared();
-    let proxy = Proxy::to(server.port()).await;
+on_each_database! {
+    r24_a_master_that_hears_nothing_pauses_turns_clients_away_and_goes_on
+    a_master_that_hears_nothing_confirms_nothing_after_another_took_over
+    a_standby_that_hears_nothing_takes_over_nevertheless
+}
+
+fn r24_a_master_that_hears_nothing_pauses_turns_clients_away_and_goes_on<D: DatabaseServer>() {
+    let server = D::shared();
+    let network = network();
+    let proxy = network.block_on(Proxy::to(server.port()));
     let mut brokers = Brokers::start(server, 1, |settings| through(&proxy, server, short_lease(settings)).console());
     brokers.announce(&DOUBTS);
     brokers.announce(&["the store takes more than"]);
@@ -29,10 +39,10 @@ async fn r24_a_master_that_hears_nothing_pauses_turns_clients_away_and_goes_on()
     brokers.stop();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_master_that_hears_nothing_confirms_nothing_after_another_took_over() {
-    let server = PostgresServer::shared();
-    let proxy = Proxy::to(server.port()).await;
+fn a_master_that_hears_nothing_confirms_nothing_after_another_took_over<D: DatabaseServer>() {
+    let server = D::shared();
+    let network = network();
+    let proxy = network.block_on(Proxy::to(server.port()));
     let is_first = Cell::new(true);
     let mut brokers = Brokers::start(server, 2, |settings| {
         let settings = short_lease(settings);
@@ -45,7 +55,7 @@ async fn a_master_that_hears_nothing_confirms_nothing_after_another_took_over() 
     proxy.cut_on_servers_side();
     let (_, mut other) = brokers.next_master(master, "ended on the database's side only");
     other.publish("/queue/kept", "after");
-    client.send(crate::harness::encode("SEND", &[("destination", "/queue/kept"), ("receipt", "late")], b"late"));
+    client.send(encode("SEND", &[("destination", "/queue/kept"), ("receipt", "late")], b"late"));
     let answer = client.reader.next();
     assert!(!matches!(answer, Ok(Some(_))), "nothing is confirmed: {answer:?}");
     brokers.brokers[master].logged("and this broker is a standby");
@@ -58,10 +68,10 @@ async fn a_master_that_hears_nothing_confirms_nothing_after_another_took_over() 
 }
 
 /// A broker that waits on a connection of which only the database knows that it has ended is there all the same.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_standby_that_hears_nothing_takes_over_nevertheless() {
-    let server = PostgresServer::shared();
-    let proxy = Proxy::to(server.port()).await;
+fn a_standby_that_hears_nothing_takes_over_nevertheless<D: DatabaseServer>() {
+    let server = D::shared();
+    let network = network();
+    let proxy = network.block_on(Proxy::to(server.port()));
     let is_first = Cell::new(true);
     let mut brokers =
         Brokers::start(

@@ -34,11 +34,12 @@ impl Clock {
         setting.write_all_at(&(i64::from(hours) * 3_600).to_ne_bytes(), 0).unwrap();
     }
 
-    /// `program` as this user, with this clock.
-    pub(crate) fn command(&self, user: ServerUser, program: &Path) -> Command {
+    /// `program` as this user, with this clock if there is one.
+    pub(crate) fn command(clock: Option<&Self>, user: ServerUser, program: &Path) -> Command {
+        let Some(clock) = clock else { return user.command(program) };
         let mut command = user.command(Path::new("env"));
-        command.arg(format!("LD_PRELOAD={}", self.library.display()));
-        command.arg(format!("TEST_CLOCK={}", self.setting.display())).arg(program);
+        command.arg(format!("LD_PRELOAD={}", clock.library.display()));
+        command.arg(format!("TEST_CLOCK={}", clock.setting.display())).arg(program);
         command
     }
 }

@@ -17,7 +17,8 @@ use tempfile::TempDir;
 
 use super::{
     broker::{CERT_FILE, KEY_FILE, Settings, sign_certificate},
-    database::{Server, ServerUser, free_port, run},
+    clock::Clock,
+    database::{DatabaseServer, Server, ServerUser, Stop, free_port, run},
 };
 
 /// Whom Debian's package made.
@@ -38,6 +39,7 @@ pub(crate) struct MariadbServer {
     directory: TempDir,
     port: u16,
     settings: Vec<String>,
+    clock: Option<Clock>,
 }
 
 impl MariadbServer {
@@ -71,7 +73,7 @@ impl MariadbServer {
     fn prepare(settings: &[&str]) -> Self {
         let directory = USER.directory();
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let server = Self { directory, port: free_port(), server: None, settings };
+        let server = Self { directory, port: free_port(), server: None, settings, clock: None };
         std::fs::write(server.password_file(), OWNER.1).unwrap();
         std::fs::write(server.first_statements(), server.owner()).unwrap();
         let mut install = USER.command(Path::new("mariadb-install-db"));
@@ -91,7 +93,7 @@ impl MariadbServer {
     }
 
     fn launch(&mut self) {
-        let mut command = USER.command(Path::new("/usr/sbin/mariadbd"));
+        let mut command = Clock::command(self.clock.as_ref(), USER, Path::new("/usr/sbin/mariadbd"));
         let directory = self.directory.path().display();
         command.arg("--no-defaults");
         for (option, file) in
@@ -112,15 +114,6 @@ impl MariadbServer {
         }
         command.args(self.settings.iter().map(|setting| format!("--{setting}")));
         self.server = Some(Server::start(&command, self.directory.path(), "TERM", "ready for connections"));
-    }
-
-    /// What a broker on this group of it is told.
-    pub(crate) fn settings(&self, group: &Group) -> Settings {
-        Settings::new()
-            .option("store.backend", "\"mysql\"")
-            .option("store.url", &format!("{:?}", self.url()))
-            .option("store.password_file", &format!("{:?}", self.password_file()))
-            .option("store.group", &format!("{:?}", group.as_str()))
     }
 
     /// Where it is, for its owner.
@@ -178,10 +171,84 @@ impl MariadbServer {
 
     /// What `mariadb` prints of these statements: rows without decoration, columns with a tab between them.
     pub(crate) fn client(&self, statements: &str) -> String {
+        let output = run(self.client_command().args(["-e", statements]));
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    }
+}
+
+impl DatabaseServer for MariadbServer {
+    const HEARTBEAT: &'static str = "b.batch, b.holder";
+
+    fn shared() -> &'static Self {
+        Self::shared()
+    }
+
+    fn own() -> Self {
+        Self::start(&[])
+    }
+
+    fn own_with_clock() -> Self {
+        let mut server = Self::prepare(&[]);
+        server.clock = Some(Clock::beside(server.directory.path()));
+        server.launch();
+        server
+    }
+
+    fn clock(&self) -> &Clock {
+        self.clock.as_ref().expect("it has one")
+    }
+
+    fn directory(&self) -> &Path {
+        assert!(self.server.is_none(), "nobody touches the directory of a server that runs");
+        self.directory.path()
+    }
+
+    fn stop(&mut self, how: Stop) {
+        let signal = match how {
+            Stop::Polite => "TERM",
+            Stop::Crash => "KILL",
+        };
+        self.server.take().expect("it runs").stop(signal);
+    }
+
+    fn launch(&mut self) {
+        self.launch();
+    }
+
+    fn settings(&self, group: &Group) -> Settings {
+        Settings::new()
+            .option("store.backend", "\"mysql\"")
+            .option("store.url", &format!("{:?}", self.url()))
+            .option("store.password_file", &format!("{:?}", self.password_file()))
+            .option("store.group", &format!("{:?}", group.as_str()))
+    }
+
+    fn url(&self) -> String {
+        self.url()
+    }
+
+    fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn ask(&self, group: &Group, statement: &str) -> String {
+        self.client(&statement.replace("{group}", &Self::prefix(group)))
+    }
+
+    fn end_lock_session(&self, group: &Group) {
+        let session = self.ask(group, "SELECT lock_session FROM {group}baton");
+        self.client(&format!("KILL {session}"));
+    }
+
+    fn client_command(&self) -> Command {
         let mut command = Command::new("mariadb");
-        command.args(["--no-defaults", "-NB", "--default-character-set=utf8mb4", "-h127.0.0.1", "-u", OWNER.0]);
-        command.arg(format!("-P{}", self.port)).arg(format!("-p{}", OWNER.1)).args(["-D", DATABASE, "-e", statements]);
-        String::from_utf8(run(&mut command).stdout).unwrap().trim_end().to_owned()
+        command.args(["--no-defaults", "-nNB", "--default-character-set=utf8mb4", "-h127.0.0.1", "-u", OWNER.0]);
+        command.arg(format!("-P{}", self.port)).arg(format!("-p{}", OWNER.1)).args(["-D", DATABASE]);
+        command
+    }
+
+    fn prefix(group: &Group) -> String {
+        format!("{group}_")
     }
 }
 

@@ -3,7 +3,7 @@
 //! Nothing here waits for a duration. [`PATIENCE`] is the net under what must happen but does not.
 
 mod broker;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 mod clock;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod database;
@@ -26,7 +26,7 @@ use std::time::Duration;
 
 pub(crate) use broker::{Broker, Settings};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
-pub(crate) use database::own_group;
+pub(crate) use database::{DatabaseServer, Stop, own_group};
 pub(crate) use faulty_disk::{Fault, FaultyDisk, Moment};
 pub(crate) use http::{get, request};
 #[cfg(feature = "mysql")]

@@ -1,7 +1,12 @@
 //! A private PostgreSQL: one for all tests of the process, each with a group of its own in it, or one of a test's own.
 
 use std::{
-    fs::Permissions, net::Ipv4Addr, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Command, sync::OnceLock,
+    fs::Permissions,
+    net::Ipv4Addr,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
 };
 
 use batonmq::{
@@ -13,7 +18,7 @@ use tempfile::TempDir;
 use super::{
     broker::{CERT_FILE, KEY_FILE, Settings, sign_certificate},
     clock::Clock,
-    database::{Server, ServerUser, free_port, newest_programs, run},
+    database::{DatabaseServer, Server, ServerUser, Stop, free_port, newest_programs, run},
 };
 
 /// Whom Debian's package made.
@@ -58,19 +63,6 @@ impl PostgresServer {
         server
     }
 
-    /// One of a test's own, whose clock is the machine's until it is set.
-    pub(crate) fn start_with_clock() -> Self {
-        let mut server = Self::prepare(&[]);
-        server.clock = Some(Clock::beside(server.directory.path()));
-        server.launch();
-        server
-    }
-
-    /// Sets its clock so many hours ahead of the machine's, or behind.
-    pub(crate) fn set_clock(&self, hours: i32) {
-        self.clock.as_ref().expect("it has one").set(hours);
-    }
-
     /// One of a test's own that speaks TLS, and the file of its certificate. It signed itself.
     pub(crate) fn start_encrypted() -> (Self, PathBuf) {
         let mut server = Self::prepare(&["ssl=on"]);
@@ -90,23 +82,13 @@ impl PostgresServer {
         std::fs::write(&password_file, OWNER.1).unwrap();
         let mut initdb = USER.command(&self.programs.join("initdb"));
         initdb.args(["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync", "-U", OWNER.0]);
-        initdb.arg("--pwfile").arg(&password_file).arg("-D").arg(self.data()).current_dir("/");
+        initdb.arg("--pwfile").arg(&password_file).arg("-D").arg(self.directory.path().join("data")).current_dir("/");
         run(&mut initdb);
     }
 
-    /// Ends it: by INT as an administrator does, sessions and all; by QUIT as if it crashed.
-    pub(crate) fn stop(&mut self, signal: &str) {
-        self.server.take().expect("it runs").stop(signal);
-    }
-
-    /// Starts it, also once more.
-    pub(crate) fn launch(&mut self) {
-        let program = self.programs.join("postgres");
-        let mut command = match &self.clock {
-            None => USER.command(&program),
-            Some(clock) => clock.command(USER, &program),
-        };
-        command.arg("-D").arg(self.data());
+    fn launch(&mut self) {
+        let mut command = Clock::command(self.clock.as_ref(), USER, &self.programs.join("postgres"));
+        command.arg("-D").arg(self.directory.path().join("data"));
         let port = format!("port={}", self.port);
         let sockets = format!("unix_socket_directories={}", self.directory.path().display());
         // A killed server loses nothing without fsync; only a machine that stops does.
@@ -116,36 +98,6 @@ impl PostgresServer {
         }
         let ready = "database system is ready to accept connections";
         self.server = Some(Server::start(&command, self.directory.path(), "INT", ready));
-    }
-
-    /// Keeps a copy of all its data as it is; it does not run.
-    pub(crate) fn copy_data(&self) {
-        assert!(self.server.is_none(), "a copy of a running server is none");
-        run(Command::new("cp").arg("-a").args([self.data(), self.copy()]));
-    }
-
-    /// Puts the copy in the place of its data; it does not run.
-    pub(crate) fn restore_data(&self) {
-        assert!(self.server.is_none(), "it runs");
-        run(Command::new("rm").arg("-r").arg(self.data()));
-        run(Command::new("mv").args([self.copy(), self.data()]));
-    }
-
-    fn data(&self) -> PathBuf {
-        self.directory.path().join("data")
-    }
-
-    fn copy(&self) -> PathBuf {
-        self.directory.path().join("older")
-    }
-
-    /// What a broker on this group of it is told.
-    pub(crate) fn settings(&self, group: &Group) -> Settings {
-        Settings::new()
-            .option("store.backend", "\"postgres\"")
-            .option("store.url", &format!("{:?}", self.url()))
-            .option("store.password_file", &format!("{:?}", self.password_file()))
-            .option("store.group", &format!("{:?}", group.as_str()))
     }
 
     /// Where it is, for its owner.
@@ -208,5 +160,77 @@ impl PostgresServer {
         let mut command = Command::new(self.programs.join("psql"));
         command.args(["--no-psqlrc", "-qAt", "-d", &self.url()]).env("PGPASSWORD", OWNER.1);
         command
+    }
+}
+
+impl DatabaseServer for PostgresServer {
+    const HEARTBEAT: &'static str = "pg_control_system";
+
+    fn shared() -> &'static Self {
+        Self::shared()
+    }
+
+    fn own() -> Self {
+        Self::start(&[])
+    }
+
+    fn own_with_clock() -> Self {
+        let mut server = Self::prepare(&[]);
+        server.clock = Some(Clock::beside(server.directory.path()));
+        server.launch();
+        server
+    }
+
+    fn clock(&self) -> &Clock {
+        self.clock.as_ref().expect("it has one")
+    }
+
+    fn directory(&self) -> &Path {
+        assert!(self.server.is_none(), "nobody touches the directory of a server that runs");
+        self.directory.path()
+    }
+
+    fn stop(&mut self, how: Stop) {
+        let signal = match how {
+            Stop::Polite => "INT",
+            Stop::Crash => "QUIT",
+        };
+        self.server.take().expect("it runs").stop(signal);
+    }
+
+    fn launch(&mut self) {
+        self.launch();
+    }
+
+    fn settings(&self, group: &Group) -> Settings {
+        Settings::new()
+            .option("store.backend", "\"postgres\"")
+            .option("store.url", &format!("{:?}", self.url()))
+            .option("store.password_file", &format!("{:?}", self.password_file()))
+            .option("store.group", &format!("{:?}", group.as_str()))
+    }
+
+    fn url(&self) -> String {
+        self.url()
+    }
+
+    fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn ask(&self, group: &Group, statement: &str) -> String {
+        self.psql(&statement.replace("{group}", &Self::prefix(group)))
+    }
+
+    fn end_lock_session(&self, group: &Group) {
+        assert_eq!(self.ask(group, "SELECT pg_terminate_backend(lock_pid) FROM {group}baton"), "t");
+    }
+
+    fn client_command(&self) -> Command {
+        self.psql_command()
+    }
+
+    fn prefix(group: &Group) -> String {
+        format!("{group}.")
     }
 }
