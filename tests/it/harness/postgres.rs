@@ -1,7 +1,12 @@
 //! A private PostgreSQL: one for all tests of the process, each with a group of its own in it, or one of a test's own.
 
 use std::{
-    fs::Permissions, net::Ipv4Addr, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Command, sync::OnceLock,
+    fs::Permissions,
+    net::Ipv4Addr,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
 };
 
 use batonmq::{
@@ -12,6 +17,7 @@ use tempfile::TempDir;
 
 use super::{
     broker::{CERT_FILE, KEY_FILE, Settings, sign_certificate},
+    clock::Clock,
     database::{DatabaseServer, Server, ServerUser, Stop, free_port, newest_programs, run},
 };
 
@@ -31,6 +37,7 @@ pub(crate) struct PostgresServer {
     programs: PathBuf,
     port: u16,
     settings: Vec<String>,
+    clock: Option<Clock>,
 }
 
 impl PostgresServer {
@@ -51,7 +58,7 @@ impl PostgresServer {
         let programs = newest_programs("/usr/lib/postgresql");
         let directory = USER.directory();
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let server = Self { directory, programs, port: free_port(), server: None, settings };
+        let server = Self { directory, programs, port: free_port(), server: None, settings, clock: None };
         server.init();
         server
     }
@@ -80,7 +87,7 @@ impl PostgresServer {
     }
 
     fn launch(&mut self) {
-        let mut command = USER.command(&self.programs.join("postgres"));
+        let mut command = Clock::command(self.clock.as_ref(), USER, &self.programs.join("postgres"));
         command.arg("-D").arg(self.directory.path().join("data"));
         let port = format!("port={}", self.port);
         let sockets = format!("unix_socket_directories={}", self.directory.path().display());
@@ -111,6 +118,11 @@ impl PostgresServer {
     /// A file with its owner's password.
     pub(crate) fn password_file(&self) -> PathBuf {
         self.directory.path().join(PASSWORD_FILE)
+    }
+
+    /// Its owner's name.
+    pub(crate) fn owner(&self) -> &'static str {
+        OWNER.0
     }
 
     /// Its owner's password.
@@ -160,6 +172,22 @@ impl DatabaseServer for PostgresServer {
 
     fn own() -> Self {
         Self::start(&[])
+    }
+
+    fn own_with_clock() -> Self {
+        let mut server = Self::prepare(&[]);
+        server.clock = Some(Clock::beside(server.directory.path()));
+        server.launch();
+        server
+    }
+
+    fn clock(&self) -> &Clock {
+        self.clock.as_ref().expect("it has one")
+    }
+
+    fn directory(&self) -> &Path {
+        assert!(self.server.is_none(), "nobody touches the directory of a server that runs");
+        self.directory.path()
     }
 
     fn stop(&mut self, how: Stop) {
