@@ -1,7 +1,12 @@
 //! A private PostgreSQL: one for all tests of the process, each with a group of its own in it, or one of a test's own.
 
 use std::{
-    fs::Permissions, net::Ipv4Addr, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Command, sync::OnceLock,
+    fs::Permissions,
+    net::Ipv4Addr,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
 };
 
 use batonmq::{
@@ -172,6 +177,10 @@ impl DatabaseServer for PostgresServer {
 
     fn launch(&mut self) {
         self.launch();
+    }
+
+    fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     fn settings(&self, group: &Group) -> Settings {
