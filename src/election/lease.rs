@@ -94,7 +94,7 @@ impl<L: Line> LockSession for LeaseSession<L> {
             line.rollback().await?;
             return Ok(None);
         }
-        hold_the_row(line).await?;
+        hold_the_row(line, None).await?;
         let tenure = line.raise(me, seen).await?;
         line.commit().await?;
         Ok(Some(tenure))

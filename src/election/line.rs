@@ -63,8 +63,9 @@ pub trait Line: Send + Sync + 'static {
     /// Ends the session on which this process held the lock, if the row still names it.
     fn end_own_lock(&self, me: &HolderId) -> impl Future<Output = Result<(), LockError>> + Send;
 
-    /// Ends the sessions that the row names, and nobody else's, by way of another connection; how many there were.
-    fn end_sessions(&self) -> impl Future<Output = Result<usize, LockError>> + Send;
+    /// Ends the sessions that the row names, and nobody else's, by way of another connection; how many there were. Whoever
+    /// goes on in a term, `within`, ends nobody's that took over.
+    fn end_sessions(&self, within: Option<Term>) -> impl Future<Output = Result<usize, LockError>> + Send;
 
     /// What the lease's row says. `None`: nobody has made the tables yet.
     fn look_at_lease(&self) -> impl Future<Output = Result<Option<LeaseRow>, LockError>> + Send;
@@ -127,13 +128,13 @@ pub struct LeaseRow {
 
 /// Within a transaction: holds the row of the baton. Whoever holds it for longer than a patience is ended, if the row names
 /// that session (R19).
-pub(super) async fn hold_the_row(line: &impl Line) -> Result<(), LockError> {
+pub(super) async fn hold_the_row(line: &impl Line, within: Option<Term>) -> Result<(), LockError> {
     let mut held = pin!(line.hold_row());
     for _ in 0..ROW_ATTEMPTS {
         if let Ok(held) = timeout(ROW_PATIENCE, &mut held).await {
             return held;
         }
-        let ended = line.end_sessions().await?;
+        let ended = line.end_sessions(within).await?;
         tracing::warn!(ended, "the row of the baton is held; its sessions were told to end");
     }
     Err(LockError::Stuck)

@@ -126,7 +126,7 @@ pub struct Lease(Duration);
 impl Lease {
     /// A lease of this length. Range: 2 s to 5 min; the configuration was checked.
     #[must_use]
-    pub fn new(length: Duration) -> Self {
+    pub const fn new(length: Duration) -> Self {
         Self(length)
     }
 

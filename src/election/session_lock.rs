@@ -60,7 +60,7 @@ impl<L: Line> LockSession for SessionLockSession<L> {
         let line = &self.line;
         line.migrate().await?;
         line.begin().await?;
-        hold_the_row(line).await?;
+        hold_the_row(line, None).await?;
         let tenure = line.raise(me, seen).await?;
         line.commit().await?;
         Ok(Some(tenure))
@@ -71,7 +71,7 @@ impl<L: Line> LockSession for SessionLockSession<L> {
         self.line.look().await
     }
 
-    async fn reclaim(&mut self, me: &HolderId, _: Tenure) -> Result<bool, LockError> {
+    async fn reclaim(&mut self, me: &HolderId, tenure: Tenure) -> Result<bool, LockError> {
         if !self.holds {
             self.line.end_own_lock(me).await?;
         }
@@ -80,7 +80,7 @@ impl<L: Line> LockSession for SessionLockSession<L> {
         }
         let line = &self.line;
         line.begin().await?;
-        hold_the_row(line).await?;
+        hold_the_row(line, Some(tenure.term)).await?;
         let is_mine = line.hold(me).await?;
         line.commit().await?;
         Ok(is_mine)

@@ -149,9 +149,10 @@ impl Line for MysqlLine {
         self.end(own).await.map(drop)
     }
 
-    async fn end_sessions(&self) -> Result<usize, LockError> {
+    async fn end_sessions(&self, within: Option<Term>) -> Result<usize, LockError> {
         let line = self.election.open("take-over", None).await?;
-        let sessions = line.rows(&line.texts().sessions, ()).await?;
+        let term = within.map_or(u32::MAX, |term| term.0);
+        let sessions = line.rows(&line.texts().sessions, (term, term)).await?;
         line.end(sessions).await
     }
 

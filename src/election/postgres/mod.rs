@@ -138,9 +138,9 @@ impl Line for PostgresLine {
         self.query(&self.texts().end_own_lock, &[&&*me.instance]).await.map(drop)
     }
 
-    async fn end_sessions(&self) -> Result<usize, LockError> {
+    async fn end_sessions(&self, within: Option<Term>) -> Result<usize, LockError> {
         let line = self.election.open("take-over").await?;
-        Ok(line.query(&line.texts().end_sessions, &[]).await?.len())
+        Ok(line.query(&line.texts().end_sessions, &[&within.map(integer)]).await?.len())
     }
 
     async fn look_at_lease(&self) -> Result<Option<LeaseRow>, LockError> {
@@ -188,7 +188,7 @@ impl Line for PostgresLine {
     }
 
     async fn raise(&self, me: &HolderId, seen: Tenure) -> Result<Tenure, LockError> {
-        let (term, token) = (i32::try_from(seen.term.0).unwrap_or(i32::MAX), big(seen.token.0));
+        let (term, token) = (integer(seen.term), big(seen.token.0));
         let lease = self.election.lease_millis();
         let parameters: [&(dyn ToSql + Sync); 5] = [&&*me.broker, &&*me.instance, &term, &token, &lease];
         let text = &self.texts().take_over;
@@ -341,4 +341,8 @@ fn tenure_seen(row: &Row) -> TenureSeen {
         ended: row.get("ended"),
         reason: row.get("reason"),
     }
+}
+
+fn integer(term: Term) -> i32 {
+    i32::try_from(term.0).unwrap_or(i32::MAX)
 }

@@ -54,12 +54,14 @@ struct Store {
 }
 
 impl Store {
-    /// Ends the session that the row names as its writer, if there is still that one and it is not `own`.
-    async fn end_last_writer(&self, own: i64) -> Result<(), StoreError> {
+    /// Ends the session that the row names as its writer, if there is still that one and it is not `own`; whoever goes on
+    /// in a term, `within`, not that of a broker that took over.
+    async fn end_last_writer(&self, own: i64, within: Option<Term>) -> Result<(), StoreError> {
         let text = &self.texts.last_writer;
         let failed = |error| failed(&self.group, text.name, error);
         let mut session = self.mysql.connect("raise").await?;
-        let writer = session.query_first::<Option<i64>, _>(text.sql.as_str()).await.map_err(failed)?;
+        let term = within.map_or(u32::MAX, |term| term.0);
+        let writer = session.exec_first::<Option<i64>, _, _>(text.sql.as_str(), (term,)).await.map_err(failed)?;
         let Some(writer) = writer.flatten().filter(|writer| *writer != own) else { return Ok(()) };
         tracing::warn!("the last writer still held the baton; its session is told to end");
         match session.query_drop(format!("KILL {writer}")).await {

@@ -89,7 +89,7 @@ impl PersistenceAdapter for PostgresAdapter {
         let session = self.store.session("writer", &self.tasks).await?;
         self.migrate(&session).await?;
         let mut writer = Writer::prepare(Arc::clone(&self.store), session).await?;
-        let baton = writer.hold_baton().await?;
+        let baton = writer.hold_baton(None).await?;
         let read = CatalogReads { store: &self.store, session: writer.session() };
         let catalog = Catalog {
             tenure: baton.tenure,
