@@ -107,11 +107,15 @@ impl PersistenceAdapter for PostgresAdapter {
     }
 
     async fn raise(&mut self, to: Tenure) -> Result<(), StoreError> {
+        self.census.begin_term(to.term);
         self.writing.raise(to, Writer::open(Arc::clone(&self.store), &self.tasks)).await
     }
 
     async fn try_commit(&mut self, batch: &Arc<Batch>) -> Result<(), CommitError> {
-        self.writing.try_commit(batch).await
+        self.writing.try_commit(batch).await?;
+        let snapshot = Snapshot::take(Arc::clone(&self.store), &self.tasks);
+        self.census.after(batch, snapshot, &self.store.purges, &self.tasks).await;
+        Ok(())
     }
 
     fn reader(&self) -> PostgresReader {

@@ -144,9 +144,11 @@ impl Brokers {
     }
 }
 
-/// Of a lease that a test can wait for.
+/// A lease that a test can wait for.
+const LEASE: Duration = Duration::from_secs(2);
+
 fn short_lease(settings: Settings) -> Settings {
-    settings.option("election.lease", "\"2s\"")
+    settings.option("election.lease", &format!("\"{}s\"", LEASE.as_secs()))
 }
 
 /// What a master says that loses its lock, or may have lost it.

@@ -216,6 +216,10 @@ impl DatabaseServer for MariadbServer {
         self.launch();
     }
 
+    fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     fn settings(&self, group: &Group) -> Settings {
         Settings::new()
             .option("store.backend", "\"mysql\"")

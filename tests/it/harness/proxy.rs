@@ -22,6 +22,8 @@ struct Network {
     lost_after: Option<&'static str>,
     /// What is asked with this text is held back, and the connection it came from is over.
     held_after: Option<&'static str>,
+    /// Something is held back.
+    held: bool,
     /// What was held back arrives.
     delivered: bool,
     /// Connections that were made before this many cuts are over.
@@ -68,6 +70,11 @@ impl Proxy {
     /// [`Self::deliver`] says so.
     pub(crate) fn hold_back(&self, text: &'static str) {
         self.network.send_modify(|network| network.held_after = Some(text));
+    }
+
+    /// Waits until something is held back.
+    pub(crate) async fn holds_something_back(&self) {
+        self.network.subscribe().wait_for(|network| network.held).await.unwrap();
     }
 
     /// What was held back arrives at the server.
@@ -117,6 +124,7 @@ async fn carry(client: TcpStream, server: SocketAddr, network: watch::Sender<Net
     }
     drop((from_client, to_client));
     if let Some(request) = held_back {
+        network.send_modify(|network| network.held = true);
         watched.wait_for(|network| network.delivered).await.unwrap();
         server.write_all(&request).await.unwrap();
         server.shutdown().await.unwrap();
