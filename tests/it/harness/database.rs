@@ -142,20 +142,6 @@ pub(crate) trait DatabaseServer: Sized + Sync + 'static {
     /// Starts it once more.
     fn launch(&mut self);
 
-    /// The directory that has its `data`.
-    fn directory(&self) -> &Path;
-
-    /// While it is stopped: copies all that it has.
-    fn copy(&self) {
-        run(Command::new("cp").args(["-a", "data", "copy"]).current_dir(self.directory()));
-    }
-
-    /// While it is stopped: puts the copy back.
-    fn restore(&self) {
-        run(Command::new("rm").args(["-r", "data"]).current_dir(self.directory()));
-        run(Command::new("mv").args(["copy", "data"]).current_dir(self.directory()));
-    }
-
     /// What a broker on this group of it is told.
     fn settings(&self, group: &Group) -> Settings;
 

@@ -216,10 +216,6 @@ impl DatabaseServer for MariadbServer {
         self.launch();
     }
 
-    fn directory(&self) -> &Path {
-        self.directory.path()
-    }
-
     fn settings(&self, group: &Group) -> Settings {
         Settings::new()
             .option("store.backend", "\"mysql\"")

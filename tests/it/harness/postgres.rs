@@ -202,10 +202,6 @@ impl DatabaseServer for PostgresServer {
         self.launch();
     }
 
-    fn directory(&self) -> &Path {
-        self.directory.path()
-    }
-
     fn settings(&self, group: &Group) -> Settings {
         Settings::new()
             .option("store.backend", "\"postgres\"")
