@@ -11,6 +11,9 @@ WITH taken AS (
     WHERE b.id = 1
     RETURNING b.term, b.token
 ),
+owned AS (
+    UPDATE {group}.lease AS e SET token = taken.token FROM taken WHERE e.id = 1    -- whoever had it before lost it
+),
 closed AS (
     UPDATE {group}.tenure AS t
     SET

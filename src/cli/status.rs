@@ -43,7 +43,10 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Fai
 #[serde(untagged)]
 enum Status {
     Files(Lock),
-    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "no database is built in"))]
+    #[cfg_attr(
+        not(any(feature = "postgres", feature = "mysql")),
+        expect(dead_code, reason = "no database is built in")
+    )]
     Database {
         group: String,
         survey: Option<Survey>,
@@ -61,10 +64,10 @@ struct Lock {
 
 impl Status {
     fn of(config: &Config) -> Result<Self, Failure> {
-        if !config.store.backend.elects() {
+        if !config.store.backend.is_database() {
             return lock_of(&config.data).map(Self::Files);
         }
-        #[cfg(feature = "postgres")]
+        #[cfg(any(feature = "postgres", feature = "mysql"))]
         {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let survey = runtime.block_on(crate::node::survey(config)).map_err(NodeError::from)?;
@@ -72,7 +75,7 @@ impl Status {
             let group = database.map(|database| database.group.to_string()).unwrap_or_default();
             Ok(Self::Database { group, survey })
         }
-        #[cfg(not(feature = "postgres"))]
+        #[cfg(not(any(feature = "postgres", feature = "mysql")))]
         unreachable!("the configuration was checked")
     }
 }

@@ -134,10 +134,10 @@ impl Check<'_> {
     /// The heartbeat and the margin follow from the lease, so that no two settings can contradict each other; a lease is
     /// unsafe only by being too short for both, or too long to be of any help.
     fn election(&self, election: &ElectionOptions, backend: Backend) -> Result<(), ConfigError> {
-        let is_for_it = backend.elects() || election.strategy == Strategy::Auto;
+        let is_for_it = backend.is_database() || election.strategy == Strategy::Auto;
         self.require(is_for_it, "election.strategy", || {
             let backend = backend.as_str();
-            format!("is for PostgreSQL, and store.backend is {backend:?}; choose another, or remove this")
+            format!("is for a database, and store.backend is {backend:?}; choose another, or remove this")
         })?;
         self.require(LEASE.contains(&election.lease), "election.lease", || {
             let [given, least, most] = [election.lease, *LEASE.start(), *LEASE.end()].map(units::write_duration);

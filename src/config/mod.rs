@@ -199,16 +199,10 @@ impl Backend {
         }
     }
 
-    /// Whether it is a database.
+    /// Whether it is a database, in which brokers elect their master; otherwise the lock on the data directory decides.
     #[must_use]
     pub fn is_database(self) -> bool {
         matches!(self, Self::Postgres | Self::Mysql)
-    }
-
-    /// Whether brokers elect their master in it; otherwise the lock on the data directory decides.
-    #[must_use]
-    pub fn elects(self) -> bool {
-        self == Self::Postgres
     }
 }
 

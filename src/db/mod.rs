@@ -7,6 +7,8 @@
 pub mod mysql;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod text;
 
 use std::{error::Error, path::PathBuf};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
@@ -19,6 +21,8 @@ use rustls::{
 };
 use sha2::{Digest as _, Sha256};
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(crate) use self::text::{Text, texts};
 use crate::types::Group;
 
 /// How long it may take until a session can be used: connection, TLS, password, settings.
@@ -63,6 +67,14 @@ pub enum ConnectError {
         /// What the database or the system said.
         source: Box<dyn Error + Send + Sync>,
     },
+    /// Something between gives one session of the database to many in turn, so that locks and settings are nobody's.
+    #[error(
+        "a pooler in transaction mode stands before the database at {address}, and a broker needs its own sessions"
+    )]
+    Pooled {
+        /// Hosts, ports and name of the database.
+        address: String,
+    },
     /// The database lacks something that no session can do without.
     #[error("the database at {address} can't be used: {problem}")]
     Unfit {
@@ -81,6 +93,7 @@ impl ConnectError {
             Self::Url { .. } => "correct it",
             Self::Certificates { .. } => "name a good PEM file there",
             Self::Refused { fix, .. } | Self::Failed { fix, .. } => fix,
+            Self::Pooled { .. } => "name the database's own address in store.url, or let the pooler use session mode",
             Self::Unfit { .. } => "use one that has it",
         }
     }
@@ -163,6 +176,18 @@ pub fn lock_key(purpose: &str, group: &Group) -> i64 {
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 fn for_group(text: &str, group: &str) -> String {
     text.replace("{group}", group)
+}
+
+/// A number as databases keep it; what is beyond their largest becomes that.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(crate) fn big(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A number that [`big`] made.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(crate) fn number(big: i64) -> u64 {
+    u64::try_from(big).unwrap_or_default()
 }
 
 /// An error and what caused it, in one line.

@@ -4,7 +4,9 @@
 
 use std::{future::Future, time::Duration};
 
-use super::{HolderId, LockError, Survey};
+use tokio::time::{error::Elapsed, timeout};
+
+use super::{HolderId, Lease, LockError, Survey};
 use crate::types::Tenure;
 
 /// What a session is for.
@@ -17,6 +19,17 @@ pub enum Purpose {
     Signs,
 }
 
+impl Purpose {
+    /// As the database shows it.
+    #[must_use]
+    pub fn shown(self) -> &'static str {
+        match self {
+            Self::Lock => "lock",
+            Self::Signs => "signs of life",
+        }
+    }
+}
+
 /// A database in which brokers of one group elect their master.
 pub trait LockDatabase: Send + Sync + 'static {
     /// What is done over one connection.
@@ -27,6 +40,16 @@ pub trait LockDatabase: Send + Sync + 'static {
 
     /// What there is to hold, for messages: `group orders in db:5432/shop`.
     fn what(&self) -> String;
+}
+
+/// What is answered within a lease. Whoever says nothing for longer is given up, and the connection with it.
+pub(super) async fn in_time<T>(
+    lease: Lease,
+    action: &'static str,
+    answer: impl Future<Output = Result<T, LockError>>,
+) -> Result<T, LockError> {
+    let late = |late: Elapsed| Err(LockError::Database { action, source: late.into() });
+    timeout(lease.length(), answer).await.unwrap_or_else(late)
 }
 
 /// What one connection can do. Dropping it gives back what it holds, and voids what it waits for. A future that is

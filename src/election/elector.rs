@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     Baton, Held, HolderId, Lease, LockError, Locker,
-    database::{BatonRow, LockDatabase, LockSession, Purpose},
+    database::{BatonRow, LockDatabase, LockSession, Purpose, in_time},
     keeper::{Keeper, Keeping},
 };
 use crate::types::{BootTime, Mandate, Tenure};
@@ -51,7 +51,7 @@ impl<D: LockDatabase> DatabaseLocker<D> {
     }
 
     async fn connect(&self) -> Result<Waiting<D::Session>, LockError> {
-        let session = self.database.connect(Purpose::Lock).await?;
+        let session = in_time(self.lease, "connect", self.database.connect(Purpose::Lock)).await?;
         Ok(Waiting { session, since: Instant::now() })
     }
 
@@ -93,7 +93,7 @@ impl<D: LockDatabase> Locker for DatabaseLocker<D> {
                 Some(waiting) if !waiting.session.is_closed() => waiting,
                 _ => self.connect().await?,
             };
-            let row = waiting.session.look().await?;
+            let row = in_time(self.lease, "look", waiting.session.look()).await?;
             if let Some(row) = &row {
                 self.saw(row.tenure);
             }

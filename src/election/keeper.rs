@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     HolderId, Lease, LockError,
-    database::{BatonRow, History, LockDatabase, LockSession, Purpose},
+    database::{BatonRow, History, LockDatabase, LockSession, Purpose, in_time},
 };
 use crate::{
     tasks::Tasks,
@@ -173,16 +173,18 @@ impl<D: LockDatabase> Keeper<D> {
 
     async fn try_regain(&mut self, session: &mut Option<D::Session>) -> Result<Result<bool, Lost>, LockError> {
         if session.is_none() {
-            *session = Some(self.database.connect(Purpose::Lock).await?);
+            *session = Some(in_time(self.lease, "connect", self.database.connect(Purpose::Lock)).await?);
         }
         let Some(session) = session else { return Ok(Ok(false)) };
         let asked = BootTime::now();
-        let Some(row) = session.look().await? else { return Ok(Err(Lost("its tables are gone".to_owned()))) };
+        let Some(row) = in_time(self.lease, "look", session.look()).await? else {
+            return Ok(Err(Lost("its tables are gone".to_owned())));
+        };
         if let Err(lost) = require_mine(&row, &self.me).and_then(|()| require_same_history(&row.history, &self.history))
         {
             return Ok(Err(lost));
         }
-        if !session.reclaim(&self.me, self.tenure).await? {
+        if !in_time(self.lease, "reclaim", session.reclaim(&self.me, self.tenure)).await? {
             return Ok(Ok(false));
         }
         self.history = row.history;
@@ -193,13 +195,15 @@ impl<D: LockDatabase> Keeper<D> {
 }
 
 /// What is answered within `rest`; after a while without it the mandate is in doubt. An answer after all ends the doubt.
+///
+/// Whoever was frozen has no rest at all, and may hold the lock still: everybody has a second to answer.
 async fn answer_within<T>(rest: Duration, mandate: &MandateKeeper, answer: impl Future<Output = T>) -> Option<T> {
     let mut answer = std::pin::pin!(answer);
     if let Ok(answer) = timeout(DOUBT_AFTER.min(rest), &mut answer).await {
         return Some(answer);
     }
     mandate.doubt();
-    timeout(rest.saturating_sub(DOUBT_AFTER), answer).await.ok()
+    timeout(rest.saturating_sub(DOUBT_AFTER).max(DOUBT_AFTER), answer).await.ok()
 }
 
 /// While the row names this process, nobody took over: its own writer raises the token, and the term when a counter ends.

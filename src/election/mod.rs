@@ -2,23 +2,31 @@
 //!
 //! `file.rs` elects by a lock on a file, `elector.rs` among brokers on one database: what they do is written once, over
 //! what a [`database::LockSession`] can do there; `keeper.rs` keeps the baton for a term, and `presence.rs` tells the
-//! others that this process is alive.
+//! others that this process is alive. What stands for the baton there is a session's lock (`session_lock.rs`) or a row
+//! (`lease.rs`); both are written once, over what each database is asked on a [`line::Line`].
 //! Always true: whoever has a [`Baton`] was the only one when it got it. What happens since, its mandate tells.
 
 pub mod database;
 mod elector;
 mod file;
 mod keeper;
+mod lease;
+pub mod line;
+#[cfg(feature = "mysql")]
+pub mod mysql;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod presence;
+mod session_lock;
 mod survey;
 
 use std::{error::Error, fmt, future::Future, hash::BuildHasher, path::PathBuf, sync::Arc, time::Duration};
 
 pub use elector::DatabaseLocker;
 pub use file::{ExclusiveLock, FileLocker, SharedLock, exclusive_lock, lock_note, share_lock};
+pub use lease::{LeaseSession, LeaseTable};
 pub use presence::{Presence, Sign};
+pub use session_lock::{SessionLock, SessionLockSession};
 pub use survey::{BrokerSeen, Survey, TenureSeen};
 
 use self::{file::HeldFile, keeper::Keeping};
@@ -26,6 +34,10 @@ use crate::{
     db::{ConnectError, SchemaError},
     types::{Mandate, Tenure},
 };
+
+/// Of the name of a group's lock.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub const LOCK_PURPOSE: &str = "baton";
 
 /// Decides which broker of a group may become master.
 pub trait Locker: Send + 'static {
@@ -114,7 +126,7 @@ pub struct Lease(Duration);
 impl Lease {
     /// A lease of this length. Range: 2 s to 5 min; the configuration was checked.
     #[must_use]
-    pub fn new(length: Duration) -> Self {
+    pub const fn new(length: Duration) -> Self {
         Self(length)
     }
 
@@ -199,7 +211,7 @@ impl LockError {
             Self::Connect(error) => error.fix(),
             Self::Schema(error) => error.fix(),
             Self::Database { .. } => "look into the database's own log",
-            Self::Stuck => "find it with pg_blocking_pids, and end it",
+            Self::Stuck => "find it (pg_blocking_pids, or information_schema.innodb_trx), and end it",
         }
     }
 }

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     HolderId, Lease, LockError,
-    database::{LockDatabase, LockSession, Namesake, Purpose},
+    database::{LockDatabase, LockSession, Namesake, Purpose, in_time},
 };
 
 /// How often a sign is given; with a short lease as often as a heartbeat, so that a master that was killed can be told
@@ -42,7 +42,7 @@ pub struct Sign {
 pub struct Presence<D> {
     database: Arc<D>,
     me: HolderId,
-    every: Duration,
+    lease: Lease,
     sign: watch::Receiver<Sign>,
     namesakes: Namesakes,
 }
@@ -51,7 +51,7 @@ impl<D: LockDatabase> Presence<D> {
     /// Tells whatever `sign` says, as often as is needed.
     #[must_use]
     pub fn new(database: Arc<D>, me: HolderId, lease: Lease, sign: watch::Receiver<Sign>) -> Self {
-        Self { database, me, every: lease.heartbeat().min(EVERY), sign, namesakes: Namesakes::default() }
+        Self { database, me, lease, sign, namesakes: Namesakes::default() }
     }
 
     /// Runs until it is stopped.
@@ -72,7 +72,7 @@ impl<D: LockDatabase> Presence<D> {
                 changed = self.sign.changed() => if changed.is_err() {
                     break;
                 },
-                () = sleep(self.every) => {}
+                () = sleep(self.lease.heartbeat().min(EVERY)) => {}
             }
         }
         if let Some(mut session) = session
@@ -88,7 +88,7 @@ impl<D: LockDatabase> Presence<D> {
         }
         let Some(session) = session else { return Ok(()) };
         let sign = self.sign.borrow_and_update().clone();
-        let namesakes = session.sign(&self.me, sign.role, &sign.addresses).await?;
+        let namesakes = in_time(self.lease, "sign", session.sign(&self.me, sign.role, &sign.addresses)).await?;
         for other in self.namesakes.found_alive(namesakes) {
             tracing::warn!(
                 "another running broker is called {} too ({}); give each broker of a group a broker_name of its own",

@@ -1,10 +1,12 @@
 //! The paused engine (R24): while it is in doubt whether this broker still is the master, nothing is applied, handed out
 //! or answered. Sessions fill their budgets and stop reading; heart-beats are theirs and go on.
 //!
-//! When the baton is proven again, the token is raised before anything is written (R11, R18), and everything goes on
-//! where it stood. Whoever waited for something with a limit has the pause on top of it.
+//! When the baton is proven again, the token is raised and the batch in doubt is settled first (R11, R18); then everything
+//! goes on where it stood. Whoever waited for something with a limit has the pause on top of it.
 
 use std::{collections::BTreeSet, time::Duration};
+
+use tokio::time::{Instant, sleep_until};
 
 use super::{
     task::{Engine, EngineError},
@@ -13,18 +15,34 @@ use super::{
 use crate::types::{Footing, Timestamp};
 
 impl Engine {
-    /// Waits until the baton is proven, or lost. What the store answered meanwhile, to be taken in then; it may have
-    /// been asked before the doubt. `None` as well: a stop was asked for.
+    /// Waits until the baton is proven and nothing written is in doubt, or until a stop is asked for.
     ///
     /// # Errors
     /// The term is over.
-    pub(super) async fn sit_out_doubt(&mut self) -> Result<Option<StoreReply>, EngineError> {
-        let since = self.clock.now();
+    pub(super) async fn sit_out_doubt(&mut self) -> Result<(), EngineError> {
         let stop = self.stop.clone();
-        let mut reply = None;
         tracing::warn!(
             "it is in doubt whether this broker holds the baton: nothing is delivered or confirmed meanwhile"
         );
+        let sitting_out = async {
+            // What the store answers meanwhile may have been asked before the doubt, and is taken in after it.
+            let mut reply = None;
+            loop {
+                self.wait_for_proof(&mut reply).await?;
+                if self.settle_doubt(&mut reply).await? {
+                    return Ok(());
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            done = sitting_out => done,
+            () = stop.cancelled() => Ok(()),
+        }
+    }
+
+    async fn wait_for_proof(&mut self, reply: &mut Option<StoreReply>) -> Result<(), EngineError> {
+        let since = self.clock.now();
         loop {
             match self.mandate.footing() {
                 Footing::Firm => break,
@@ -34,11 +52,7 @@ impl Engine {
             tokio::select! {
                 biased;
                 () = self.mandate.changed() => {}
-                answered = self.replies.recv(), if reply.is_none() => match answered {
-                    Some(answered) => reply = Some(answered),
-                    None => return Err(EngineError::TermOver("the store's task has ended".into())),
-                },
-                () = stop.cancelled() => return Ok(None),
+                answered = self.replies.recv(), if reply.is_none() => *reply = Some(answered.ok_or_else(store_ended)?),
             }
         }
         self.doubts = self.mandate.doubts();
@@ -46,7 +60,28 @@ impl Engine {
         let paused = now.since(since);
         tracing::info!(?paused, "the baton is proven; going on");
         self.resume(now, paused);
-        Ok(reply)
+        Ok(())
+    }
+
+    /// Raises, and repeats what is in doubt, before anything is applied or handed out. `false`: there is a new doubt.
+    async fn settle_doubt(&mut self, reply: &mut Option<StoreReply>) -> Result<bool, EngineError> {
+        loop {
+            let now = self.clock.now();
+            if let Some(reply) = reply.take() {
+                self.store_answered(now, reply)?;
+            }
+            if !self.writer.settles_doubt() {
+                return Ok(true);
+            }
+            self.ask_the_store(now);
+            let again = self.writer.next_deadline().map(|at| self.clock.instant_of(at));
+            tokio::select! {
+                biased;
+                () = self.mandate.changed() => return Ok(false),
+                answered = self.replies.recv() => *reply = Some(answered.ok_or_else(store_ended)?),
+                () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {}
+            }
+        }
     }
 
     fn resume(&mut self, now: Timestamp, paused: Duration) {
@@ -60,4 +95,8 @@ impl Engine {
         let errors = std::mem::take(&mut self.errors).into_iter();
         self.errors = errors.map(|(at, session)| (at.after(paused), session)).collect::<BTreeSet<_>>();
     }
+}
+
+fn store_ended() -> EngineError {
+    EngineError::TermOver("the store's task has ended".into())
 }

@@ -6,7 +6,10 @@
 use std::{
     collections::{BTreeSet, HashMap},
     error::Error,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -68,22 +71,22 @@ pub(super) async fn run<R: MessageReader, S: MessageReader>(
     mut requests: mpsc::Receiver<ReadRequest>,
     answers: mpsc::Sender<ReadAnswer>,
 ) {
-    let turns = Arc::new(Semaphore::new(READS_AT_ONCE_MAX));
+    let tries = Tries { turns: Arc::new(Semaphore::new(READS_AT_ONCE_MAX)), outage: Outage::default() };
     let mut reads = JoinSet::new();
-    reads.spawn(count(readers.store.clone(), holders, answers.clone()));
+    reads.spawn(count(readers.store.clone(), holders, tries.clone(), answers.clone()));
     while let Some(request) = requests.recv().await {
         while reads.try_join_next().is_some() {}
-        reads.spawn(serve(readers.clone(), request, Arc::clone(&turns), answers.clone()));
+        reads.spawn(serve(readers.clone(), request, tries.clone(), answers.clone()));
     }
 }
 
 /// Those whom the catalog knows, and whoever else holds something.
-async fn count<R: MessageReader>(reader: R, known: Vec<Holder>, answers: mpsc::Sender<ReadAnswer>) {
+async fn count<R: MessageReader>(reader: R, known: Vec<Holder>, tries: Tries, answers: mpsc::Sender<ReadAnswer>) {
     let holding: BTreeSet<Holder> =
-        again_until_done("find who holds something", || reader.holders()).await.into_iter().collect();
+        tries.until_done("find who holds something", || reader.holders()).await.into_iter().collect();
     for holder in holding.iter().copied().chain(known.into_iter().filter(|holder| !holding.contains(holder))) {
         let backlog = match holding.contains(&holder) {
-            true => again_until_done("count what is stored", || reader.backlog(holder)).await,
+            true => tries.until_done("count what is stored", || reader.backlog(holder)).await,
             false => Backlog::default(),
         };
         if answers.send(ReadAnswer::Backlog(holder, backlog)).await.is_err() {
@@ -95,13 +98,13 @@ async fn count<R: MessageReader>(reader: R, known: Vec<Holder>, answers: mpsc::S
 async fn serve<R: MessageReader, S: MessageReader>(
     readers: Readers<R, S>,
     request: ReadRequest,
-    turns: Arc<Semaphore>,
+    tries: Tries,
     answers: mpsc::Sender<ReadAnswer>,
 ) {
     let answer = match request.read {
         Read::Page { stored, spooled, priority, range, window, .. } => {
-            let page = again_until_done("read messages", || async {
-                let _turn = turns.acquire().await;
+            let page = tries.until_done("read messages", || async {
+                let _turn = tries.turns.acquire().await;
                 let stored = page(&readers.store, stored, priority, range, window).await?;
                 let spooled = page(&readers.spool, spooled, priority, range, window).await?;
                 Ok(merge(stored, spooled))
@@ -109,8 +112,8 @@ async fn serve<R: MessageReader, S: MessageReader>(
             ReadAnswer::Page(request, page.await)
         }
         Read::Due { before, after, window, .. } => {
-            let page = again_until_done("read what comes due", || async {
-                let _turn = turns.acquire().await;
+            let page = tries.until_done("read what comes due", || async {
+                let _turn = tries.turns.acquire().await;
                 readers.store.due(before, after, window).await
             });
             ReadAnswer::Due(request.read, page.await)
@@ -148,21 +151,58 @@ fn merge(stored: Page, spooled: Page) -> Page {
     Page { messages, complete }
 }
 
-/// Tries until it succeeds; the engine's end ends the trying.
-async fn again_until_done<T, F: Future<Output = Result<T, StoreError>>>(what: &str, attempt: impl Fn() -> F) -> T {
-    for tries in 0_u64.. {
-        let told = tries % TOLD_EVERY == 0;
-        match timeout(READ_PATIENCE, attempt()).await {
-            Ok(Ok(done)) => return done,
-            Ok(Err(error)) if told => {
-                tracing::error!(source = &error as &dyn Error, "cannot {what}: they wait, and it is tried again");
+/// What all reads share.
+#[derive(Clone, Debug)]
+struct Tries {
+    turns: Arc<Semaphore>,
+    outage: Outage,
+}
+
+impl Tries {
+    /// Tries until it succeeds; the engine's end ends the trying.
+    async fn until_done<T, F: Future<Output = Result<T, StoreError>>>(&self, what: &str, attempt: impl Fn() -> F) -> T {
+        for tries in 0_u64.. {
+            let told = tries % TOLD_EVERY == 0;
+            match timeout(READ_PATIENCE, attempt()).await {
+                Ok(Ok(done)) => {
+                    if self.outage.ends() {
+                        tracing::info!("the store can be read again");
+                    }
+                    return done;
+                }
+                Ok(Err(_)) | Err(_) if !told => {}
+                Ok(Err(error)) if error.is_outage() => {
+                    if self.outage.begins() {
+                        let error = &error as &dyn Error;
+                        tracing::warn!(source = error, "cannot {what}; reads wait until the store can be read again");
+                    }
+                }
+                Ok(Err(error)) => {
+                    let error = &error as &dyn Error;
+                    tracing::error!(source = error, "cannot {what}: they wait, and it is tried again");
+                }
+                Err(_) => tracing::warn!("the store takes more than {} s to {what}", READ_PATIENCE.as_secs()),
             }
-            Err(_) if told => tracing::warn!("the store takes more than {} s to {what}", READ_PATIENCE.as_secs()),
-            Ok(Err(_)) | Err(_) => {}
+            sleep(READ_RETRY).await;
         }
-        sleep(READ_RETRY).await;
+        unreachable!("it is tried for ever")
     }
-    unreachable!("it is tried for ever")
+}
+
+/// Whether the store can't be read at the moment: to be told once, however many reads wait for its end. Clones share it.
+#[derive(Clone, Debug, Default)]
+struct Outage(Arc<AtomicBool>);
+
+impl Outage {
+    /// Whether nobody knew of it.
+    fn begins(&self) -> bool {
+        !self.0.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether there was one.
+    fn ends(&self) -> bool {
+        self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed)
+    }
 }
 
 #[cfg(test)]
@@ -180,6 +220,25 @@ mod tests {
             message: Arc::new(Message::new(MessageDraft::default())),
         };
         Page { messages: counters.iter().map(stored).collect(), complete }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_is_one_for_all_reads_and_ends_with_the_first_that_succeeds() {
+        let tries = Tries { turns: Arc::new(Semaphore::new(1)), outage: Outage::default() };
+        let is_away = AtomicBool::new(true);
+        let read = || async {
+            match is_away.load(Ordering::Relaxed) {
+                true => Err(StoreError::Database { action: "due", source: "gone".into() }),
+                false => Ok(()),
+            }
+        };
+        let back = async {
+            sleep(READ_RETRY / 2).await;
+            assert!(!tries.outage.begins(), "it has begun");
+            is_away.store(false, Ordering::Relaxed);
+        };
+        tokio::join!(tries.until_done("read", read), tries.until_done("read", read), back);
+        assert!(!tries.outage.ends() && tries.outage.begins(), "it has ended");
     }
 
     #[test]

@@ -160,11 +160,11 @@ impl Engine {
         let stop = self.stop.clone();
         while !stopping.is_some_and(|since| self.has_done_what_it_can(since)) {
             if self.mandate.footing() != Footing::Firm || self.mandate.doubts() != self.doubts {
-                let reply = self.sit_out_doubt().await?;
+                self.sit_out_doubt().await?;
                 if stop.is_cancelled() {
                     return Ok(()); // nobody was told that what is not written is safe
                 }
-                self.turn(reply, &mut read, &mut inbound, stopping.is_some())?;
+                self.turn(None, &mut read, &mut inbound, stopping.is_some())?;
                 continue;
             }
             let deadline = self.next_deadline();
@@ -622,7 +622,7 @@ impl Engine {
         }
     }
 
-    fn store_answered(&mut self, now: Timestamp, reply: StoreReply) -> Result<(), EngineError> {
+    pub(super) fn store_answered(&mut self, now: Timestamp, reply: StoreReply) -> Result<(), EngineError> {
         let Resolved { done, refused, entered, over } = self.writer.answered(now, reply);
         if let Some(why) = over {
             return Err(EngineError::TermOver(why));
@@ -736,7 +736,7 @@ impl Engine {
     }
 
     /// Whether the open batch was sealed.
-    fn ask_the_store(&mut self, now: Timestamp) -> bool {
+    pub(super) fn ask_the_store(&mut self, now: Timestamp) -> bool {
         let Some((request, sealed)) = self.writer.next_request(now) else { return false };
         if sealed {
             self.core.sealed();

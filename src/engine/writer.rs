@@ -95,6 +95,8 @@ pub(super) struct Writer {
     /// The highest token ever asked for (R11).
     asked: FencingToken,
     raise_wanted: Option<Raise>,
+    /// The lock was in doubt, and not all of that is settled yet (R18).
+    settles_doubt: bool,
     answer_awaited: bool,
     not_before: Option<Timestamp>,
     outage_since: Option<Timestamp>,
@@ -125,6 +127,7 @@ impl Writer {
             tenure,
             asked: tenure.token,
             raise_wanted: None,
+            settles_doubt: false,
             answer_awaited: false,
             not_before: None,
             outage_since: None,
@@ -199,11 +202,18 @@ impl Writer {
     pub(super) fn answered(&mut self, now: Timestamp, reply: StoreReply) -> Resolved {
         self.answer_awaited = false;
         self.count(&reply);
-        match reply {
+        let resolved = match reply {
             StoreReply::Committed(Ok(())) => self.committed(),
             StoreReply::Committed(Err(error)) => self.not_committed(now, error),
             StoreReply::Raised(result) => self.raised(now, result),
-        }
+        };
+        self.settles_doubt &= self.raise_wanted.is_some() || self.under_way.is_some();
+        resolved
+    }
+
+    /// Whether the raise after a doubt, or the batch that it left, is still to be settled (R18).
+    pub(super) fn settles_doubt(&self) -> bool {
+        self.settles_doubt
     }
 
     fn count(&mut self, reply: &StoreReply) {
@@ -308,6 +318,9 @@ impl Writer {
                     self.tenure.term
                 });
                 self.tenure.token = self.asked;
+                if self.under_way.is_none() {
+                    self.outage_since = None; // nothing is left to show that it is over
+                }
                 Resolved { entered, ..Resolved::default() }
             }
             Err(StoreError::Deposed) => over("somebody else holds the baton"),
@@ -330,6 +343,7 @@ impl Writer {
     /// The lock was in doubt and is proven again: whatever still runs for this broker is made void first (R11, R18).
     pub(super) fn resume(&mut self, now: Timestamp) {
         self.raise_wanted.get_or_insert(Raise::Token);
+        self.settles_doubt = true;
         (self.not_before, self.outage_since) = (None, None);
         self.patient_until = now.after(HELD_MAX);
     }
@@ -559,6 +573,22 @@ mod tests {
         writer.want_term(); // the next message asks again
         assert_eq!(raising(&mut writer, NOW), tenure(5, 9));
         assert_eq!(raised(&mut writer), Some(Term(5)));
+    }
+
+    #[test]
+    fn r11_an_outage_is_over_when_the_token_is_raised_and_nothing_is_in_doubt() {
+        let mut writer = writer();
+        writer.resume(NOW);
+        raising(&mut writer, NOW);
+        writer.answered(NOW, StoreReply::Raised(Err(StoreError::Closed)));
+        raising(&mut writer, NOW.after(RAISE_RETRY));
+        raised(&mut writer);
+        let much_later = NOW.after(10 * OUTAGE_PATIENCE);
+        sent(&mut writer, 4, 1);
+        assert!(matches!(writer.next_request(much_later), Some((StoreRequest::Commit(_), true))));
+        let source = "the connection was idle for too long".into();
+        let lost = writer.answered(much_later, StoreReply::Committed(Err(CommitError::Unknown { source })));
+        assert_eq!(lost.over, None, "another outage, which has just begun");
     }
 
     #[test]

@@ -6,6 +6,8 @@
 //! memory outlives the term that made it, and a term is a value: nothing global stands in the way of a second one.
 //! On failure: a [`NodeError`], which ends the process. `kill -9` is an ordinary event: what was confirmed is safe.
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod database;
 mod life;
 #[cfg(feature = "mysql")]
 mod mysql;
@@ -15,8 +17,6 @@ mod signals;
 mod standing;
 mod term;
 
-#[cfg(feature = "postgres")]
-use std::time::Duration;
 use std::{
     io,
     path::{Path, PathBuf},
@@ -25,10 +25,12 @@ use std::{
 
 use tokio::sync::watch;
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub use self::database::survey;
 #[cfg(feature = "mysql")]
 pub use self::mysql::mysql;
 #[cfg(feature = "postgres")]
-pub use self::postgres::{postgres, survey};
+pub use self::postgres::postgres;
 use self::{life::Life, signals::Signals, standing::Standing};
 use crate::{
     config::{Backend, Config, write_size},
@@ -41,11 +43,6 @@ use crate::{
     server::{Doors, ServerError, raise_open_files_limit},
     session::UserError,
     tasks::StillRunning,
-};
-#[cfg(feature = "postgres")]
-use crate::{
-    election::{Baton, DatabaseLocker, HolderId, Lease, Locker, Presence, database::LockDatabase},
-    tasks::Tasks,
 };
 
 /// How many threads run the sessions and the engine. One: a hop between two costs more than it brings at the rates
@@ -163,43 +160,7 @@ impl Node<'_> {
         let (sign, _nobody_reads) = watch::channel(Sign::default());
         Life { standing, config, doors, locker, open_store, standby, sign }.live(signals).await
     }
-
-    /// With the baton of a group in a database.
-    #[cfg(feature = "postgres")]
-    async fn live_in<D: LockDatabase, A: PersistenceAdapter>(
-        self,
-        database: D,
-        open_store: impl FnMut() -> Result<A, StoreError>,
-        signals: &mut Signals,
-    ) -> Result<(), NodeError> {
-        let _data = self.own_data().await?;
-        let Self { config, doors, standby, standing } = self;
-        let (database, me) = (Arc::new(database), HolderId::new(&config.broker_name));
-        let lease = Lease::new(config.election.lease);
-        let (sign, signs) = watch::channel(Sign { role: "starting", addresses: doors.configured() });
-        let presence = Tasks::new();
-        let alive = Presence::new(Arc::clone(&database), me.clone(), lease, signs);
-        presence.spawn("signs of life", alive.run(presence.stop_token()));
-        let locker = DatabaseLocker::new(database, me, lease);
-        let lived = Life { standing, config, doors, locker, open_store, standby, sign }.live(signals).await;
-        if let Err(late) = presence.stop(SIGN_OFF_PATIENCE).await {
-            tracing::debug!("this broker did not sign off: {late}");
-        }
-        lived
-    }
-
-    /// The data directory is this process's alone: its spool lies there.
-    #[cfg(feature = "postgres")]
-    async fn own_data(&self) -> Result<Baton, NodeError> {
-        let mut locker = FileLocker::new(&self.config.data);
-        let held = locker.acquire(Duration::ZERO).await?;
-        held.ok_or_else(|| NodeError::Locked(format!("{}; give each broker one of its own", locker.what())))
-    }
 }
-
-/// How long taking back the last sign of life may take.
-#[cfg(feature = "postgres")]
-const SIGN_OFF_PATIENCE: Duration = Duration::from_millis(300);
 
 fn journal_options(config: &Config) -> JournalOptions {
     JournalOptions { segment_bytes: config.store.segment_bytes as u64, ..JournalOptions::default() }

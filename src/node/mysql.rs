@@ -4,16 +4,18 @@ use super::{Node, NodeError, Signals};
 use crate::{
     config::{Config, Secret},
     db::mysql::{Mysql, MysqlOptions},
+    election::{Lease, mysql::MysqlElection},
     persistence::{MysqlAdapter, StoreError},
     types::Group,
 };
 
 impl Node<'_> {
-    /// Checks URLs and reads certificates first: a standby must not find out at its take-over that they are no good. The
-    /// master is who has the lock on the data directory.
+    /// Checks URLs and reads certificates first: a standby must not find out at its take-over that they are no good.
     pub(super) async fn live_on_mysql(self, signals: &mut Signals) -> Result<(), NodeError> {
         let (mysql, group) = mysql(&self.config)?;
-        self.live_on_files(move || Ok(MysqlAdapter::new(mysql.clone(), group.clone())), signals).await
+        let lease = Lease::new(self.config.election.lease);
+        let election = MysqlElection::new(mysql.clone(), group.clone(), lease);
+        self.live_by(election, move || Ok(MysqlAdapter::new(mysql.clone(), group.clone())), signals).await
     }
 }
 

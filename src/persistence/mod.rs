@@ -165,6 +165,14 @@ pub enum StoreError {
     Closed,
 }
 
+impl StoreError {
+    /// Whether it passes by itself as a rule: the database is away, or busy.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::Connect(ConnectError::Failed { .. }) | Self::Database { .. })
+    }
+}
+
 /// Why a batch is not known to be durable; the writer decides differently on each (R10 to R14).
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {

@@ -13,9 +13,12 @@ mod codec;
 mod console;
 mod core;
 mod crash;
-mod docs;
-mod engine;
 #[cfg(feature = "postgres")]
+mod demo;
+mod docs;
+mod doctor;
+mod engine;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 mod failover;
 mod full;
 mod full_disk;

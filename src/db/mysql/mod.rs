@@ -6,6 +6,8 @@
 //! taken for the next one's.
 //! On failure: a [`ConnectError`], which names the database and what to do, and never a password.
 
+mod errors;
+mod queued;
 pub mod schema;
 
 use std::{
@@ -17,8 +19,13 @@ use std::{
     time::Duration,
 };
 
-use mysql_async::{Conn, DriverError, IoError, Opts, OptsBuilder, SslOpts, prelude::Queryable as _};
+use mysql_async::{Conn, Opts, OptsBuilder, SslOpts, prelude::Queryable as _};
 
+use self::errors::{fix_of, is_refusal};
+pub use self::{
+    errors::{cause, is_altered, is_lost, is_missing},
+    queued::{Answer, Driver, QueuedSession},
+};
 use super::{CONNECT_PATIENCE, ConnectError, for_group, roots};
 use crate::types::Group;
 
@@ -208,6 +215,12 @@ impl Server {
         Self { version, read_only, packet_bytes_max, binlog_format, flush_at_commit, sync_binlog }
     }
 
+    /// As it tells it, such as `10.11.6-MariaDB`.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
     /// The largest request and the largest row (`max_allowed_packet`). Unit: bytes.
     #[must_use]
     pub fn packet_bytes_max(&self) -> usize {
@@ -268,18 +281,6 @@ impl Server {
     }
 }
 
-/// What the server or the system said, without the driver's words around it: those repeat it.
-#[must_use]
-pub fn cause(error: mysql_async::Error) -> Box<dyn Error + Send + Sync> {
-    match error {
-        mysql_async::Error::Server(error) => error.into(),
-        mysql_async::Error::Io(IoError::Io(error)) => error.into(),
-        mysql_async::Error::Driver(error) => error.into(),
-        mysql_async::Error::Other(error) => error,
-        other => other.into(),
-    }
-}
-
 /// The text of a statement for `group`, which is how the names of its tables begin.
 #[must_use]
 pub fn statement(text: &str, group: &Group) -> String {
@@ -290,36 +291,6 @@ fn tls(ca_file: &Path) -> Result<SslOpts, ConnectError> {
     roots(ca_file)?; // the driver reads it with each connection; here it is known to be good, once
     let ca_file = ca_file.to_owned();
     Ok(SslOpts::default().with_root_certs(vec![ca_file.into()]).with_disable_built_in_roots(true))
-}
-
-/// Whether it fails like this until somebody changes something: the user, its password, its rights, the database.
-fn is_refusal(error: &mysql_async::Error) -> bool {
-    matches!(error, mysql_async::Error::Server(error) if matches!(error.code, 1044 | 1045 | 1049 | 1698))
-}
-
-/// What to do when a connection fails like this.
-fn fix_of(error: &mysql_async::Error) -> &'static str {
-    match error {
-        mysql_async::Error::Server(error) => match error.code {
-            1045 | 1698 => "check the user in store.url, and store.password_file",
-            1044 => "grant the role its rights on it",
-            1049 => "create it, or correct store.url",
-            1040 | 1203 | 1226 => "raise its max_connections, or the role's limit",
-            1053 => "wait until it has started",
-            _ => "look into the database's own log",
-        },
-        mysql_async::Error::Io(IoError::Tls(_))
-        | mysql_async::Error::Driver(DriverError::NoClientSslFlagFromServer) => {
-            "check store.tls_ca_file, and the server's ssl settings"
-        }
-        mysql_async::Error::Io(IoError::Io(error))
-            if error.get_ref().is_some_and(|error| error.is::<rustls::Error>()) =>
-        {
-            "check store.tls_ca_file, and the server's ssl settings"
-        }
-        mysql_async::Error::Io(_) => "check store.url, and that the database runs",
-        _ => "look into the database's own log",
-    }
 }
 
 #[cfg(test)]

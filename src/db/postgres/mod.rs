@@ -6,12 +6,13 @@
 //! Nothing is ever cancelled: who is in doubt drops the [`Session`], and a future that is dropped cancels nothing.
 //! On failure: a [`ConnectError`], which names the database and what to do, and never a password.
 
+mod hosts;
 pub mod schema;
 
 use std::{
     error::Error,
     fmt,
-    future::poll_fn,
+    future::{Future, poll_fn},
     ops::Deref,
     path::Path,
     str::FromStr as _,
@@ -28,7 +29,8 @@ use tokio_postgres::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{CONNECT_PATIENCE, ConnectError, causes, for_group, roots};
+use self::hosts::Hosts;
+use super::{ConnectError, causes, for_group, roots};
 use crate::types::Group;
 
 /// What every session relies on.
@@ -36,9 +38,6 @@ const SETTINGS: &str = include_str!("../../../sql/postgres/session.sql");
 
 /// The oldest version that knows all of [`SETTINGS`]. Unit: major versions.
 const VERSION_MIN: u32 = 14;
-
-/// How long a host may take to answer, if the URL does not say it.
-const HOST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The same as the server's side sets in [`SETTINGS`].
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(5), Duration::from_secs(2), 3);
@@ -65,7 +64,7 @@ pub struct PostgresOptions<'a> {
 /// A database that can be connected to. Clones share what was read from files.
 #[derive(Clone)]
 pub struct Postgres {
-    config: Config,
+    hosts: Arc<Hosts>,
     tls: MakeRustlsConnect,
     broker_name: Arc<str>,
     address: Arc<str>,
@@ -82,9 +81,6 @@ impl Postgres {
         if let Some(password) = options.password {
             config.password(password);
         }
-        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-            return Err(ConnectError::Url { problem: "it names no host".to_owned() });
-        }
         let asks_tls = config.get_ssl_mode() == SslMode::Require;
         if asks_tls && options.tls_ca_file.is_none() {
             let problem = "it asks for TLS, and store.tls_ca_file does not say whose certificates are good";
@@ -93,14 +89,12 @@ impl Postgres {
         // An encrypted connection to nobody knows whom is worth nothing, so there is nothing in between.
         config.ssl_mode(if options.tls_ca_file.is_some() { SslMode::Require } else { SslMode::Disable });
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(HOST_PATIENCE);
-        }
         let (idle, interval, retries) = KEEPALIVE;
         config.keepalives_idle(idle).keepalives_interval(interval).keepalives_retries(retries);
         config.tcp_user_timeout(TCP_USER_TIMEOUT);
-        let address = address(&config).into();
-        Ok(Self { config, tls: tls(options.tls_ca_file)?, broker_name: options.broker_name.into(), address })
+        let hosts = Hosts::of(&config).map_err(|problem| ConnectError::Url { problem: problem.to_owned() })?;
+        let (hosts, address) = (Arc::new(hosts), address(&config).into());
+        Ok(Self { hosts, tls: tls(options.tls_ca_file)?, broker_name: options.broker_name.into(), address })
     }
 
     /// Hosts, ports and name of the database, for messages.
@@ -109,25 +103,51 @@ impl Postgres {
         &self.address
     }
 
-    /// Opens a session, which the database shows as `batonmq NAME PURPOSE`. It answers while its driver is run.
+    /// Opens a session on the host that takes writes, which shows it as `batonmq NAME PURPOSE`. It answers while its
+    /// driver is run.
     ///
     /// # Errors
-    /// [`ConnectError::Failed`] and [`ConnectError::Unfit`].
+    /// [`ConnectError::Failed`] and [`ConnectError::Unfit`], of the last host that was asked.
     pub async fn connect(&self, purpose: &str) -> Result<(Session, Driver), ConnectError> {
-        match tokio::time::timeout(CONNECT_PATIENCE, self.try_connect(purpose)).await {
-            Ok(connected) => connected,
-            Err(late) => Err(self.failed("check that it is there, and not overloaded", late.into())),
-        }
+        self.on_a_host(purpose, |config| self.try_connect(config)).await
     }
 
-    async fn try_connect(&self, purpose: &str) -> Result<(Session, Driver), ConnectError> {
-        let config = self.config_for(purpose);
-        let (client, connection) = config.connect(self.tls.clone()).await.map_err(|error| self.not_connected(error))?;
-        self.require_version(connection.parameter("server_version").unwrap_or_default())?;
-        self.require_unicode(connection.parameter("server_encoding").unwrap_or_default())?;
-        let warnings = Warnings::default();
-        let session = Session { client, warnings: warnings.clone() };
-        let mut driver = Driver { connection, warnings };
+    /// The same without our settings, for who must leave no trace in a session that may not be its own.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn connect_bare(&self, purpose: &str) -> Result<(Session, Driver), ConnectError> {
+        self.on_a_host(purpose, |config| self.open(config)).await
+    }
+
+    async fn on_a_host<F>(
+        &self,
+        purpose: &str,
+        connect: impl Fn(Config) -> F,
+    ) -> Result<(Session, Driver), ConnectError>
+    where
+        F: Future<Output = Result<(Session, Driver), ConnectError>>,
+    {
+        let mut failed = None;
+        for (at, host) in self.hosts.in_turn() {
+            let connecting = connect(self.config_for(host, purpose));
+            let error = match tokio::time::timeout(self.hosts.patience(), connecting).await {
+                Ok(Ok(connected)) => {
+                    self.hosts.answered(at);
+                    return Ok(connected);
+                }
+                Ok(Err(error)) => error,
+                Err(late) => self.failed("check that it is there, and not overloaded", late.into()),
+            };
+            if let Some(earlier) = failed.replace(error) {
+                tracing::debug!("another host did not do: {}", causes(&earlier));
+            }
+        }
+        Err(failed.unwrap_or_else(|| self.unfit("it has no host".to_owned())))
+    }
+
+    async fn try_connect(&self, config: Config) -> Result<(Session, Driver), ConnectError> {
+        let (session, mut driver) = self.open(config).await?;
         tokio::select! {
             set = session.batch_execute(SETTINGS) => {
                 set.map_err(|error| self.failed("a pooler between may forbid it: connect directly", error.into()))?;
@@ -139,10 +159,20 @@ impl Postgres {
         Ok((session, driver))
     }
 
-    /// What a pool of connections for `purpose` is made of; each of them has to be given [`Self::settings`] first.
+    async fn open(&self, config: Config) -> Result<(Session, Driver), ConnectError> {
+        let (client, connection) = config.connect(self.tls.clone()).await.map_err(|error| self.not_connected(error))?;
+        self.require_version(connection.parameter("server_version").unwrap_or_default())?;
+        self.require_unicode(connection.parameter("server_encoding").unwrap_or_default())?;
+        let warnings = Warnings::default();
+        let session = Session { client, warnings: warnings.clone() };
+        Ok((session, Driver { connection, warnings }))
+    }
+
+    /// What a connection of a pool for `purpose` is made of, on the host of the last session; it has to be given
+    /// [`Self::settings`] first.
     #[must_use]
     pub fn pooled(&self, purpose: &str) -> (Config, MakeRustlsConnect) {
-        (self.config_for(purpose), self.tls.clone())
+        (self.config_for(&self.hosts.last_good(), purpose), self.tls.clone())
     }
 
     /// What every session is told first.
@@ -151,10 +181,10 @@ impl Postgres {
         SETTINGS
     }
 
-    fn config_for(&self, purpose: &str) -> Config {
+    fn config_for(&self, host: &Config, purpose: &str) -> Config {
         let mut name = format!("batonmq {} {purpose}", self.broker_name);
         name.truncate(APPLICATION_NAME_BYTES_MAX); // all of it is ASCII
-        let mut config = self.config.clone();
+        let mut config = host.clone();
         config.application_name(name);
         config
     }
@@ -313,6 +343,9 @@ fn fix_of(error: &tokio_postgres::Error) -> &'static str {
                     "write the password to a file that store.password_file names"
                 }
                 () if said.contains("TLS") => "check store.tls_ca_file, and the server's ssl settings",
+                () if said.contains("does not allow writes") => {
+                    "it is a standby, or read-only: name the primary in store.url"
+                }
                 () => "check store.url, and that the database runs",
             }
         }
@@ -371,9 +404,9 @@ mod tests {
     #[test]
     fn a_session_is_named_after_its_broker_and_what_it_is_for() {
         let postgres = Postgres::new(&options("postgres://me@db/orders")).unwrap();
-        assert_eq!(postgres.config_for("writer").get_application_name(), Some("batonmq one writer"));
+        assert_eq!(postgres.pooled("writer").0.get_application_name(), Some("batonmq one writer"));
         let long = "x".repeat(64);
         let postgres = Postgres::new(&PostgresOptions { broker_name: &long, ..options("postgres://me@db/o") }).unwrap();
-        assert_eq!(postgres.config_for("writer").get_application_name().unwrap().len(), 63);
+        assert_eq!(postgres.pooled("writer").0.get_application_name().unwrap().len(), 63);
     }
 }

@@ -119,6 +119,8 @@ struct Fixture {
     keeping: Keeping,
 }
 
+const LEASE: Lease = Lease::new(Duration::from_secs(10));
+
 const TENURE: Tenure = Tenure { term: Term(3), token: FencingToken(7) };
 
 fn history(identity: &str, position: u64) -> History {
@@ -130,6 +132,10 @@ fn row_of(holder: &HolderId) -> BatonRow {
 }
 
 fn begin(beats: impl IntoIterator<Item = Beat>) -> Fixture {
+    begin_with(beats, BootTime::now().after(LEASE.relied_on()))
+}
+
+fn begin_with(beats: impl IntoIterator<Item = Beat>, relied_until: BootTime) -> Fixture {
     let (database, me, end) = (Arc::new(Faulty::default()), HolderId::new("me"), CancellationToken::new());
     let script = Script {
         row: Some(row_of(&me)),
@@ -137,13 +143,11 @@ fn begin(beats: impl IntoIterator<Item = Beat>) -> Fixture {
         reclaims: VecDeque::new(),
         end: end.clone(),
     };
-    let lease = Lease::new(Duration::from_secs(10));
-    let relied_until = BootTime::now().after(lease.relied_on());
     let (told, mandate) = Mandate::until(relied_until);
     let keeper = Keeper {
         database: Arc::clone(&database),
         me: me.clone(),
-        lease,
+        lease: LEASE,
         tenure: TENURE,
         history: history("a", 100),
         session: Some(FaultySession { released: Arc::clone(&database.released), script }),
@@ -209,6 +213,15 @@ async fn a_session_that_never_answers_is_given_up_after_a_lease() {
     term.becomes(&Footing::Doubtful).await;
     term.becomes(&Footing::Firm).await;
     assert!(term.database.connections.lock().unwrap().is_empty(), "a new session");
+}
+
+/// After a freeze of almost a lease, the server holds the lock for us still.
+#[tokio::test(start_paused = true)]
+async fn r18_who_was_frozen_asks_the_session_that_holds_the_lock_before_giving_it_up() {
+    let mut term = begin_with([Beat::Late(Duration::from_millis(20))], BootTime::now());
+    term.becomes(&Footing::Doubtful).await;
+    term.becomes(&Footing::Firm).await;
+    assert!(term.mandate.holds(), "over the session that it had: there is no other");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,15 +1,15 @@
-//! The election on PostgreSQL: the connection that waits, holds and tells.
+//! The election on PostgreSQL: what can be asked over a connection to it.
 //!
-//! `session_lock.rs` elects by an advisory lock, which a session holds as long as it lives; `lease.rs` by a row alone,
-//! for where sessions mean nothing. What the two have in common is here.
 //! Always true: a take-over and a release are one transaction, and a WARNING at its end is no confirmation (R16).
 //! Nothing is ever cancelled: whoever gives up drops the connection.
 
-mod lease;
-mod session_lock;
+mod own_sessions;
 mod statements;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use tokio_postgres::{
     Error, Row,
@@ -18,28 +18,22 @@ use tokio_postgres::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::statements::{Text, Texts};
+use self::statements::Texts;
 use super::{
-    BrokerSeen, HolderId, Lease, LockError, Survey, TenureSeen,
+    BrokerSeen, HolderId, LOCK_PURPOSE, Lease, LockError, Survey, TenureSeen,
     database::{BatonRow, History, Namesake, Purpose},
+    line::{Election, LeaseRow, Line},
 };
 use crate::{
     db::{
-        SchemaError, lock_key,
+        SchemaError, Text, big, lock_key, number,
         postgres::{Postgres, Session, schema},
     },
     tasks::Tasks,
     types::{FencingToken, Group, Tenure, Term},
 };
 
-pub use lease::{LeaseSession, LeaseTable};
-pub use session_lock::{SessionLock, SessionLockSession};
-
-/// How long a take-over waits for what is being written, before it ends the sessions that the row names (R19).
-const ROW_PATIENCE: Duration = Duration::from_millis(500);
-
-/// How often it waits so long before it gives up.
-const ROW_ATTEMPTS: u32 = 4;
+pub use own_sessions::require_own_sessions;
 
 /// A group in a PostgreSQL database. Clones share it.
 #[derive(Clone, Debug)]
@@ -47,56 +41,83 @@ pub struct PostgresElection {
     postgres: Postgres,
     group: Group,
     lease: Lease,
+    key: i64,
     texts: Arc<Texts>,
+    /// Set when it is known; that does not change while a broker runs.
+    own_sessions: Arc<OnceLock<()>>,
 }
 
 impl PostgresElection {
     /// The election of `group`; nothing is connected yet.
     #[must_use]
     pub fn new(postgres: Postgres, group: Group, lease: Lease) -> Self {
-        let texts = Arc::new(Texts::new(&group));
-        Self { postgres, group, lease, texts }
+        let (key, texts) = (lock_key(LOCK_PURPOSE, &group), Arc::new(Texts::new(&group)));
+        Self { postgres, group, lease, key, texts, own_sessions: Arc::default() }
     }
 
-    fn what(&self) -> String {
-        format!("the baton of group {} in {}", self.group, self.postgres.address())
+    async fn require_own_sessions(&self) -> Result<(), LockError> {
+        if self.own_sessions.get().is_none() {
+            require_own_sessions(&self.postgres).await?;
+            self.own_sessions.get_or_init(|| ());
+        }
+        Ok(())
     }
 
-    async fn connect(&self, purpose: &str) -> Result<Line, LockError> {
-        let (session, driver) = self.postgres.connect(purpose).await?;
+    async fn open(&self, shown: &str) -> Result<PostgresLine, LockError> {
+        let (session, driver) = self.postgres.connect(shown).await?;
         let (tasks, ended) = (Tasks::new(), CancellationToken::new());
         let end = ended.clone().drop_guard();
         tasks.spawn("lock session", async move {
             driver.run().await;
             drop(end);
         });
-        let (group, texts) = (self.group.clone(), Arc::clone(&self.texts));
-        Ok(Line { session, group, lease: self.lease, texts, tasks, ended })
+        Ok(PostgresLine { election: self.clone(), session, tasks, ended })
+    }
+
+    fn lease_millis(&self) -> f64 {
+        self.lease.length().as_secs_f64() * 1_000.0
     }
 }
 
-/// One connection, and what can be asked over it whatever the strategy.
+impl Election for PostgresElection {
+    type Line = PostgresLine;
+
+    /// A standby must not find out at its take-over that sessions are not its own: locks and the store's writes are.
+    async fn connect(&self, purpose: Purpose) -> Result<PostgresLine, LockError> {
+        if purpose == Purpose::Lock {
+            self.require_own_sessions().await?;
+        }
+        self.open(purpose.shown()).await
+    }
+
+    fn lease(&self) -> Lease {
+        self.lease
+    }
+
+    fn what(&self) -> String {
+        format!("the baton of group {} in {}", self.group, self.postgres.address())
+    }
+}
+
+/// A connection.
 #[derive(Debug)]
-struct Line {
+pub struct PostgresLine {
+    election: PostgresElection,
     session: Session,
-    group: Group,
-    lease: Lease,
-    texts: Arc<Texts>,
     /// Drives the connection.
     tasks: Tasks,
     ended: CancellationToken,
 }
 
-/// The connection ends at once, whatever is under way: that is how a broker in doubt lets go.
-impl Drop for Line {
+impl Drop for PostgresLine {
     fn drop(&mut self) {
         self.tasks.abort();
     }
 }
 
-impl Line {
-    fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
-        self.ended.clone().cancelled_owned()
+impl Line for PostgresLine {
+    async fn closed(&self) {
+        self.ended.cancelled().await;
     }
 
     fn is_closed(&self) -> bool {
@@ -104,36 +125,62 @@ impl Line {
     }
 
     async fn look(&self) -> Result<Option<BatonRow>, LockError> {
-        let row = self.query_opt(&self.texts.look, &[]).await?;
+        let row = self.query_opt(&self.texts().look, &[]).await?;
         Ok(row.as_ref().map(baton_row))
     }
 
-    /// What `attempt` answers, tried again after the sessions that the row names were ended, if it took too long to get
-    /// the row (R19).
-    async fn with_the_row<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T, LockError>
-    where
-        F: Future<Output = Result<T, TxError>>,
-    {
-        for _ in 0..ROW_ATTEMPTS {
-            let begin = format!("BEGIN; SET LOCAL lock_timeout = {}", ROW_PATIENCE.as_millis());
-            self.control("begin", &begin).await?;
-            match attempt().await {
-                Ok(answer) => {
-                    self.commit().await?;
-                    return Ok(answer);
-                }
-                Err(TxError::RowIsHeld) => {
-                    self.control("rollback", "ROLLBACK").await?;
-                    let ended = self.query(&self.texts.end_sessions, &[&None::<&str>]).await?;
-                    tracing::warn!(ended = ended.len(), "the row of the baton is held; its sessions were told to end");
-                }
-                Err(TxError::Failed(error)) => {
-                    self.control("rollback", "ROLLBACK").await?;
-                    return Err(error);
-                }
-            }
+    async fn migrate(&self) -> Result<(), LockError> {
+        let group = &self.election.group;
+        for version in schema::migrate(&self.session, group).await? {
+            tracing::info!("the tables of group {group} were brought to version {version}");
         }
-        Err(LockError::Stuck)
+        Ok(())
+    }
+
+    async fn prepare_to_hold(&mut self) -> Result<(), LockError> {
+        let lease = self.election.lease.length().as_millis();
+        let set = format!("SET idle_session_timeout = {lease}; SET idle_in_transaction_session_timeout = {lease}");
+        self.control("set the lease", &set).await
+    }
+
+    async fn lock(&self, patience: Duration) -> Result<bool, LockError> {
+        if self.scalar("try the lock", "SELECT pg_try_advisory_lock($1)").await? {
+            return Ok(true);
+        }
+        if patience.is_zero() { Ok(false) } else { self.wait_for_lock(patience).await }
+    }
+
+    async fn unlock(&self) -> Result<(), LockError> {
+        self.scalar::<bool>("give the lock back", "SELECT pg_advisory_unlock($1)").await.map(drop)
+    }
+
+    async fn end_own_lock(&self, me: &HolderId) -> Result<(), LockError> {
+        self.query(&self.texts().end_own_lock, &[&&*me.instance]).await.map(drop)
+    }
+
+    async fn end_sessions(&self, within: Option<Term>) -> Result<usize, LockError> {
+        let line = self.election.open("take-over").await?;
+        Ok(line.query(&line.texts().end_sessions, &[&within.map(integer)]).await?.len())
+    }
+
+    async fn look_at_lease(&self) -> Result<Option<LeaseRow>, LockError> {
+        let row = self.query_opt(&self.texts().lease, &[]).await?;
+        Ok(row.map(|row| LeaseRow { is_over: row.get("is_over"), beat: row.get("beat") }))
+    }
+
+    async fn renew_lease(&self, tenure: Tenure) -> Result<bool, LockError> {
+        let parameters: [&(dyn ToSql + Sync); 2] = [&big(tenure.token.0), &self.election.lease_millis()];
+        Ok(self.execute(&self.texts().renew_lease, &parameters).await? > 0)
+    }
+
+    /// However long the last wait for the lock was to be: the transaction waits as long as it takes. An earlier WARNING
+    /// says nothing of it.
+    async fn begin(&self) -> Result<(), LockError> {
+        self.control("begin", "BEGIN; SET LOCAL lock_timeout = 0").await?;
+        if let Some(warning) = self.session.take_warning() {
+            tracing::debug!("the database warned before: {warning}");
+        }
+        Ok(())
     }
 
     async fn commit(&self) -> Result<(), LockError> {
@@ -144,48 +191,60 @@ impl Line {
         }
     }
 
-    /// Within a transaction: the tenure above the row's and `seen`.
-    async fn raise(&self, me: &HolderId, seen: Tenure) -> Result<Tenure, TxError> {
-        let (term, token) = (i32::try_from(seen.term.0).unwrap_or(i32::MAX), big(seen.token.0));
-        let lease = self.lease_millis();
+    async fn rollback(&self) -> Result<(), LockError> {
+        self.control("rollback", "ROLLBACK").await
+    }
+
+    async fn hold_row(&self) -> Result<(), LockError> {
+        self.query(&self.texts().hold_baton, &[]).await.map(drop)
+    }
+
+    async fn take_lease(&self, unchanged: Option<i64>) -> Result<bool, LockError> {
+        Ok(self.execute(&self.texts().take_lease, &[&self.election.lease_millis(), &unchanged]).await? > 0)
+    }
+
+    async fn end_lease(&self, tenure: Tenure) -> Result<(), LockError> {
+        self.execute(&self.texts().end_lease, &[&big(tenure.token.0)]).await.map(drop)
+    }
+
+    async fn raise(&self, me: &HolderId, seen: Tenure) -> Result<Tenure, LockError> {
+        let (term, token) = (integer(seen.term), big(seen.token.0));
+        let lease = self.election.lease_millis();
         let parameters: [&(dyn ToSql + Sync); 5] = [&&*me.broker, &&*me.instance, &term, &token, &lease];
-        let text = &self.texts.take_over;
-        let row = self.session.query_one(&text.sql, &parameters).await.map_err(|error| self.in_tx(text, error))?;
+        let text = &self.texts().take_over;
+        let row = self.query_opt(text, &parameters).await?;
+        let row = row.ok_or_else(|| LockError::Database { action: text.name, source: LOST_ROW.into() })?;
         Ok(tenure(&row))
     }
 
-    /// Within a transaction; how many rows.
-    async fn execute_in_tx(&self, text: &Text, parameters: &[&(dyn ToSql + Sync)]) -> Result<u64, TxError> {
-        self.session.execute(&text.sql, parameters).await.map_err(|error| self.in_tx(text, error))
+    async fn hold(&self, me: &HolderId) -> Result<bool, LockError> {
+        Ok(self.execute(&self.texts().hold, &[&&*me.instance]).await? > 0)
     }
 
-    /// Makes the tables: only the winner gets here.
-    async fn migrate(&self) -> Result<(), LockError> {
-        for version in schema::migrate(&self.session, &self.group).await? {
-            tracing::info!("the tables of group {} were brought to version {version}", self.group);
-        }
-        Ok(())
+    async fn release(&self, me: &HolderId, why: &str) -> Result<(), LockError> {
+        self.execute(&self.texts().release, &[&&*me.instance, &why]).await.map(drop)
     }
 
     async fn sign(&self, me: &HolderId, role: &str, addresses: &str) -> Result<Vec<Namesake>, LockError> {
-        let sign = &self.texts.sign;
+        let sign = &self.texts().sign;
         match self.session.execute(&sign.sql, &[&&*me.instance, &&*me.broker, &role, &addresses]).await {
             Err(error) if is_missing(&error) => return Ok(Vec::new()),
             signed => signed.map_err(|error| self.failed(sign, error))?,
         };
-        let rows = self.query(&self.texts.namesakes, &[&&*me.broker, &&*me.instance]).await?;
+        let rows = self.query(&self.texts().namesakes, &[&&*me.broker, &&*me.instance]).await?;
         Ok(rows.iter().map(namesake).collect())
     }
 
     async fn leave(&self, me: &HolderId) -> Result<(), LockError> {
-        self.query(&self.texts.leave, &[&&*me.instance]).await.map(drop)
+        self.execute(&self.texts().leave, &[&&*me.instance]).await.map(drop)
     }
 
     async fn survey(&self) -> Result<Option<Survey>, LockError> {
-        let key = lock_key(LOCK_PURPOSE, &self.group);
-        let Some(baton) = self.query_opt(&self.texts.survey_baton, &[&key]).await? else { return Ok(None) };
-        let brokers = self.query(&self.texts.survey_brokers, &[]).await?;
-        let tenures = self.query(&self.texts.survey_tenures, &[]).await?;
+        let texts = self.texts();
+        let baton = self.query_opt(&texts.survey_baton, &[&self.election.key]).await?;
+        let Some(baton) = baton else { return Ok(None) };
+        let brokers = self.query(&texts.survey_brokers, &[]).await?;
+        let tenures = self.query(&texts.survey_tenures, &[]).await?;
         let lease_left_ms: Option<i64> = baton.get("lease_left_ms");
         let Tenure { term, token } = tenure(&baton);
         Ok(Some(Survey {
@@ -201,6 +260,22 @@ impl Line {
             tenures: tenures.iter().map(tenure_seen).collect(),
         }))
     }
+}
+
+impl PostgresLine {
+    fn texts(&self) -> &Texts {
+        &self.election.texts
+    }
+
+    async fn wait_for_lock(&self, patience: Duration) -> Result<bool, LockError> {
+        let action = "wait for the lock";
+        self.control(action, &format!("SET lock_timeout = {}", patience.as_millis().max(1))).await?;
+        match self.session.execute("SELECT pg_advisory_lock($1)", &[&self.election.key]).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(false),
+            Err(error) => Err(LockError::Database { action, source: error.into() }),
+        }
+    }
 
     /// No row if the tables are missing, too.
     async fn query_opt(&self, text: &Text, parameters: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, LockError> {
@@ -214,8 +289,13 @@ impl Line {
         self.session.query(&text.sql, parameters).await.map_err(|error| self.failed(text, error))
     }
 
-    async fn scalar<T: FromSqlOwned>(&self, action: &'static str, sql: &str, key: i64) -> Result<T, LockError> {
-        let answered = self.session.query_one_scalar(sql, &[&key]).await;
+    async fn execute(&self, text: &Text, parameters: &[&(dyn ToSql + Sync)]) -> Result<u64, LockError> {
+        self.session.execute(&text.sql, parameters).await.map_err(|error| self.failed(text, error))
+    }
+
+    /// What a function of the lock's key says.
+    async fn scalar<T: FromSqlOwned>(&self, action: &'static str, sql: &str) -> Result<T, LockError> {
+        let answered = self.session.query_one_scalar(sql, &[&self.election.key]).await;
         answered.map_err(|error| LockError::Database { action, source: error.into() })
     }
 
@@ -224,37 +304,19 @@ impl Line {
         done.map_err(|error| LockError::Database { action, source: error.into() })
     }
 
-    fn lease_millis(&self) -> f64 {
-        self.lease.length().as_secs_f64() * 1_000.0
-    }
-
-    fn in_tx(&self, text: &Text, error: Error) -> TxError {
-        if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) {
-            return TxError::RowIsHeld;
-        }
-        TxError::Failed(self.failed(text, error))
-    }
-
     fn failed(&self, text: &Text, error: Error) -> LockError {
         let is_altered =
             error.code().is_some_and(|code| code.code().starts_with("42") || code.code().starts_with("3F"));
         if is_altered {
-            let (group, statement) = (self.group.clone(), text.name);
+            let (group, statement) = (self.election.group.clone(), text.name);
             return SchemaError::Altered { group, statement, source: error.into() }.into();
         }
         LockError::Database { action: text.name, source: error.into() }
     }
 }
 
-/// Of the key of a group's lock.
-const LOCK_PURPOSE: &str = "baton";
-
-/// Why a transaction did not come to its end.
-enum TxError {
-    /// Somebody holds the row for longer than we wait at a time.
-    RowIsHeld,
-    Failed(LockError),
-}
+/// Somebody deleted it by hand.
+const LOST_ROW: &str = "the baton lost its row";
 
 /// Neither the schema nor its tables are there.
 fn is_missing(error: &Error) -> bool {
@@ -301,49 +363,6 @@ fn tenure_seen(row: &Row) -> TenureSeen {
     }
 }
 
-/// A number that fits SQL's BIGINT.
-fn big(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-fn number(big: i64) -> u64 {
-    u64::try_from(big).unwrap_or_default()
-}
-
-/// What both strategies take from [`Line`] as it is.
-macro_rules! line_verbs {
-    () => {
-        async fn look(&mut self) -> Result<Option<BatonRow>, LockError> {
-            self.line.look().await
-        }
-
-        async fn closed(&self) {
-            self.line.closed().await;
-        }
-
-        fn is_closed(&self) -> bool {
-            self.line.is_closed()
-        }
-
-        async fn sign(&mut self, me: &HolderId, role: &str, addresses: &str) -> Result<Vec<Namesake>, LockError> {
-            self.line.sign(me, role, addresses).await
-        }
-
-        async fn leave(&mut self, me: &HolderId) -> Result<(), LockError> {
-            self.line.leave(me).await
-        }
-
-        async fn survey(&mut self) -> Result<Option<Survey>, LockError> {
-            self.line.survey().await
-        }
-    };
-}
-use line_verbs;
-
-/// The purpose, as the database shows it.
-fn shown(purpose: Purpose) -> &'static str {
-    match purpose {
-        Purpose::Lock => "lock",
-        Purpose::Signs => "signs of life",
-    }
+fn integer(term: Term) -> i32 {
+    i32::try_from(term.0).unwrap_or(i32::MAX)
 }

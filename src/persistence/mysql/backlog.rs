@@ -40,13 +40,14 @@ impl Counting for Snapshot {
         Ok(queues.chain(durables).collect())
     }
 
-    async fn count(&mut self, holder: Holder, purged: Sequence) -> Result<Vec<(i16, i64, i64)>, Error> {
+    async fn count(&mut self, holder: Holder, purged: Sequence, upto: Sequence) -> Result<Vec<(i16, i64, i64)>, Error> {
         let (_, id) = holder_columns(holder);
+        let (purged, upto) = (big(purged.as_u64()), big(upto.as_u64()));
         let text = match holder {
             Holder::Queue(_) => &self.store.texts.backlog_of_queue,
             Holder::Durable(_) => &self.store.texts.backlog_of_durable,
         };
-        self.session.exec(text.sql.as_str(), (id, big(purged.as_u64()))).await
+        self.session.exec(text.sql.as_str(), (id, purged, upto)).await
     }
 }
 

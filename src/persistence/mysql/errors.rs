@@ -4,7 +4,10 @@ use mysql_async::{Error, ServerError};
 
 use super::StoreError;
 use crate::{
-    db::{SchemaError, mysql::cause},
+    db::{
+        SchemaError,
+        mysql::{cause, is_altered},
+    },
     persistence::CommitError,
     types::Group,
 };
@@ -48,23 +51,6 @@ pub(super) fn failed(group: &Group, statement: &'static str, error: Error) -> St
         Error::Server(said) if is_altered(said) => altered(group, statement, error).into(),
         _ => StoreError::Database { action: statement, source: cause(error) },
     }
-}
-
-/// Whether a session that was idle is gone: the server ended it, or was ended.
-pub(super) fn is_lost(error: &Error) -> bool {
-    match error {
-        // shutdown, killed, idle for too long
-        Error::Server(said) => matches!(said.code, 1053 | 1927 | 4031),
-        _ => true,
-    }
-}
-
-/// Every batch would fail like this until a human mends it: names or types do not fit, a right is missing, a column was
-/// added that we do not fill.
-fn is_altered(said: &ServerError) -> bool {
-    // a column that must not be NULL; one without a default; rights to the database, a table, a column, a view's parts
-    matches!(said.code, 1044 | 1048 | 1142 | 1143 | 1356 | 1364)
-        || ["42S02", "42S22", "21S01"].contains(&said.state.as_str())
 }
 
 fn altered(group: &Group, statement: &'static str, error: Error) -> SchemaError {

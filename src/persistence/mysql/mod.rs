@@ -36,7 +36,7 @@ use crate::{
     tasks::Tasks,
     types::{
         Batch, Catalog, Destination, DestinationId, DestinationKind, Durable, DurableId, Group, Holder, Sequence,
-        Tenure,
+        Tenure, Term,
     },
 };
 
@@ -54,12 +54,14 @@ struct Store {
 }
 
 impl Store {
-    /// Ends the session that the row names as its writer, if there is still that one and it is not `own`.
-    async fn end_last_writer(&self, own: i64) -> Result<(), StoreError> {
+    /// Ends the session that the row names as its writer, if there is still that one and it is not `own`; whoever goes on
+    /// in a term, `within`, not that of a broker that took over.
+    async fn end_last_writer(&self, own: i64, within: Option<Term>) -> Result<(), StoreError> {
         let text = &self.texts.last_writer;
         let failed = |error| failed(&self.group, text.name, error);
         let mut session = self.mysql.connect("raise").await?;
-        let writer = session.query_first::<Option<i64>, _>(text.sql.as_str()).await.map_err(failed)?;
+        let term = within.map_or(u32::MAX, |term| term.0);
+        let writer = session.exec_first::<Option<i64>, _, _>(text.sql.as_str(), (term,)).await.map_err(failed)?;
         let Some(writer) = writer.flatten().filter(|writer| *writer != own) else { return Ok(()) };
         tracing::warn!("the last writer still held the baton; its session is told to end");
         match session.query_drop(format!("KILL {writer}")).await {
@@ -137,11 +139,15 @@ impl PersistenceAdapter for MysqlAdapter {
     }
 
     async fn raise(&mut self, to: Tenure) -> Result<(), StoreError> {
+        self.census.begin_term(to.term);
         self.writing.raise(to, Writer::open(Arc::clone(&self.store))).await
     }
 
     async fn try_commit(&mut self, batch: &Arc<Batch>) -> Result<(), CommitError> {
-        self.writing.try_commit(batch).await
+        self.writing.try_commit(batch).await?;
+        let snapshot = Snapshot::take(Arc::clone(&self.store));
+        self.census.after(batch, snapshot, &self.store.purges, &self.tasks).await;
+        Ok(())
     }
 
     fn reader(&self) -> MysqlReader {

@@ -11,14 +11,9 @@ use std::{
 use mysql_async::{Params, Row, params, prelude::Queryable as _};
 use tokio::{sync::Semaphore, time::timeout};
 
-use super::{
-    Store, StoreError,
-    errors::{failed, is_lost},
-    rows::json,
-    stored::stored,
-};
+use super::{Store, StoreError, errors::failed, rows::json, stored::stored};
 use crate::{
-    db::mysql::Session,
+    db::mysql::{Session, is_lost},
     persistence::{
         Backlog, DuePage, MessageReader, Page, PageRange, Window,
         sql::{

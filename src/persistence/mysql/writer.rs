@@ -1,9 +1,9 @@
 //! The session that writes: proves the baton, raises it, commits batches.
 //!
 //! Always true: every transaction begins with the fence, which holds the row of the baton to the end; after any error
-//! it is rolled back (R15). Nobody waits for an answer for ever: a connection that is silent for too long is in doubt.
+//! it is rolled back (R15).
 
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc};
 
 use mysql_async::{Error, Params, prelude::Queryable as _};
 use serde::Serialize;
@@ -25,9 +25,6 @@ use crate::{
     },
     types::{Batch, DestinationId, DurableId, FencingToken, Holder, Sequence, Tenure, Term},
 };
-
-/// How long the answers to a batch may take together; then the connection counts as lost.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// One request takes this part of what the server allows. It keeps each in memory several times.
 const PACKET_SHARE: usize = 4;
@@ -88,7 +85,7 @@ impl Writer {
 
     /// Holds the row of the baton, as [`Self::hold_baton`] does, and takes what it says for the beginning of the term.
     pub(super) async fn recover_baton(&mut self) -> Result<Baton, StoreError> {
-        let baton = self.hold_baton().await?;
+        let baton = self.hold_baton(None).await?;
         if let Some(held) = &self.held {
             self.store.history.begin(held.batch);
         }
@@ -98,7 +95,7 @@ impl Writer {
     /// Holds the row of the baton until [`WritingSession::raise`]: what was being written is durable then or never will
     /// be, and nothing follows. After a patience it ends the session that the row names as its writer, and nobody
     /// else's (R19). After an error the session is no good any more: it may still wait.
-    async fn hold_baton(&mut self) -> Result<Baton, StoreError> {
+    async fn hold_baton(&mut self, within: Option<Term>) -> Result<Baton, StoreError> {
         let Self { store, session, .. } = self;
         let text = &store.texts.hold_baton;
         let failed = |error| failed(&store.group, text.name, error);
@@ -113,7 +110,7 @@ impl Writer {
                 self.held = Some(held);
                 return Ok(baton);
             }
-            store.end_last_writer(own).await?;
+            store.end_last_writer(own, within).await?;
         }
         let who = "a session that is not a broker's holds the row of the baton: see information_schema.innodb_trx, and \
                    kill it";
@@ -264,7 +261,7 @@ impl WritingSession for Writer {
 
     async fn raise(&mut self, to: Tenure, base: Term, asked: &[Asked]) -> Result<bool, StoreError> {
         if self.held.is_none() {
-            self.hold_baton().await?;
+            self.hold_baton(Some(base)).await?;
         }
         let Some(held) = self.held.take() else { return Ok(false) };
         let store = Arc::clone(&self.store);
@@ -276,7 +273,7 @@ impl WritingSession for Writer {
         let batch = store.history.ask();
         let with = (to.term.0, big(to.token.0), batch, self.mark.as_str());
         self.session.exec_drop(text.sql.as_str(), with).await.map_err(|error| self.failed(text, error))?;
-        in_time(self.session.query_drop("COMMIT")).await.map_err(|error| self.failed(text, error))?;
+        self.session.query_drop("COMMIT").await.map_err(|error| self.failed(text, error))?;
         store.history.confirm(batch);
         Ok(true)
     }
@@ -291,7 +288,7 @@ impl WritingSession for Writer {
         let statements = Statements::of(batch, packet_bytes_max);
         let mut statements = statements.map_err(|error| CommitError::Refused { source: error.into() })?;
         settles.iter().for_each(|(sequence, holder)| statements.settle(*sequence, *holder));
-        self.write_in_time(token, &statements).await
+        self.write(token, &statements).await
     }
 
     async fn rest_of(&mut self, holder: Holder, upto: Sequence) -> Result<Vec<(Sequence, Holder)>, CommitError> {
@@ -300,25 +297,14 @@ impl WritingSession for Writer {
             Holder::Queue(_) => &self.store.texts.purged_of_queue,
             Holder::Durable(_) => &self.store.texts.purged_of_durable,
         };
-        let rows = in_time(self.session.exec(text.sql.as_str(), (id, big(upto.as_u64()), PURGE_ROWS))).await;
+        let rows = self.session.exec(text.sql.as_str(), (id, big(upto.as_u64()), PURGE_ROWS)).await;
         let rows: Vec<i64> = rows.map_err(|error| not_written(&self.store.group, text.name, error))?;
         Ok(rows.into_iter().map(|sequence| (Sequence::from_u64(number(sequence)), holder)).collect())
     }
 
     async fn purge_is_done(&mut self, token: FencingToken, holder: Holder, upto: Sequence) -> Result<(), CommitError> {
-        self.write_in_time(token, &Statements::of_done_purge(holder, upto)).await
+        self.write(token, &Statements::of_done_purge(holder, upto)).await
     }
-}
-
-impl Writer {
-    async fn write_in_time(&mut self, token: FencingToken, statements: &Statements<'_>) -> Result<(), CommitError> {
-        let written = timeout(ANSWER_PATIENCE, self.write(token, statements)).await;
-        written.unwrap_or_else(|late| Err(CommitError::Unknown { source: late.into() }))
-    }
-}
-
-async fn in_time<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    timeout(ANSWER_PATIENCE, answer).await.unwrap_or_else(|late| Err(Error::Other(late.into())))
 }
 
 /// How many of the first messages, one at least, fit in a request of so many bytes.

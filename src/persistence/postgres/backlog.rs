@@ -36,13 +36,14 @@ impl Counting for Snapshot {
         Ok(rows.iter().filter_map(|row| holder_of(row.get(0), row.get(1))).collect())
     }
 
-    async fn count(&mut self, holder: Holder, purged: Sequence) -> Result<Vec<(i16, i64, i64)>, Error> {
+    async fn count(&mut self, holder: Holder, purged: Sequence, upto: Sequence) -> Result<Vec<(i16, i64, i64)>, Error> {
         let (_, id) = holder_columns(holder);
+        let (purged, upto) = (big(purged.as_u64()), big(upto.as_u64()));
         let text = match holder {
             Holder::Queue(_) => &self.store.texts.backlog_of_queue,
             Holder::Durable(_) => &self.store.texts.backlog_of_durable,
         };
-        let rows = self.session.query(&text.sql, &[&id, &big(purged.as_u64())]).await?;
+        let rows = self.session.query(&text.sql, &[&id, &purged, &upto]).await?;
         Ok(rows.iter().map(|row: &Row| (row.get(0), row.get(1), row.get(2))).collect())
     }
 }

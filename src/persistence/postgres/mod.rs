@@ -89,7 +89,7 @@ impl PersistenceAdapter for PostgresAdapter {
         let session = self.store.session("writer", &self.tasks).await?;
         self.migrate(&session).await?;
         let mut writer = Writer::prepare(Arc::clone(&self.store), session).await?;
-        let baton = writer.hold_baton().await?;
+        let baton = writer.hold_baton(None).await?;
         let read = CatalogReads { store: &self.store, session: writer.session() };
         let catalog = Catalog {
             tenure: baton.tenure,
@@ -107,11 +107,15 @@ impl PersistenceAdapter for PostgresAdapter {
     }
 
     async fn raise(&mut self, to: Tenure) -> Result<(), StoreError> {
+        self.census.begin_term(to.term);
         self.writing.raise(to, Writer::open(Arc::clone(&self.store), &self.tasks)).await
     }
 
     async fn try_commit(&mut self, batch: &Arc<Batch>) -> Result<(), CommitError> {
-        self.writing.try_commit(batch).await
+        self.writing.try_commit(batch).await?;
+        let snapshot = Snapshot::take(Arc::clone(&self.store), &self.tasks);
+        self.census.after(batch, snapshot, &self.store.purges, &self.tasks).await;
+        Ok(())
     }
 
     fn reader(&self) -> PostgresReader {

@@ -3,10 +3,13 @@
 //!
 //! Always true: a read that was given up leaves its connection too, because the server may be at work on it still.
 
-use std::{collections::HashMap, ops::Deref, sync::Arc};
+use std::{collections::HashMap, future::Future, ops::Deref, pin::Pin, sync::Arc};
 
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
-use tokio_postgres::{Row, types::ToSql};
+use deadpool_postgres::{
+    Connect, Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts,
+};
+use tokio::task::JoinHandle;
+use tokio_postgres::{Client, Config, Error, Row, types::ToSql};
 
 use super::{Store, StoreError, errors::failed, stored::stored};
 use crate::{
@@ -27,8 +30,10 @@ pub(super) struct ReaderPool(Pool);
 
 impl ReaderPool {
     pub(super) fn new(postgres: &Postgres) -> Result<Self, StoreError> {
-        let (config, tls) = postgres.pooled("reader");
-        let manager = Manager::from_config(config, tls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        let (config, _) = postgres.pooled("reader");
+        let recycling_method = RecyclingMethod::Fast;
+        let manager =
+            Manager::from_connect(config, BesideTheWriter(postgres.clone()), ManagerConfig { recycling_method });
         let settle_in = Hook::async_fn(|client, _| {
             Box::pin(async move { client.batch_execute(Postgres::settings()).await.map_err(HookError::Backend) })
         });
@@ -59,6 +64,27 @@ impl ReaderPool {
         Ok(rows)
     }
 }
+
+/// Connects to the host of the last session, which is the writer's (R26).
+struct BesideTheWriter(Postgres);
+
+impl Connect for BesideTheWriter {
+    fn connect(&self, _: &Config) -> Pin<Box<dyn Future<Output = Connected> + Send + '_>> {
+        let (config, tls) = self.0.pooled("reader");
+        Box::pin(async move {
+            let (client, connection) = config.connect(tls).await?;
+            #[expect(clippy::disallowed_methods, reason = "the pool wants the handle, and ends it with the connection")]
+            let driver = tokio::spawn(async move {
+                if let Err(error) = connection.await {
+                    tracing::debug!("a connection for reads ended: {error}");
+                }
+            });
+            Ok((client, driver))
+        })
+    }
+}
+
+type Connected = Result<(Client, JoinHandle<()>), Error>;
 
 /// A connection that goes back to the pool only when what was asked was answered.
 struct Lent(Option<Object>);

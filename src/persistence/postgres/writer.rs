@@ -64,8 +64,9 @@ impl Writer {
     }
 
     /// Holds the row of the baton until [`Self::raise`]: what was being written is durable then or never will be, and
-    /// nothing follows. After a patience it ends the session that the row names as its writer, and nobody else's (R19).
-    pub(super) async fn hold_baton(&mut self) -> Result<Baton, StoreError> {
+    /// nothing follows. After a patience it ends the session that the row names as its writer, and nobody else's (R19);
+    /// whoever goes on in a term, `within`, not that of a broker that took over.
+    pub(super) async fn hold_baton(&mut self, within: Option<Term>) -> Result<Baton, StoreError> {
         let text = &self.store.texts.hold_baton;
         for _ in 0..BATON_ATTEMPTS {
             let begin = format!("BEGIN; SET LOCAL lock_timeout = {}", BATON_PATIENCE.as_millis());
@@ -81,7 +82,9 @@ impl Writer {
                     });
                 }
                 Ok(None) => return Err(self.doubtful(text.name, "the table baton lost its row")),
-                Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => self.end_last_writer().await?,
+                Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                    self.end_last_writer(within).await?
+                }
                 Err(error) => return Err(self.failed(text.name, error)),
             }
         }
@@ -89,11 +92,11 @@ impl Writer {
         Err(self.doubtful(text.name, who))
     }
 
-    async fn end_last_writer(&self) -> Result<(), StoreError> {
+    async fn end_last_writer(&self, within: Option<Term>) -> Result<(), StoreError> {
         let text = &self.store.texts.end_writer;
         let failed = |error| self.failed(text.name, error);
         self.session.batch_execute("ROLLBACK").await.map_err(failed)?;
-        let ended = self.session.query(&text.sql, &[]).await.map_err(failed)?;
+        let ended = self.session.query(&text.sql, &[&within.map(integer)]).await.map_err(failed)?;
         tracing::warn!(ended = ended.len(), "the last writer still held the baton; its session was told to end");
         Ok(())
     }
@@ -160,6 +163,13 @@ impl Writer {
         purged.map(drop).map_err(|error| not_committed(&self.store.group, "purge", error))
     }
 
+    /// What the database warned of before says nothing about what is asked for next (R16).
+    fn forget_warnings(&self) {
+        if let Some(warning) = self.session.take_warning() {
+            tracing::warn!("the database warned: {warning}");
+        }
+    }
+
     fn failed(&self, statement: &'static str, error: Error) -> StoreError {
         failed(&self.store.group, statement, error)
     }
@@ -179,15 +189,15 @@ impl WritingSession for Writer {
 
     async fn raise(&mut self, to: Tenure, base: Term, asked: &[Asked]) -> Result<bool, StoreError> {
         if !self.holds_baton {
-            self.hold_baton().await?;
+            self.hold_baton(Some(base)).await?;
         }
         let text = &self.store.texts.raise;
-        let term = |term: Term| i32::try_from(term.0).unwrap_or(i32::MAX);
         // Only an earlier raise to the same term left a doubt about whose it is.
         let asked = asked.iter().filter(|asked| asked.tenure.term == to.term);
         let (tokens, pids): (Vec<_>, Vec<_>) = asked.map(|asked| (big(asked.tenure.token.0), asked.pid)).unzip();
-        let (token, to, base) = (big(to.token.0), term(to.term), term(base));
+        let (token, to, base) = (big(to.token.0), integer(to.term), integer(base));
         let parameters: [&(dyn ToSql + Sync); 5] = [&to, &token, &base, &tokens, &pids];
+        self.forget_warnings();
         let raised =
             self.session.execute(&text.sql, &parameters).await.map_err(|error| self.failed(text.name, error))?;
         self.session.batch_execute("COMMIT").await.map_err(|error| self.failed(text.name, error))?;
@@ -208,9 +218,7 @@ impl WritingSession for Writer {
         let mut statements = Statements::of(batch).map_err(|error| CommitError::Refused { source: error.into() })?;
         statements.settle_too(settles);
         let token = big(token.0);
-        if let Some(warning) = self.session.take_warning() {
-            tracing::warn!("the database warned after its last answer: {warning}");
-        }
+        self.forget_warnings();
         match &*statements.columns {
             [columns] if statements.catalog.is_empty() => {
                 let fence = self.run_commit(&columns.parameters(&token)).await?;
@@ -241,6 +249,10 @@ impl WritingSession for Writer {
         let done = self.session.execute(&self.prepared.purge_is_done, &parameters).await;
         done.map(drop).map_err(|error| not_committed(&self.store.group, "purge_is_done", error))
     }
+}
+
+fn integer(term: Term) -> i32 {
+    i32::try_from(term.0).unwrap_or(i32::MAX)
 }
 
 fn require_token(fence: i64) -> Result<(), CommitError> {

@@ -7,7 +7,6 @@ mod due;
 mod headers;
 mod purges;
 mod row;
-mod text;
 mod writing;
 
 pub(super) use changes::{CatalogChange, Unfit};
@@ -16,22 +15,13 @@ pub(super) use due::{Candidate, DueReads, due};
 pub(super) use headers::{headers_from_json, headers_to_json};
 pub(super) use purges::Purges;
 pub(super) use row::{MessageRow, ReturnedRow, UnreadableRow};
-pub(super) use text::{Text, texts};
 pub(super) use writing::{PURGE_ROWS, Writing, WritingSession};
 
 use std::time::Duration;
 
 use crate::types::{DestinationId, DurableId, Holder, Tenure, Timestamp};
 
-/// A number as databases keep it; what is beyond their largest becomes that.
-pub(super) fn big(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-/// A number that [`big`] made.
-pub(super) fn number(big: i64) -> u64 {
-    u64::try_from(big).unwrap_or_default()
-}
+pub(super) use crate::db::{Text, big, number, texts};
 
 /// A point in time that may be beyond what a database keeps; that is never, for all that live.
 pub(super) fn millis(at: Timestamp) -> i64 {

@@ -3,13 +3,21 @@
 //! Always true: one batch is under way at a time (R12); whoever gets an error that leaves a doubt has no session any
 //! more, and the next one raises the token before anything is repeated (R11).
 
-use std::future::Future;
+use std::{future::Future, pin::pin, time::Duration};
+
+use tokio::time::{error::Elapsed, timeout};
 
 use super::Purges;
 use crate::{
     persistence::{CommitError, StoreError},
     types::{Batch, FencingToken, Holder, Op, Sequence, Tenure, Term},
 };
+
+/// How long the database may take to answer; then the connection counts as lost.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Who waits longer for an answer is told so.
+const TOLD_AFTER: Duration = Duration::from_secs(5);
 
 /// How many rows of a purge go along with one batch (R29).
 pub(in crate::persistence) const PURGE_ROWS: i64 = 500;
@@ -78,7 +86,8 @@ impl<S: WritingSession> Writing<S> {
         (self.session, self.base) = (Some(session), Some(base));
     }
 
-    /// Raises the baton, on a session that `open` brings if the last one left a doubt.
+    /// Raises the baton on a fresh session, which `open` brings; the first time on that of the recovery. The last one may
+    /// be silent without having said so.
     pub(in crate::persistence) async fn raise(
         &mut self,
         to: Tenure,
@@ -88,12 +97,13 @@ impl<S: WritingSession> Writing<S> {
             return Err(StoreError::Deposed); // nobody raises what was not recovered
         };
         let mut session = match self.session.take() {
-            Some(session) => session,
+            Some(session) if self.token.is_none() => session,
             None if self.token.is_none() => return Err(StoreError::Closed), // the row was let go between
-            None => open.await?,
+            _ => in_time("open a session that writes", open).await.unwrap_or_else(|late| Err(late.into()))?,
         };
         self.asked.push(session.asking(to));
-        let raised = session.raise(to, base, &self.asked).await?;
+        let raising = session.raise(to, base, &self.asked);
+        let raised = in_time("raise the token", raising).await.unwrap_or_else(|late| Err(late.into()))?;
         // Answered, so there is no doubt, and the session is good.
         self.session = Some(session);
         self.asked.clear();
@@ -109,7 +119,8 @@ impl<S: WritingSession> Writing<S> {
         let Some(mut session) = self.session.take() else {
             return Err(CommitError::Unknown { source: "the connection was lost before".into() });
         };
-        let written = write(&mut session, token, batch, &self.purges).await;
+        let written = in_time("write a batch", write(&mut session, token, batch, &self.purges)).await;
+        let written = written.unwrap_or_else(|Late(_, late)| Err(CommitError::Unknown { source: late.into() }));
         match &written {
             Ok(()) => self.note(batch),
             Err(CommitError::Unknown { .. }) => return written, // R11: a new session raises the token first
@@ -133,6 +144,25 @@ impl<S: WritingSession> Writing<S> {
     /// Ends the session.
     pub(in crate::persistence) fn end(&mut self) {
         self.session = None;
+    }
+}
+
+/// What is answered in time. Whoever waits in vain drops the session: what was asked may still be done.
+async fn in_time<T>(what: &'static str, answer: impl Future<Output = T>) -> Result<T, Late> {
+    let mut answer = pin!(answer);
+    if let Ok(answered) = timeout(TOLD_AFTER, &mut answer).await {
+        return Ok(answered);
+    }
+    tracing::warn!("the database has taken {} s to {what}, and receipts wait for it", TOLD_AFTER.as_secs());
+    timeout(ANSWER_PATIENCE - TOLD_AFTER, answer).await.map_err(|late| Late(what, late))
+}
+
+/// What was not answered in time.
+struct Late(&'static str, Elapsed);
+
+impl From<Late> for StoreError {
+    fn from(Late(action, late): Late) -> Self {
+        Self::Database { action, source: late.into() }
     }
 }
 

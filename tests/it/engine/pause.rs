@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use batonmq::{broker::CloseReason, types::BootTime};
+use batonmq::{broker::CloseReason, persistence::StoreError, types::BootTime};
 
 use super::{
     broker::{Broker, LEASE, ack, asking, send},
@@ -63,6 +63,32 @@ async fn r18_the_token_is_raised_before_anything_is_written_again() {
         store.keeps(&["waits"]).await;
         broker.crash().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn r18_nothing_is_handed_out_before_the_token_is_raised_and_the_batch_in_doubt_is_settled() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let (mut producer, mut consumer) = (broker.client().await, broker.client().await);
+    consumer.subscribe(1, "q").await;
+    broker.keep_busy(&store).await;
+    store.will_say([Reply::Unknown { applied: false }]);
+    producer.submit([asking("in doubt", send("other", "in doubt"))]).await;
+    producer.gets_nothing().await;
+    broker.keeper.doubt();
+    store.let_go();
+    producer.submit([asking("after", send("q", "after"))]).await;
+    consumer.gets_nothing().await;
+    for _ in 0..20 {
+        store.will_not_raise(StoreError::Closed);
+    }
+    broker.prove();
+    tokio::time::sleep(Duration::from_secs(1)).await; // half of the time that raising takes now
+    consumer.gets_nothing().await;
+    producer.gets_nothing().await;
+    producer.gets_receipts(&["in doubt", "after"]).await;
+    consumer.gets("after").await;
+    broker.crash().await;
 }
 
 #[tokio::test(start_paused = true)]

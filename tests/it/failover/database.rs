@@ -1,23 +1,26 @@
 //! The database restarts, crashes, goes away, or ends a session.
 
 use super::{Brokers, DOUBTS, short_lease};
-use crate::harness::{Broker, PostgresServer, encode, own_group};
+use crate::harness::{Broker, DatabaseServer, Stop, encode, own_group};
 
-/// Ends the session that holds the baton, as an administrator would.
-fn end_lock_session(server: &PostgresServer, brokers: &Brokers) {
-    let end = format!("SELECT pg_terminate_backend(lock_pid) FROM {}.baton", brokers.group);
-    assert_eq!(server.psql(&end), "t");
+on_each_database! {
+    r18_a_master_whose_lock_session_is_ended_goes_on_if_nobody_took_over
+    a_standby_takes_over_when_the_masters_lock_session_is_ended
+    r20_a_master_whose_database_restarts_goes_on_in_the_same_term
+    r20_a_broker_that_starts_while_the_database_restarts_lets_the_master_go_on
+    a_master_whose_database_stays_away_drops_its_clients_and_waits
+    a_row_that_names_somebody_else_ends_the_term
+    a_group_begins_with_several_brokers_at_once
 }
 
-#[test]
-fn r18_a_master_whose_lock_session_is_ended_goes_on_if_nobody_took_over() {
-    let server = PostgresServer::shared();
+fn r18_a_master_whose_lock_session_is_ended_goes_on_if_nobody_took_over<D: DatabaseServer>() {
+    let server = D::shared();
     for strategy in ["\"session-lock\"", "\"lease\""] {
         let mut brokers = Brokers::start(server, 1, |s| short_lease(s).option("election.strategy", strategy));
         brokers.announce(&DOUBTS);
         let (master, mut client) = brokers.master();
         client.publish("/queue/kept", "before");
-        end_lock_session(server, &brokers);
+        server.end_lock_session(&brokers.group);
         brokers.brokers[master].logged("the lock is held again");
         client.publish("/queue/kept", "after");
         assert_eq!(brokers.baton(server, "term"), "1", "the same term, the same connection");
@@ -25,15 +28,14 @@ fn r18_a_master_whose_lock_session_is_ended_goes_on_if_nobody_took_over() {
     }
 }
 
-#[test]
-fn a_standby_takes_over_when_the_masters_lock_session_is_ended() {
-    let server = PostgresServer::shared();
+fn a_standby_takes_over_when_the_masters_lock_session_is_ended<D: DatabaseServer>() {
+    let server = D::shared();
     let mut brokers = Brokers::start(server, 2, |settings| settings);
     brokers.announce(&DOUBTS);
     brokers.announce(&["the row of the baton is held"]);
     let (master, mut client) = brokers.master();
     client.publish("/queue/kept", "before");
-    end_lock_session(server, &brokers);
+    server.end_lock_session(&brokers.group);
     brokers.brokers[master].logged("and this broker is a standby");
     let gone = client.reader.next();
     assert!(!matches!(gone, Ok(Some(_))), "its clients are dropped: {gone:?}");
@@ -43,17 +45,16 @@ fn a_standby_takes_over_when_the_masters_lock_session_is_ended() {
     brokers.stop();
 }
 
-#[test]
-fn r20_a_master_whose_database_restarts_goes_on_in_the_same_term() {
-    let mut server = PostgresServer::start(&[]);
+fn r20_a_master_whose_database_restarts_goes_on_in_the_same_term<D: DatabaseServer>() {
+    let mut server = D::own();
     let mut brokers = Brokers::start(&server, 3, |settings| settings);
     brokers.announce(&DOUBTS);
     brokers.announce(&["this broker can't take part in the election"]);
     let (master, mut client) = brokers.master();
     client.subscribe("/queue/kept", "client-individual", &[]);
-    for (round, signal) in ["INT", "QUIT", "INT"].into_iter().enumerate() {
+    for (round, how) in [Stop::Polite, Stop::Crash, Stop::Polite].into_iter().enumerate() {
         client.publish("/queue/kept", &format!("before {round}"));
-        server.stop(signal);
+        server.stop(how);
         // It is on its way while nobody can store it; the receipt comes late, over the same connection.
         let headers = [("destination", "/queue/kept"), ("persistent", "true"), ("receipt", "late")];
         client.send(encode("SEND", &headers, format!("during {round}").as_bytes()));
@@ -79,14 +80,13 @@ fn r20_a_master_whose_database_restarts_goes_on_in_the_same_term() {
     brokers.stop();
 }
 
-#[test]
-fn r20_a_broker_that_starts_while_the_database_restarts_lets_the_master_go_on() {
-    let mut server = PostgresServer::start(&[]);
+fn r20_a_broker_that_starts_while_the_database_restarts_lets_the_master_go_on<D: DatabaseServer>() {
+    let mut server = D::own();
     let mut brokers = Brokers::start(&server, 1, |settings| settings);
     brokers.announce(&DOUBTS);
     let (_, mut client) = brokers.master();
     client.publish("/queue/kept", "before");
-    server.stop("INT");
+    server.stop(Stop::Polite);
     let settings = server.settings(&brokers.group).option("broker_name", "\"eager\"");
     let mut eager = Broker::prepare(settings);
     eager.announce("this broker can't take part in the election");
@@ -100,15 +100,14 @@ fn r20_a_broker_that_starts_while_the_database_restarts_lets_the_master_go_on() 
     brokers.stop();
 }
 
-#[test]
-fn a_master_whose_database_stays_away_drops_its_clients_and_waits() {
-    let mut server = PostgresServer::start(&[]);
+fn a_master_whose_database_stays_away_drops_its_clients_and_waits<D: DatabaseServer>() {
+    let mut server = D::own();
     let mut brokers = Brokers::start(&server, 1, |settings| settings);
     brokers.announce(&DOUBTS);
     brokers.announce(&["this broker can't take part in the election"]);
     let (master, mut client) = brokers.master();
     client.publish("/queue/kept", "before");
-    server.stop("QUIT");
+    server.stop(Stop::Crash);
     let gone = client.reader.next();
     assert!(!matches!(gone, Ok(Some(_))), "its clients are dropped: {gone:?}");
     brokers.brokers[master].logged("and this broker is a standby");
@@ -122,17 +121,15 @@ fn a_master_whose_database_stays_away_drops_its_clients_and_waits() {
     brokers.stop();
 }
 
-/// R21: somebody puts an older copy of the tables back while a broker runs. (A copy of the whole server shows itself by
-/// its timeline or by its position in the log; `election/keeper` has that.)
-#[test]
-fn a_row_that_names_somebody_else_ends_the_term() {
-    let server = PostgresServer::shared();
+/// R21: somebody puts an older copy of the tables back while a broker runs.
+fn a_row_that_names_somebody_else_ends_the_term<D: DatabaseServer>() {
+    let server = D::shared();
     let mut brokers = Brokers::start(server, 1, short_lease);
     brokers.announce(&DOUBTS);
     brokers.announce(&["cannot serve"]);
     let (master, client) = brokers.master();
     drop(client);
-    server.psql(&format!("UPDATE {}.baton SET holder = 'stranger', instance = 'other'", brokers.group));
+    server.ask(&brokers.group, "UPDATE {group}baton SET holder = 'stranger', instance = 'other'");
     brokers.brokers[master].logged("broker stranger took over");
     let (_, mut client) = brokers.master();
     client.publish("/queue/kept", "after");
@@ -140,9 +137,8 @@ fn a_row_that_names_somebody_else_ends_the_term() {
     brokers.stop();
 }
 
-#[test]
-fn a_group_begins_with_several_brokers_at_once() {
-    let server = PostgresServer::shared();
+fn a_group_begins_with_several_brokers_at_once<D: DatabaseServer>() {
+    let server = D::shared();
     let group = own_group();
     let mut brokers = Vec::new();
     for number in 0..3 {
@@ -154,7 +150,7 @@ fn a_group_begins_with_several_brokers_at_once() {
     let settled = |broker: &Broker| broker.logged_one_of(&["ready", "standby: another broker holds"]);
     let masters = brokers.iter().map(settled).filter(|line| line.contains("ready")).count();
     assert_eq!(masters, 1);
-    assert_eq!(server.psql(&format!("SELECT count(*) FROM {group}.tenure")), "1");
+    assert_eq!(server.ask(&group, "SELECT count(*) FROM {group}tenure"), "1");
     // At once, so that nobody takes over from who ends first.
     brokers.iter().for_each(Broker::ask_to_stop);
     for broker in &mut brokers {

@@ -1,13 +1,15 @@
 //! Brokers that stand still for longer than a lease, and then go on as if nothing had happened.
 
-use std::{io::Write as _, process::Stdio, thread::sleep, time::Duration};
-
 use super::{Brokers, DOUBTS, short_lease};
-use crate::harness::{PostgresServer, encode};
+use crate::harness::{DatabaseServer, encode};
 
-#[test]
-fn a_master_that_was_frozen_past_its_lease_confirms_nothing_any_more() {
-    let server = PostgresServer::shared();
+on_each_database! {
+    a_master_that_was_frozen_past_its_lease_confirms_nothing_any_more
+    r22_the_lease_covers_a_winner_that_is_frozen_before_it_takes_over
+}
+
+fn a_master_that_was_frozen_past_its_lease_confirms_nothing_any_more<D: DatabaseServer>() {
+    let server = D::shared();
     for strategy in ["session-lock", "lease"] {
         let strategy = format!("{strategy:?}");
         let mut brokers = Brokers::start(server, 2, |s| short_lease(s).option("election.strategy", &strategy));
@@ -41,35 +43,18 @@ fn a_master_that_was_frozen_past_its_lease_confirms_nothing_any_more() {
 }
 
 /// The winner of the lock stands still before its first UPDATE: somebody holds the row for so long.
-#[test]
-fn r22_the_lease_covers_a_winner_that_is_frozen_before_it_takes_over() {
-    let server = PostgresServer::shared();
+fn r22_the_lease_covers_a_winner_that_is_frozen_before_it_takes_over<D: DatabaseServer>() {
+    let server = D::shared();
     let mut brokers = Brokers::start(server, 3, short_lease);
     brokers.announce(&DOUBTS);
     brokers.announce(&["the row of the baton is held", "this broker can't take part in the election"]);
     let (master, client) = brokers.master();
     drop(client);
-    let mut stranger = server.psql_command().stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    let mut says = stranger.stdin.take().unwrap();
-    writeln!(says, "BEGIN; SELECT 1 FROM {}.baton FOR UPDATE;", brokers.group).unwrap();
-    let holds =
-        "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND query LIKE '%FOR UPDATE%'";
-    wait_for(|| server.psql(&format!("{holds} AND query LIKE '%{}%'", brokers.group)) == "1");
+    let stranger = server.hold_baton(&brokers.group);
     brokers.brokers[master].kill_9();
-    let winner = format!(
-        "SELECT application_name FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
-         AND query LIKE '%UPDATE%{}%baton%'",
-        brokers.group
-    );
-    let mut name = String::new();
-    wait_for(|| {
-        name = server.psql(&winner);
-        !name.is_empty()
-    });
-    let number: usize = name.trim_end_matches(" lock").rsplit('-').next().unwrap().parse().unwrap();
+    let number = brokers.who_says("the row of the baton is held");
     brokers.brokers[number].freeze();
-    drop(says);
-    stranger.wait().unwrap();
+    stranger.leave();
     let (next, mut client) = brokers.next_master(number, "the winner frozen before its first UPDATE, a lease of 2 s");
     assert!(next != number && next != master, "neither the frozen one nor the dead one");
     client.publish("/queue/kept", "m");
@@ -78,15 +63,4 @@ fn r22_the_lease_covers_a_winner_that_is_frozen_before_it_takes_over() {
     assert_eq!(brokers.master().0, next, "the one that was frozen waits");
     brokers.brokers[next].sigterm();
     brokers.brokers[number].sigterm();
-}
-
-/// For what only the database knows.
-fn wait_for(mut holds: impl FnMut() -> bool) {
-    for _ in 0..3_000 {
-        if holds() {
-            return;
-        }
-        sleep(Duration::from_millis(20));
-    }
-    panic!("it does not happen");
 }

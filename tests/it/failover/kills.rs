@@ -1,13 +1,18 @@
 //! Brokers that are killed, or stopped.
 
 use super::Brokers;
-use crate::harness::{PostgresServer, Raw, Script, encode};
+use crate::harness::{DatabaseServer, Raw, Script, encode};
+
+on_each_database! {
+    ten_kills_in_a_row_lose_nothing
+    a_polite_stop_hands_over_at_once
+    r17_a_take_over_goes_on_in_a_higher_term
+}
 
 /// The main job: whoever is master is killed ten times in a row, each comes back as a standby, and a client of a foreign
 /// library with the list of all three goes on.
-#[test]
-fn ten_kills_in_a_row_lose_nothing() {
-    let server = PostgresServer::shared();
+fn ten_kills_in_a_row_lose_nothing<D: DatabaseServer>() {
+    let server = D::shared();
     let mut brokers = Brokers::start(server, 3, |settings| settings);
     brokers.announce(&["the row of the baton is held"]);
     let mut script = Script::python_with("failover.py", &brokers.addresses, &[]);
@@ -32,9 +37,8 @@ fn ten_kills_in_a_row_lose_nothing() {
 }
 
 /// One client is idle and keeps its socket open whatever the broker says; nobody waits for it.
-#[test]
-fn a_polite_stop_hands_over_at_once() {
-    let server = PostgresServer::shared();
+fn a_polite_stop_hands_over_at_once<D: DatabaseServer>() {
+    let server = D::shared();
     let mut brokers = Brokers::start(server, 2, |settings| settings);
     let (master, mut idle) = brokers.master();
     let mut client = Raw::connect(brokers.addresses[master]);
@@ -48,24 +52,23 @@ fn a_polite_stop_hands_over_at_once() {
     let (status, log) = brokers.brokers[master].ended();
     assert!(status.success(), "{log}");
     assert_eq!(brokers.reasons(server), ["it was stopped", "-"]);
-    let (signs, own) = ("SELECT count(*)", "WHERE name = 'broker-0'");
-    assert_eq!(server.psql(&format!("{signs} FROM {}.broker {own}", brokers.group)), "0", "it signed off");
+    let signs = server.ask(&brokers.group, "SELECT count(*) FROM {group}broker WHERE name = 'broker-0'");
+    assert_eq!(signs, "0", "it signed off");
     brokers.return_as_standby(master);
     brokers.stop();
 }
 
 /// R17: nothing that one master gave an id is found under the same id by the next.
-#[test]
-fn r17_a_take_over_goes_on_in_a_higher_term() {
-    let server = PostgresServer::shared();
+fn r17_a_take_over_goes_on_in_a_higher_term<D: DatabaseServer>() {
+    let server = D::shared();
     let mut brokers = Brokers::start(server, 2, |settings| settings);
     let (master, mut client) = brokers.master();
     client.publish("/queue/kept", "first");
     brokers.brokers[master].kill_9();
     let (next, mut client) = brokers.master();
     client.publish("/queue/kept", "second");
-    let terms = format!("SELECT sequence >> 40 FROM {}.message ORDER BY sequence", brokers.group);
-    assert_eq!(server.psql(&terms), "1\n2");
+    let terms = server.ask(&brokers.group, "SELECT sequence >> 40 FROM {group}message ORDER BY sequence");
+    assert_eq!(terms, "1\n2");
     client.subscribe("/queue/kept", "client-individual", &[]);
     for text in ["first", "second"] {
         let message = client.expect("MESSAGE");

@@ -1,12 +1,40 @@
 //! Several brokers, one database: who serves when one of them is killed, frozen, stopped or cut off, and when the
-//! database is. Real processes on a real PostgreSQL.
+//! database is. Real processes on real servers, every scenario on each of them.
 
+/// Runs each scenario on each database.
+macro_rules! on_each_database {
+    ($($scenario:ident)*) => {
+        #[cfg(feature = "postgres")]
+        mod postgres {
+            $(
+                #[test]
+                fn $scenario() {
+                    super::$scenario::<crate::harness::PostgresServer>();
+                }
+            )*
+        }
+
+        #[cfg(feature = "mysql")]
+        mod mariadb {
+            $(
+                #[test]
+                fn $scenario() {
+                    super::$scenario::<crate::harness::MariadbServer>();
+                }
+            )*
+        }
+    };
+}
+
+mod clock;
+mod copies;
 mod database;
 mod freezes;
 mod kills;
 mod lease;
 mod network;
 mod operators;
+mod silence;
 
 use std::{
     net::SocketAddr,
@@ -16,7 +44,7 @@ use std::{
 
 use batonmq::types::Group;
 
-use crate::harness::{Broker, PATIENCE, PostgresServer, Raw, Settings, own_group};
+use crate::harness::{Broker, DatabaseServer, PATIENCE, Raw, Settings, own_group};
 
 /// How often a client tries its list.
 const CLIENT_POLL: Duration = Duration::from_millis(10);
@@ -30,7 +58,7 @@ struct Brokers {
 
 impl Brokers {
     /// So many brokers; the first one serves, the others wait.
-    fn start(server: &PostgresServer, count: usize, settings: impl Fn(Settings) -> Settings) -> Self {
+    fn start(server: &impl DatabaseServer, count: usize, settings: impl Fn(Settings) -> Settings) -> Self {
         let group = own_group();
         let mut brokers = Self { group: group.clone(), brokers: Vec::new(), addresses: Vec::new() };
         for number in 0..count {
@@ -70,6 +98,18 @@ impl Brokers {
         panic!("no broker serves");
     }
 
+    /// The number of the first one whose log has a line that contains this text.
+    fn who_says(&self, text: &str) -> usize {
+        let since = Instant::now();
+        while since.elapsed() < PATIENCE {
+            if let Some(number) = self.brokers.iter().position(|broker| broker.has_logged(text)) {
+                return number;
+            }
+            sleep(CLIENT_POLL);
+        }
+        panic!("nobody says: {text}");
+    }
+
     /// Starts a broker that has ended; it waits.
     fn return_as_standby(&mut self, number: usize) {
         self.brokers[number].launch();
@@ -84,13 +124,13 @@ impl Brokers {
     }
 
     /// A value of the row of the baton.
-    fn baton(&self, server: &PostgresServer, column: &str) -> String {
-        server.psql(&format!("SELECT {column} FROM {}.baton", self.group))
+    fn baton(&self, server: &impl DatabaseServer, column: &str) -> String {
+        server.ask(&self.group, &format!("SELECT {column} FROM {{group}}baton"))
     }
 
     /// Why masterships ended, the first one first; `-`: not yet.
-    fn reasons(&self, server: &PostgresServer) -> Vec<String> {
-        let reasons = server.psql(&format!("SELECT coalesce(reason, '-') FROM {}.tenure ORDER BY token", self.group));
+    fn reasons(&self, server: &impl DatabaseServer) -> Vec<String> {
+        let reasons = server.ask(&self.group, "SELECT coalesce(reason, '-') FROM {group}tenure ORDER BY token");
         reasons.lines().map(ToOwned::to_owned).collect()
     }
 
@@ -104,9 +144,11 @@ impl Brokers {
     }
 }
 
-/// Of a lease that a test can wait for.
+/// A lease that a test can wait for.
+const LEASE: Duration = Duration::from_secs(2);
+
 fn short_lease(settings: Settings) -> Settings {
-    settings.option("election.lease", "\"2s\"")
+    settings.option("election.lease", &format!("\"{}s\"", LEASE.as_secs()))
 }
 
 /// What a master says that loses its lock, or may have lost it.
@@ -118,6 +160,6 @@ const DOUBTS: [&str; 9] = [
     "the term is over",
     "turned a connection away",
     "deadpool.postgres",
-    "cannot read what comes due",
+    "reads wait until the store can be read again",
     "what was stored before can't be counted",
 ];

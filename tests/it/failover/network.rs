@@ -3,27 +3,34 @@
 use std::cell::Cell;
 
 use super::{Brokers, DOUBTS, short_lease};
-use crate::harness::{PostgresServer, Proxy, Settings};
+use crate::harness::{DatabaseServer, Proxy, Settings};
 
-/// What a heartbeat asks, and nothing else does.
-const HEARTBEAT: &str = "pg_control_system";
+on_each_database! {
+    r24_a_master_that_is_cut_off_pauses_and_goes_on_if_nobody_took_over
+    a_master_that_is_cut_off_while_another_takes_over_drops_its_clients
+}
+
+/// What carries the proxy's connections.
+pub(super) fn network() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
 
 /// By way of the proxy.
-fn through(proxy: &Proxy, server: &PostgresServer, settings: Settings) -> Settings {
+pub(super) fn through(proxy: &Proxy, server: &impl DatabaseServer, settings: Settings) -> Settings {
     let url = server.url().replace(&format!(":{}/", server.port()), &format!(":{}/", proxy.port()));
     settings.option("store.url", &format!("{url:?}"))
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn r24_a_master_that_is_cut_off_pauses_and_goes_on_if_nobody_took_over() {
-    let server = PostgresServer::shared();
-    let proxy = Proxy::to(server.port()).await;
+fn r24_a_master_that_is_cut_off_pauses_and_goes_on_if_nobody_took_over<D: DatabaseServer>() {
+    let server = D::shared();
+    let network = network();
+    let proxy = network.block_on(Proxy::to(server.port()));
     let mut brokers = Brokers::start(server, 1, |settings| through(&proxy, server, settings));
     brokers.announce(&DOUBTS);
     let (master, mut client) = brokers.master();
     client.publish("/queue/kept", "before");
     // Nothing comes back, and nobody says that the connection ended.
-    proxy.lose_answers_after(HEARTBEAT);
+    proxy.lose_answers_after(D::HEARTBEAT);
     brokers.brokers[master].logged("it is in doubt whether");
     proxy.cut();
     brokers.brokers[master].logged("the lock is held again");
@@ -35,10 +42,10 @@ async fn r24_a_master_that_is_cut_off_pauses_and_goes_on_if_nobody_took_over() {
     brokers.stop();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_master_that_is_cut_off_while_another_takes_over_drops_its_clients() {
-    let server = PostgresServer::shared();
-    let proxy = Proxy::to(server.port()).await;
+fn a_master_that_is_cut_off_while_another_takes_over_drops_its_clients<D: DatabaseServer>() {
+    let server = D::shared();
+    let network = network();
+    let proxy = network.block_on(Proxy::to(server.port()));
     let is_first = Cell::new(true);
     let mut brokers = Brokers::start(server, 2, |settings| {
         let settings = short_lease(settings);
@@ -48,7 +55,7 @@ async fn a_master_that_is_cut_off_while_another_takes_over_drops_its_clients() {
     brokers.announce(&["the row of the baton is held", "this broker can't take part in the election"]);
     let (master, mut client) = brokers.master();
     client.publish("/queue/kept", "before");
-    proxy.lose_answers_after(HEARTBEAT);
+    proxy.lose_answers_after(D::HEARTBEAT);
     brokers.brokers[master].logged("it is in doubt whether");
     let (_, mut other) = brokers.next_master(master, "cut off, a lease of 2 s");
     other.publish("/queue/kept", "after");

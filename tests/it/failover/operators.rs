@@ -3,7 +3,16 @@
 use std::process::Command;
 
 use super::Brokers;
-use crate::harness::{Broker, PostgresServer, own_group};
+use crate::harness::{Broker, DatabaseServer, own_group};
+
+on_each_database! {
+    status_tells_who_is_the_master_and_who_waits
+    two_brokers_of_one_name_are_told_to_take_two
+    brokers_on_one_data_directory_are_told_to_take_two
+    an_unsafe_lease_is_refused_and_says_why
+    r22_a_broker_whose_port_is_taken_steps_back
+    no_wait_ends_while_another_is_the_master
+}
 
 fn status(config: &std::path::Path, flags: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_batonmq"));
@@ -12,9 +21,8 @@ fn status(config: &std::path::Path, flags: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-#[test]
-fn status_tells_who_is_the_master_and_who_waits() {
-    let server = PostgresServer::shared();
+fn status_tells_who_is_the_master_and_who_waits<D: DatabaseServer>() {
+    let server = D::shared();
     let fresh = Broker::prepare(server.settings(&own_group()));
     assert!(status(fresh.write_config(), &[]).contains("has no tables yet"));
     let brokers = Brokers::start(server, 2, |settings| settings);
@@ -49,9 +57,8 @@ fn status_of_a_journal_tells_who_holds_its_directory() {
     assert!(status(&config, &[]).starts_with("no broker holds"));
 }
 
-#[test]
-fn two_brokers_of_one_name_are_told_to_take_two() {
-    let server = PostgresServer::shared();
+fn two_brokers_of_one_name_are_told_to_take_two<D: DatabaseServer>() {
+    let server = D::shared();
     let group = own_group();
     let mut one = Broker::start_with(server.settings(&group));
     let mut two = Broker::prepare(server.settings(&group));
@@ -67,18 +74,16 @@ fn two_brokers_of_one_name_are_told_to_take_two() {
     one.sigterm();
 }
 
-#[test]
-fn brokers_on_one_data_directory_are_told_to_take_two() {
-    let server = PostgresServer::shared();
+fn brokers_on_one_data_directory_are_told_to_take_two<D: DatabaseServer>() {
+    let server = D::shared();
     let group = own_group();
     let one = Broker::start_with(server.settings(&group));
     let said = one.sibling(server.settings(&group)).refuses_to_start(8);
     assert!(said.contains("give each broker one of its own"), "{said}");
 }
 
-#[test]
-fn an_unsafe_lease_is_refused_and_says_why() {
-    let server = PostgresServer::shared();
+fn an_unsafe_lease_is_refused_and_says_why<D: DatabaseServer>() {
+    let server = D::shared();
     for lease in ["\"1s\"", "\"1h\""] {
         let settings = server.settings(&own_group()).option("election.lease", lease);
         let said = Broker::prepare(settings).refuses_to_start(3);
@@ -87,9 +92,8 @@ fn an_unsafe_lease_is_refused_and_says_why() {
 }
 
 /// R22: whoever can't open its doors lets others try, and says why.
-#[test]
-fn r22_a_broker_whose_port_is_taken_steps_back() {
-    let server = PostgresServer::shared();
+fn r22_a_broker_whose_port_is_taken_steps_back<D: DatabaseServer>() {
+    let server = D::shared();
     let group = own_group();
     let mut one = Broker::prepare(server.settings(&group).option("broker_name", "\"one\""));
     let taken = std::net::TcpListener::bind(one.reserve_port()).unwrap();
@@ -104,9 +108,8 @@ fn r22_a_broker_whose_port_is_taken_steps_back() {
     one.sigterm();
 }
 
-#[test]
-fn no_wait_ends_while_another_is_the_master() {
-    let server = PostgresServer::shared();
+fn no_wait_ends_while_another_is_the_master<D: DatabaseServer>() {
+    let server = D::shared();
     let brokers = Brokers::start(server, 1, |settings| settings);
     let settings = server.settings(&brokers.group).option("broker_name", "\"other\"").flag("--no-wait");
     let said = Broker::prepare(settings).refuses_to_start(8);

@@ -301,6 +301,11 @@ impl Broker {
         self.running().log.wait(text, |line| line.contains(text).then(|| line.to_owned()))
     }
 
+    /// Whether it runs, and its log has a line that contains this text.
+    pub(crate) fn has_logged(&self, text: &str) -> bool {
+        self.process.as_ref().is_some_and(|process| process.log.lines().iter().any(|line| line.contains(text)))
+    }
+
     /// Waits for a line of the log that contains one of these texts.
     pub(crate) fn logged_one_of(&self, texts: &[&str]) -> String {
         let find = |line: &str| texts.iter().any(|text| line.contains(text)).then(|| line.to_owned());

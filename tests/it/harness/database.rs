@@ -13,6 +13,8 @@ use std::{
 use batonmq::types::Group;
 use tempfile::TempDir;
 
+use super::{broker::Settings, clock::Clock};
+
 /// Servers do not run as root; then they run as the user whom their Debian package made.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ServerUser(pub(crate) &'static str);
@@ -89,6 +91,98 @@ impl Drop for Server {
     fn drop(&mut self) {
         drop(self.keeper.stdin.take());
         self.keeper.wait().unwrap();
+    }
+}
+
+/// How a server ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stop {
+    /// As an administrator does it, sessions and all.
+    Polite,
+    /// As if it crashed.
+    Crash,
+}
+
+/// A private database server, whichever it is: what brokers on it and their tests need.
+pub(crate) trait DatabaseServer: Sized + Sync + 'static {
+    /// What a heartbeat of a master asks, and nothing else does.
+    const HEARTBEAT: &'static str;
+
+    /// The one that tests share: they must leave it as it is.
+    fn shared() -> &'static Self;
+
+    /// One of a test's own.
+    fn own() -> Self;
+
+    /// One of a test's own, whose clock is right until it is set.
+    fn own_with_clock() -> Self;
+
+    /// That clock.
+    fn clock(&self) -> &Clock;
+
+    /// Where its data lies, in `data`; it does not run.
+    fn directory(&self) -> &Path;
+
+    /// Keeps a copy of all its data as it is; it does not run.
+    fn copy_data(&self) {
+        let directory = self.directory();
+        run(Command::new("cp").arg("-a").args(["data", "older"].map(|name| directory.join(name))));
+    }
+
+    /// Puts the copy in the place of its data; it does not run.
+    fn restore_data(&self) {
+        let [data, older] = ["data", "older"].map(|name| self.directory().join(name));
+        run(Command::new("rm").arg("-r").arg(&data));
+        run(Command::new("mv").args([older, data]));
+    }
+
+    /// Ends it.
+    fn stop(&mut self, how: Stop);
+
+    /// Starts it once more.
+    fn launch(&mut self);
+
+    /// What a broker on this group of it is told.
+    fn settings(&self, group: &Group) -> Settings;
+
+    /// Where it is, for its owner.
+    fn url(&self) -> String;
+
+    /// The port that it listens on.
+    fn port(&self) -> u16;
+
+    /// The answer to a statement, a row a line. Tables are written `{group}message`.
+    fn ask(&self, group: &Group, statement: &str) -> String;
+
+    /// Ends the session that holds the baton of a group, as an administrator would.
+    fn end_lock_session(&self, group: &Group);
+
+    /// A client for somebody who has more to say to it.
+    fn client_command(&self) -> Command;
+
+    /// How the tables of a group begin.
+    fn prefix(group: &Group) -> String;
+
+    /// Somebody who is no broker holds the row of the baton.
+    fn hold_baton(&self, group: &Group) -> Stranger {
+        let mut client = self.client_command().stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let baton = format!("{}baton", Self::prefix(group));
+        writeln!(client.stdin.as_ref().unwrap(), "BEGIN; SELECT 'held' FROM {baton} FOR UPDATE;").unwrap();
+        let mut answer = String::new();
+        BufReader::new(client.stdout.take().unwrap()).read_line(&mut answer).unwrap();
+        assert_eq!(answer, "held\n");
+        Stranger(client)
+    }
+}
+
+/// A client in the middle of a transaction.
+pub(crate) struct Stranger(Child);
+
+impl Stranger {
+    /// It ends, and its transaction with it.
+    pub(crate) fn leave(mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().unwrap();
     }
 }
 

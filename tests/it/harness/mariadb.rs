@@ -9,12 +9,16 @@ use std::{
     sync::OnceLock,
 };
 
-use batonmq::db::mysql::{Mysql, MysqlOptions};
+use batonmq::{
+    db::mysql::{Mysql, MysqlOptions},
+    types::Group,
+};
 use tempfile::TempDir;
 
 use super::{
-    broker::{CERT_FILE, KEY_FILE, sign_certificate},
-    database::{Server, ServerUser, free_port, run},
+    broker::{CERT_FILE, KEY_FILE, Settings, sign_certificate},
+    clock::Clock,
+    database::{DatabaseServer, Server, ServerUser, Stop, free_port, run},
 };
 
 /// Whom Debian's package made.
@@ -35,6 +39,7 @@ pub(crate) struct MariadbServer {
     directory: TempDir,
     port: u16,
     settings: Vec<String>,
+    clock: Option<Clock>,
 }
 
 impl MariadbServer {
@@ -68,12 +73,13 @@ impl MariadbServer {
     fn prepare(settings: &[&str]) -> Self {
         let directory = USER.directory();
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let server = Self { directory, port: free_port(), server: None, settings };
+        let server = Self { directory, port: free_port(), server: None, settings, clock: None };
         std::fs::write(server.password_file(), OWNER.1).unwrap();
         std::fs::write(server.first_statements(), server.owner()).unwrap();
         let mut install = USER.command(Path::new("mariadb-install-db"));
         install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
         install.arg(format!("--datadir={}", server.directory.path().join("data").display())).current_dir("/");
+        install.env("TMPDIR", server.directory.path()); // in a common one, each start removes what others have there
         run(&mut install);
         server
     }
@@ -88,9 +94,9 @@ impl MariadbServer {
     }
 
     fn launch(&mut self) {
-        let mut command = USER.command(Path::new("/usr/sbin/mariadbd"));
+        let mut command = Clock::command(self.clock.as_ref(), USER, Path::new("/usr/sbin/mariadbd"));
         let directory = self.directory.path().display();
-        command.arg("--no-defaults");
+        command.arg("--no-defaults").env("TMPDIR", self.directory.path());
         for (option, file) in
             [("datadir", "data"), ("socket", "socket"), ("pid-file", "pid"), ("init-file", FIRST_STATEMENTS)]
         {
@@ -166,10 +172,84 @@ impl MariadbServer {
 
     /// What `mariadb` prints of these statements: rows without decoration, columns with a tab between them.
     pub(crate) fn client(&self, statements: &str) -> String {
+        let output = run(self.client_command().args(["-e", statements]));
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    }
+}
+
+impl DatabaseServer for MariadbServer {
+    const HEARTBEAT: &'static str = "b.batch, b.holder";
+
+    fn shared() -> &'static Self {
+        Self::shared()
+    }
+
+    fn own() -> Self {
+        Self::start(&[])
+    }
+
+    fn own_with_clock() -> Self {
+        let mut server = Self::prepare(&[]);
+        server.clock = Some(Clock::beside(server.directory.path()));
+        server.launch();
+        server
+    }
+
+    fn clock(&self) -> &Clock {
+        self.clock.as_ref().expect("it has one")
+    }
+
+    fn directory(&self) -> &Path {
+        assert!(self.server.is_none(), "nobody touches the directory of a server that runs");
+        self.directory.path()
+    }
+
+    fn stop(&mut self, how: Stop) {
+        let signal = match how {
+            Stop::Polite => "TERM",
+            Stop::Crash => "KILL",
+        };
+        self.server.take().expect("it runs").stop(signal);
+    }
+
+    fn launch(&mut self) {
+        self.launch();
+    }
+
+    fn settings(&self, group: &Group) -> Settings {
+        Settings::new()
+            .option("store.backend", "\"mysql\"")
+            .option("store.url", &format!("{:?}", self.url()))
+            .option("store.password_file", &format!("{:?}", self.password_file()))
+            .option("store.group", &format!("{:?}", group.as_str()))
+    }
+
+    fn url(&self) -> String {
+        self.url()
+    }
+
+    fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn ask(&self, group: &Group, statement: &str) -> String {
+        self.client(&statement.replace("{group}", &Self::prefix(group)))
+    }
+
+    fn end_lock_session(&self, group: &Group) {
+        let session = self.ask(group, "SELECT lock_session FROM {group}baton");
+        self.client(&format!("KILL {session}"));
+    }
+
+    fn client_command(&self) -> Command {
         let mut command = Command::new("mariadb");
-        command.args(["--no-defaults", "-NB", "--default-character-set=utf8mb4", "-h127.0.0.1", "-u", OWNER.0]);
-        command.arg(format!("-P{}", self.port)).arg(format!("-p{}", OWNER.1)).args(["-D", DATABASE, "-e", statements]);
-        String::from_utf8(run(&mut command).stdout).unwrap().trim_end().to_owned()
+        command.args(["--no-defaults", "-nNB", "--default-character-set=utf8mb4", "-h127.0.0.1", "-u", OWNER.0]);
+        command.arg(format!("-P{}", self.port)).arg(format!("-p{}", OWNER.1)).args(["-D", DATABASE]);
+        command
+    }
+
+    fn prefix(group: &Group) -> String {
+        format!("{group}_")
     }
 }
 

@@ -4,11 +4,15 @@
 
 mod broker;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
+mod clock;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 mod database;
 mod faulty_disk;
 mod http;
 #[cfg(feature = "mysql")]
 mod mariadb;
+#[cfg(feature = "postgres")]
+mod pgbouncer;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
@@ -22,11 +26,13 @@ use std::time::Duration;
 
 pub(crate) use broker::{Broker, Settings};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
-pub(crate) use database::own_group;
+pub(crate) use database::{DatabaseServer, Stop, own_group};
 pub(crate) use faulty_disk::{Fault, FaultyDisk, Moment};
 pub(crate) use http::{get, request};
 #[cfg(feature = "mysql")]
 pub(crate) use mariadb::MariadbServer;
+#[cfg(feature = "postgres")]
+pub(crate) use pgbouncer::PgBouncer;
 #[cfg(feature = "postgres")]
 pub(crate) use postgres::PostgresServer;
 #[cfg(any(feature = "postgres", feature = "mysql"))]

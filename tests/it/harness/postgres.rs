@@ -1,7 +1,12 @@
 //! A private PostgreSQL: one for all tests of the process, each with a group of its own in it, or one of a test's own.
 
 use std::{
-    fs::Permissions, net::Ipv4Addr, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Command, sync::OnceLock,
+    fs::Permissions,
+    net::Ipv4Addr,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
 };
 
 use batonmq::{
@@ -12,7 +17,8 @@ use tempfile::TempDir;
 
 use super::{
     broker::{CERT_FILE, KEY_FILE, Settings, sign_certificate},
-    database::{Server, ServerUser, free_port, newest_programs, run},
+    clock::Clock,
+    database::{DatabaseServer, Server, ServerUser, Stop, free_port, newest_programs, run},
 };
 
 /// Whom Debian's package made.
@@ -31,6 +37,7 @@ pub(crate) struct PostgresServer {
     programs: PathBuf,
     port: u16,
     settings: Vec<String>,
+    clock: Option<Clock>,
 }
 
 impl PostgresServer {
@@ -51,7 +58,7 @@ impl PostgresServer {
         let programs = newest_programs("/usr/lib/postgresql");
         let directory = USER.directory();
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let server = Self { directory, programs, port: free_port(), server: None, settings };
+        let server = Self { directory, programs, port: free_port(), server: None, settings, clock: None };
         server.init();
         server
     }
@@ -79,14 +86,8 @@ impl PostgresServer {
         run(&mut initdb);
     }
 
-    /// Ends it: by INT as an administrator does, sessions and all; by QUIT as if it crashed.
-    pub(crate) fn stop(&mut self, signal: &str) {
-        self.server.take().expect("it runs").stop(signal);
-    }
-
-    /// Starts it, also once more.
-    pub(crate) fn launch(&mut self) {
-        let mut command = USER.command(&self.programs.join("postgres"));
+    fn launch(&mut self) {
+        let mut command = Clock::command(self.clock.as_ref(), USER, &self.programs.join("postgres"));
         command.arg("-D").arg(self.directory.path().join("data"));
         let port = format!("port={}", self.port);
         let sockets = format!("unix_socket_directories={}", self.directory.path().display());
@@ -97,15 +98,6 @@ impl PostgresServer {
         }
         let ready = "database system is ready to accept connections";
         self.server = Some(Server::start(&command, self.directory.path(), "INT", ready));
-    }
-
-    /// What a broker on this group of it is told.
-    pub(crate) fn settings(&self, group: &Group) -> Settings {
-        Settings::new()
-            .option("store.backend", "\"postgres\"")
-            .option("store.url", &format!("{:?}", self.url()))
-            .option("store.password_file", &format!("{:?}", self.password_file()))
-            .option("store.group", &format!("{:?}", group.as_str()))
     }
 
     /// Where it is, for its owner.
@@ -126,6 +118,11 @@ impl PostgresServer {
     /// A file with its owner's password.
     pub(crate) fn password_file(&self) -> PathBuf {
         self.directory.path().join(PASSWORD_FILE)
+    }
+
+    /// Its owner's name.
+    pub(crate) fn owner(&self) -> &'static str {
+        OWNER.0
     }
 
     /// Its owner's password.
@@ -163,5 +160,77 @@ impl PostgresServer {
         let mut command = Command::new(self.programs.join("psql"));
         command.args(["--no-psqlrc", "-qAt", "-d", &self.url()]).env("PGPASSWORD", OWNER.1);
         command
+    }
+}
+
+impl DatabaseServer for PostgresServer {
+    const HEARTBEAT: &'static str = "pg_control_system";
+
+    fn shared() -> &'static Self {
+        Self::shared()
+    }
+
+    fn own() -> Self {
+        Self::start(&[])
+    }
+
+    fn own_with_clock() -> Self {
+        let mut server = Self::prepare(&[]);
+        server.clock = Some(Clock::beside(server.directory.path()));
+        server.launch();
+        server
+    }
+
+    fn clock(&self) -> &Clock {
+        self.clock.as_ref().expect("it has one")
+    }
+
+    fn directory(&self) -> &Path {
+        assert!(self.server.is_none(), "nobody touches the directory of a server that runs");
+        self.directory.path()
+    }
+
+    fn stop(&mut self, how: Stop) {
+        let signal = match how {
+            Stop::Polite => "INT",
+            Stop::Crash => "QUIT",
+        };
+        self.server.take().expect("it runs").stop(signal);
+    }
+
+    fn launch(&mut self) {
+        self.launch();
+    }
+
+    fn settings(&self, group: &Group) -> Settings {
+        Settings::new()
+            .option("store.backend", "\"postgres\"")
+            .option("store.url", &format!("{:?}", self.url()))
+            .option("store.password_file", &format!("{:?}", self.password_file()))
+            .option("store.group", &format!("{:?}", group.as_str()))
+    }
+
+    fn url(&self) -> String {
+        self.url()
+    }
+
+    fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn ask(&self, group: &Group, statement: &str) -> String {
+        self.psql(&statement.replace("{group}", &Self::prefix(group)))
+    }
+
+    fn end_lock_session(&self, group: &Group) {
+        assert_eq!(self.ask(group, "SELECT pg_terminate_backend(lock_pid) FROM {group}baton"), "t");
+    }
+
+    fn client_command(&self) -> Command {
+        self.psql_command()
+    }
+
+    fn prefix(group: &Group) -> String {
+        format!("{group}.")
     }
 }

@@ -2,22 +2,14 @@
 
 use std::{fs, process::Command};
 
-use crate::harness::{Broker, MariadbServer, Raw, Settings, own_group};
+use mysql_async::prelude::Queryable as _;
 
-/// A broker on this group.
-fn settings(group: &str) -> Settings {
-    let server = MariadbServer::shared();
-    Settings::new()
-        .option("store.backend", "\"mysql\"")
-        .option("store.url", &format!("{:?}", server.url()))
-        .option("store.password_file", &format!("{:?}", server.password_file()))
-        .option("store.group", &format!("{group:?}"))
-}
+use crate::harness::{Broker, DatabaseServer as _, MariadbServer, Raw, own_group};
 
 #[test]
 fn what_was_confirmed_survives_kill_9_and_nothing_acknowledged_comes_back() {
     let group = own_group();
-    let mut broker = Broker::start_with(settings(group.as_str()));
+    let mut broker = Broker::start_with(MariadbServer::shared().settings(&group));
     let mut client = Raw::connect(broker.address());
     for number in 0..20 {
         client.publish("/queue/orders", &format!("order {number}"));
@@ -43,7 +35,7 @@ fn what_was_confirmed_survives_kill_9_and_nothing_acknowledged_comes_back() {
 #[test]
 fn the_tables_are_made_by_migrate_or_printed() {
     let (server, group) = (MariadbServer::shared(), own_group());
-    let mut broker = Broker::prepare(settings(group.as_str()));
+    let mut broker = Broker::prepare(MariadbServer::shared().settings(&group));
     let config = broker.write_config().to_owned();
     let migrate = |flags: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_batonmq"));
@@ -71,7 +63,7 @@ fn a_broker_that_may_not_use_the_database_says_why_and_what_to_do() {
     server.client(&format!("CREATE USER {group} IDENTIFIED BY 'own'; GRANT SELECT ON {database}.* TO {group}"));
     let own = tempfile::NamedTempFile::new().unwrap();
     fs::write(own.path(), "own").unwrap();
-    let settings = || settings(group.as_str());
+    let settings = || MariadbServer::shared().settings(&group);
     let file = |file: &tempfile::NamedTempFile| format!("{:?}", file.path());
     for (settings, code, says, fix) in [
         (settings().option("store.password_file", &file(&wrong)), 1, "Access denied", "password_file"),
@@ -96,4 +88,50 @@ fn a_broker_that_may_not_use_the_database_says_why_and_what_to_do() {
         assert!(said.contains(says) && said.contains(fix), "{said}");
         assert!(!said.contains("s3cret"), "{said}");
     }
+}
+
+/// docs/databases.md says which rights those are; nothing else is needed to be elected, and to take over.
+#[tokio::test]
+async fn a_user_with_the_rights_of_the_document_is_enough() {
+    let (server, group) = (MariadbServer::shared(), own_group());
+    server.client(&format!("CREATE USER {group} IDENTIFIED BY 'own'"));
+    let own = tempfile::NamedTempFile::new().unwrap();
+    fs::write(own.path(), "own").unwrap();
+    let settings = |name: &str| {
+        let url = server.url_of(group.as_str(), server.database());
+        let settings = server.settings(&group).option("broker_name", &format!("{name:?}"));
+        settings.option("store.url", &format!("{url:?}")).option("store.password_file", &format!("{:?}", own.path()))
+    };
+    let mut migrate = Broker::prepare(server.settings(&group));
+    migrate.restart();
+    migrate.sigterm();
+    let tables = format!("SELECT table_name FROM information_schema.tables WHERE table_name LIKE '{group}\\_%'");
+    for table in server.client(&format!("{tables} AND table_type = 'BASE TABLE'")).lines() {
+        server.client(&format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {}.{table} TO {group}", server.database()));
+    }
+    let mut first = Broker::start_with(settings("first"));
+    let mut second = Broker::prepare(settings("second"));
+    second.launch();
+    second.logged("standby: another broker holds");
+    Raw::connect(first.address()).publish("/queue/orders", "order");
+    // As if the writer of the one that is killed had not ended: it holds the row, and has to be ended first (R19).
+    let mut writer = server.connector_of(group.as_str(), "own").connect("writer").await.unwrap();
+    let names_it = format!("UPDATE {group}_baton SET writer_session = CONNECTION_ID(), writer_mark = '{group} writer'");
+    for statement in [
+        format!("DO GET_LOCK('{group} writer', 0)"),
+        names_it,
+        "BEGIN".to_owned(),
+        format!("SELECT 1 FROM {group}_baton FOR UPDATE"),
+    ] {
+        writer.query_drop(statement).await.unwrap();
+    }
+    second.announce("the row of the baton is held");
+    first.kill_9();
+    second.serving();
+    writer.query_drop("SELECT 1").await.unwrap_err();
+    let mut client = Raw::connect(second.address());
+    client.subscribe("/queue/orders", "client", &[]);
+    assert_eq!(client.expect("MESSAGE").text(), "order");
+    drop(client);
+    second.sigterm();
 }

@@ -24,13 +24,18 @@ mod summaries;
 mod unfit;
 
 use std::{collections::BTreeMap, future::Future, path::Path, sync::Arc};
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use std::{pin::pin, time::Duration};
 
 #[cfg(feature = "mysql")]
 use batonmq::persistence::MysqlAdapter;
 #[cfg(feature = "postgres")]
 use batonmq::persistence::PostgresAdapter;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
-use batonmq::types::Group;
+use batonmq::{
+    persistence::Backlog,
+    types::{Group, Term},
+};
 use batonmq::{
     persistence::{
         CommitError, DueReason, MemoryAdapter, MemoryStore, MessageReader, PageRange, PersistenceAdapter, StoreError,
@@ -44,6 +49,8 @@ use batonmq::{
 };
 use bytes::Bytes;
 use smallvec::smallvec;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use tokio::time::timeout;
 
 #[cfg(feature = "mysql")]
 use crate::harness::MariadbServer;
@@ -247,6 +254,26 @@ impl<A: PersistenceAdapter> Broker<A> {
         }
         messages
     }
+}
+
+/// How long one waits for a count before the next batch.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+const COUNT_POLL: Duration = Duration::from_millis(20);
+
+/// What `ORDERS` is said to have held at the recovery, when it held `messages` with the counters from 1, and its counting was
+/// interrupted; meanwhile batches settle some of them, and insert others.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+async fn count_beside_batches(mut broker: Broker<impl PersistenceAdapter>, messages: u64) -> Backlog {
+    let reader = broker.adapter.reader();
+    let mut counted = pin!(reader.backlog(Holder::Queue(ORDERS)));
+    for counter in 1..=messages {
+        let (old, new) = (Sequence::new(Term(1), counter), Sequence::new(broker.tenure.term, counter));
+        broker.commit(vec![settle(old), insert(new, 10)]).await;
+        if let Ok(backlog) = timeout(COUNT_POLL, &mut counted).await {
+            return backlog.unwrap();
+        }
+    }
+    panic!("it is not counted again");
 }
 
 /// What these holders hold; all of them see the same.

@@ -11,7 +11,10 @@ use batonmq::{
 use mysql_async::prelude::{FromValue, Queryable as _};
 use tokio::time::timeout;
 
-use super::{Backend, Broker, EVERYTHING, LARGE, Mysql, NEWS, ORDERS, insert, script::Script, sequences, settle};
+use super::{
+    Backend, Broker, EVERYTHING, LARGE, Mysql, NEWS, ORDERS, count_beside_batches, insert, script::Script, sequences,
+    settle,
+};
 use crate::harness::{MariadbServer, PATIENCE, Proxy, own_group};
 
 fn seq(counter: u64) -> Sequence {
@@ -70,6 +73,9 @@ async fn cut_when(proxy: &Proxy, session: &mut Session, condition: &str) {
     proxy.cut();
 }
 
+/// As it is sent: settings of a session have the word too.
+const COMMIT: &str = "\u{3}COMMIT";
+
 #[tokio::test]
 async fn r11_when_the_answer_to_a_raise_is_lost_the_next_one_is_no_deposition() {
     let (backend, mut stranger, proxy) = (Mysql::new().await, stranger().await, proxy().await);
@@ -77,7 +83,7 @@ async fn r11_when_the_answer_to_a_raise_is_lost_the_next_one_is_no_deposition() 
     for next in [Tenure::next_token, |tenure: Tenure| tenure.next_above(tenure)] {
         let lost = next(broker.tenure);
         let raised = format!("token = {} FROM {}_baton", lost.token.0, backend.group());
-        proxy.lose_answers_after("COMMIT");
+        proxy.lose_answers_after(COMMIT);
         let (answer, ()) = tokio::join!(broker.adapter.raise(lost), cut_when(&proxy, &mut stranger, &raised));
         assert!(matches!(answer, Err(StoreError::Database { .. })), "{answer:?}");
         broker.tenure = lost.next_token();
@@ -339,6 +345,20 @@ async fn r28_what_is_counted_while_batches_go_on_is_what_was_there_at_the_recove
     let backlog = answer.await.unwrap().unwrap();
     assert_eq!(backlog.messages, [0, 0, 0, 0, MESSAGES, 0, 0, 0, 0, 0]);
     assert_ne!(backlog, Backlog::default());
+}
+
+#[tokio::test]
+async fn r28_a_count_that_was_interrupted_goes_on_and_is_still_that_of_the_recovery() {
+    const MESSAGES: u64 = 200;
+    let (backend, proxy) = (Mysql::new().await, proxy().await);
+    let mut broker = Broker::start(&backend).await;
+    broker.commit((1..=MESSAGES).map(|counter| insert(seq(counter), 10)).collect()).await;
+    proxy.hold_back("SUM(m.size)");
+    let broker = behind(&proxy, &backend).await;
+    proxy.holds_something_back().await;
+    proxy.deliver();
+    let backlog = count_beside_batches(broker, MESSAGES).await;
+    assert_eq!(backlog.messages, [0, 0, 0, 0, MESSAGES, 0, 0, 0, 0, 0]);
 }
 
 #[tokio::test]

@@ -14,7 +14,10 @@ use batonmq::{
 use smallvec::smallvec;
 use tokio::time::timeout;
 
-use super::{Backend, Broker, EVERYTHING, LARGE, NEWS, ORDERS, Postgres, insert, script::Script, sequences, settle};
+use super::{
+    Backend, Broker, EVERYTHING, LARGE, NEWS, ORDERS, Postgres, count_beside_batches, insert, script::Script,
+    sequences, settle,
+};
 use crate::harness::{PATIENCE, PostgresServer, Proxy};
 
 fn seq(counter: u64) -> Sequence {
@@ -318,6 +321,20 @@ async fn r28_what_is_counted_while_batches_go_on_is_what_was_there_at_the_recove
     let backlog = answer.await.unwrap().unwrap();
     assert_eq!(backlog.messages, [0, 0, 0, 0, MESSAGES, 0, 0, 0, 0, 0]);
     assert_ne!(backlog, Backlog::default());
+}
+
+#[tokio::test]
+async fn r28_a_count_that_was_interrupted_goes_on_and_is_still_that_of_the_recovery() {
+    const MESSAGES: u64 = 200;
+    let (backend, proxy) = (Postgres::new().await, proxy().await);
+    let mut broker = Broker::start(&backend).await;
+    broker.commit((1..=MESSAGES).map(|counter| insert(seq(counter), 10)).collect()).await;
+    proxy.hold_back("sum(m.size)");
+    let broker = behind(&proxy, &backend).await;
+    proxy.holds_something_back().await;
+    proxy.deliver();
+    let backlog = count_beside_batches(broker, MESSAGES).await;
+    assert_eq!(backlog.messages, [0, 0, 0, 0, MESSAGES, 0, 0, 0, 0, 0]);
 }
 
 #[tokio::test]

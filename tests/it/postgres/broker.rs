@@ -8,7 +8,7 @@ use std::{
 
 use batonmq::db::lock_key;
 
-use crate::harness::{Broker, PostgresServer, Raw, own_group};
+use crate::harness::{Broker, DatabaseServer as _, PostgresServer, Raw, own_group};
 
 #[test]
 fn what_was_confirmed_survives_kill_9_and_nothing_acknowledged_comes_back() {

@@ -59,6 +59,24 @@ async fn a_database_that_does_not_want_us_says_why_and_what_to_do() {
     }
 }
 
+/// It accepts connections, and says nothing.
+#[tokio::test]
+async fn a_host_that_hangs_costs_its_own_patience_once() {
+    let server = PostgresServer::shared();
+    let hung = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = server.url().replace("@127.0.0.1", &format!("@{},127.0.0.1", hung.local_addr().unwrap()));
+    let password = Some(server.password());
+    let options = PostgresOptions { url: &url, password, tls_ca_file: None, broker_name: "one" };
+    let postgres = Postgres::new(&options).unwrap();
+    session(&postgres, "writer").await;
+    hung.set_nonblocking(true).unwrap();
+    assert!(hung.accept().is_ok(), "it was asked");
+    session(&postgres, "another").await;
+    assert!(hung.accept().is_err(), "and is not asked again while the other one answers");
+    let (config, tls) = postgres.pooled("reader");
+    assert!(config.connect(tls).await.is_ok(), "reads go where the last session is");
+}
+
 #[tokio::test]
 async fn a_database_of_another_encoding_is_refused() {
     let server = PostgresServer::shared();

@@ -2,15 +2,15 @@
 
 /// A statement: the name of its file, and its text for the group.
 #[derive(Clone, Debug)]
-pub(in crate::persistence) struct Text {
-    pub(in crate::persistence) name: &'static str,
-    pub(in crate::persistence) sql: String,
+pub(crate) struct Text {
+    pub(crate) name: &'static str,
+    pub(crate) sql: String,
 }
 
 /// Defines a struct with one text a file of a directory in `sql/`.
 macro_rules! texts {
     ($directory:literal, $for_group:ident, $($name:ident)*) => {
-        /// Every statement but those that make the tables.
+        /// What each statement is, for one group.
         #[derive(Debug)]
         pub(super) struct Texts {
             $(pub(super) $name: Text,)*
@@ -32,4 +32,4 @@ macro_rules! texts {
     };
 }
 
-pub(in crate::persistence) use texts;
+pub(crate) use texts;

@@ -1,0 +1,2 @@
+-- This process (?) ends.
+DELETE FROM {group}_broker WHERE instance = ?

@@ -1,0 +1,5 @@
+-- A take-over without a lock begins with this: takes the lease for ?1 milliseconds if it ran out by the database's clock,
+-- or if it is still the one (?2) that did not change for a whole lease by the broker's own (R23). Holds its row.
+UPDATE {group}_lease
+SET until = UTC_TIMESTAMP(3) + INTERVAL ? * 1000 MICROSECOND, beat = beat + 1
+WHERE id = 1 AND (until < UTC_TIMESTAMP(3) OR beat = ?)
