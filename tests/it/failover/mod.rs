@@ -152,7 +152,8 @@ fn short_lease(settings: Settings) -> Settings {
 }
 
 /// What a master says that loses its lock, or may have lost it.
-const DOUBTS: [&str; 9] = [
+const DOUBTS: [&str; 10] = [
+    "the store takes more than",
     "the lock is in doubt",
     "it is in doubt whether",
     "the outcome of a batch is unknown",

@@ -21,7 +21,6 @@ fn r24_a_master_that_hears_nothing_pauses_turns_clients_away_and_goes_on<D: Data
     let proxy = network.block_on(Proxy::to(server.port()));
     let mut brokers = Brokers::start(server, 1, |settings| through(&proxy, server, short_lease(settings)).console());
     brokers.announce(&DOUBTS);
-    brokers.announce(&["the store takes more than"]);
     let console = brokers.brokers[0].console();
     assert_eq!(get(console, "/health/master").status, 200);
     let (master, mut client) = brokers.master();
