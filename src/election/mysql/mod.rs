@@ -33,6 +33,9 @@ const LISTEN_EVERY: Duration = Duration::from_millis(100);
 /// There is no such session: it ended by itself.
 const NO_SUCH_SESSION: u16 = 1094;
 
+/// A hundred years: nothing of ours is older.
+const UPTIME_SECONDS_MAX: u64 = 100 * 366 * 24 * 60 * 60;
+
 /// A group in a MySQL or MariaDB database. Clones share it.
 #[derive(Clone, Debug)]
 pub struct MysqlElection {
@@ -258,11 +261,12 @@ impl MysqlLine {
         &self.election.texts
     }
 
-    /// For how long the server runs; no SELECT tells it on both databases.
+    /// For how long the server runs, by its clock; no SELECT tells it on both databases. If that was set back to before
+    /// the start, the server shows what is below zero as a number beyond all dates.
     async fn uptime_seconds(&self) -> Result<u64, LockError> {
         let action = "ask for the uptime";
         let uptime: Option<(String, u64)> = self.row(action, "SHOW GLOBAL STATUS LIKE 'Uptime'", ()).await?;
-        uptime.map(|(_, seconds)| seconds).ok_or_else(|| nothing(action))
+        uptime.map(|(_, seconds)| seconds.min(UPTIME_SECONDS_MAX)).ok_or_else(|| nothing(action))
     }
 
     /// Ends sessions of this user; how many there were.
