@@ -12,7 +12,7 @@ use super::{
     HolderId, Lease, LockError, Survey,
     database::{BatonRow, Namesake, Purpose},
 };
-use crate::types::Tenure;
+use crate::types::{Tenure, Term};
 
 /// How long a take-over waits for what is being written, before it ends the sessions that the row names (R19).
 const ROW_PATIENCE: Duration = Duration::from_millis(500);

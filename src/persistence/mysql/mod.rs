@@ -36,7 +36,7 @@ use crate::{
     tasks::Tasks,
     types::{
         Batch, Catalog, Destination, DestinationId, DestinationKind, Durable, DurableId, Group, Holder, Sequence,
-        Tenure,
+        Tenure, Term,
     },
 };
 
