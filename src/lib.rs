@@ -8,6 +8,7 @@ pub mod codec;
 pub mod config;
 pub mod console;
 pub mod db;
+pub mod doctor;
 pub mod election;
 pub mod engine;
 pub mod node;

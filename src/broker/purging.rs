@@ -33,10 +33,7 @@ impl Core {
         let hidden = self.hidden_in(key);
         let given = self.sequences.peek().before();
         let upto = hidden.iter().map(|(_, sequence)| sequence.before()).min().unwrap_or(given);
-        let queue = self.queues.get_mut(key)?;
-        if queue.is_empty() {
-            return Some(Purged { messages: 0, mark: None, behind: None });
-        }
+        let queue = self.queues.get_mut(key)?; // if it is empty, what it had need not be durably gone
         let before = queue.messages;
         let stays: Vec<Entry> =
             hidden.into_iter().filter_map(|(priority, sequence)| queue.take(priority, sequence)).collect();

@@ -291,11 +291,6 @@ impl Queue {
         (entry.storage == Storage::Never && !entry.hidden && !has_a_time(entry)).then_some(entry)
     }
 
-    /// Whether it holds nothing, in flight or not, in memory or not.
-    pub(super) fn is_empty(&self) -> bool {
-        self.counted && self.messages == 0
-    }
-
     /// Takes everything out that lies here, in memory or not, and counts nothing any more. No message that was `given`
     /// a sequence before comes back.
     pub(super) fn take_all(&mut self, given: Sequence) -> Remains {

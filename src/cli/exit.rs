@@ -23,7 +23,8 @@ Exit codes:
   5  the journal is damaged
   6  the journal or the database's tables are of a newer version
   7  no permission for a file, a directory, a port or the database's tables
-  8  a broker holds the data directory (at a start only with --no-wait)";
+  8  a broker holds the data directory (at a start only with --no-wait)
+  9  the doctor found something that has to be mended";
 
 /// Why a command ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub enum Exit {
     Permission = 7,
     /// Another broker holds the data directory.
     Locked = 8,
+    /// The doctor found something that has to be mended.
+    Unhealthy = 9,
 }
 
 /// A command that did not do what it was asked to.
@@ -174,7 +177,8 @@ fn of_lock(error: &LockError) -> (Exit, &'static str) {
 }
 
 fn of_connect(error: &ConnectError) -> (Exit, &'static str) {
-    let is_written = matches!(error, ConnectError::Url { .. } | ConnectError::Certificates { .. });
+    let is_written =
+        matches!(error, ConnectError::Url { .. } | ConnectError::Certificates { .. } | ConnectError::Pooled { .. });
     (if is_written { Exit::Config } else { Exit::Other }, error.fix())
 }
 

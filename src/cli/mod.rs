@@ -4,6 +4,9 @@
 //! with the exit code of that reason.
 
 mod check_config;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod demo;
+mod doctor;
 mod exit;
 pub mod journal;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
@@ -26,6 +29,8 @@ Examples:
   batonmq check-config --config batonmq.toml     say what is wrong with a file, without starting anything
   batonmq migrate --config batonmq.toml          make the tables that the store of this file needs
   batonmq status --config batonmq.toml           say who is the master of this file's group
+  batonmq demo                                   show what happens when the master of three brokers is killed
+  batonmq doctor --config batonmq.toml           look for what could go wrong with its store, and say what to do
   batonmq passwd                                 ask for a password, print its hash for [[users]]
   batonmq journal inspect ./data                 show what a stopped broker's journal holds
   batonmq journal verify ./data                  read all of it, say what is damaged
@@ -51,6 +56,11 @@ enum Command {
     Migrate(migrate::Arguments),
     /// Say which broker is the master, and which others are alive
     Status(status::Arguments),
+    /// Show what happens when the master of three brokers on one database is killed
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    Demo(demo::Arguments),
+    /// Look for what could go wrong with the store and the election, and say what to do about it
+    Doctor(doctor::Arguments),
     /// Make the hash of a password, for [[users]] in the configuration
     Passwd,
     /// Look into the local journal of a broker that does not run
@@ -105,6 +115,9 @@ fn run(command: Option<Command>) -> Result<(), Failure> {
         #[cfg(any(feature = "postgres", feature = "mysql"))]
         Some(Command::Migrate(arguments)) => migrate::run(&arguments, &mut io::stdout()),
         Some(Command::Status(arguments)) => status::run(&arguments, &mut io::stdout()),
+        #[cfg(any(feature = "postgres", feature = "mysql"))]
+        Some(Command::Demo(arguments)) => demo::run(&arguments, &mut io::stdout()),
+        Some(Command::Doctor(arguments)) => doctor::run(&arguments, &mut io::stdout()),
         Some(Command::Passwd) => passwd::run(),
         Some(Command::Journal(command)) => run_journal(command),
     }

@@ -67,6 +67,14 @@ pub enum ConnectError {
         /// What the database or the system said.
         source: Box<dyn Error + Send + Sync>,
     },
+    /// Something between gives one session of the database to many in turn, so that locks and settings are nobody's.
+    #[error(
+        "a pooler in transaction mode stands before the database at {address}, and a broker needs its own sessions"
+    )]
+    Pooled {
+        /// Hosts, ports and name of the database.
+        address: String,
+    },
     /// The database lacks something that no session can do without.
     #[error("the database at {address} can't be used: {problem}")]
     Unfit {
@@ -85,6 +93,7 @@ impl ConnectError {
             Self::Url { .. } => "correct it",
             Self::Certificates { .. } => "name a good PEM file there",
             Self::Refused { fix, .. } | Self::Failed { fix, .. } => fix,
+            Self::Pooled { .. } => "name the database's own address in store.url, or let the pooler use session mode",
             Self::Unfit { .. } => "use one that has it",
         }
     }

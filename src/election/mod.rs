@@ -37,7 +37,7 @@ use crate::{
 
 /// Of the name of a group's lock.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
-const LOCK_PURPOSE: &str = "baton";
+pub const LOCK_PURPOSE: &str = "baton";
 
 /// Decides which broker of a group may become master.
 pub trait Locker: Send + 'static {

@@ -251,6 +251,7 @@ impl OpenBatch {
             if !doubtful {
                 return Settled::Cancelled(freed);
             }
+            self.forget_deferred_return(sequence, holder);
         }
         if let Some(slot) = self.returns.remove(&(sequence, holder)) {
             self.clear(slot);
@@ -259,9 +260,10 @@ impl OpenBatch {
         Settled::Written
     }
 
-    /// Adds a message's return to its holder; merged into its insert or earlier return if that is open.
+    /// Adds a message's return to its holder; merged into its insert or earlier return if that is open. An insert that
+    /// the store may have changes nothing there, so the return follows it.
     pub(super) fn give_back(&mut self, sequence: Sequence, held: Held, origin: Option<StepRef>, since: Timestamp) {
-        if let Some(slot) = self.inserts.get(&sequence).copied() {
+        if let Some(slot) = self.inserts.get(&sequence).copied().filter(|slot| !self.is_doubtful(*slot)) {
             if let Some(Some(Op::Insert(stored))) = self.op(slot)
                 && let Some(part) = stored.holders.iter_mut().find(|part| part.holder == held.holder)
             {
@@ -511,6 +513,15 @@ impl OpenBatch {
         sender.map(|sender| (sender, unit.in_order))
     }
 
+    /// A return that waits for the next batch is overtaken by a settle; who asked for it waits for that batch still.
+    fn forget_deferred_return(&mut self, sequence: Sequence, holder: Holder) {
+        let is_it =
+            |op: &mut Op| matches!(op, Op::Return { sequence: of, held } if (*of, held.holder) == (sequence, holder));
+        for op in self.deferred.iter_mut().flat_map(|unit| &mut unit.ops) {
+            op.take_if(is_it);
+        }
+    }
+
     fn is_doubtful(&self, (unit, _): Slot) -> bool {
         self.units.get(unit).is_some_and(|unit| unit.doubtful)
     }
@@ -647,6 +658,34 @@ mod tests {
         let sealed = batch.take();
         assert_eq!(ops(sealed), [insert(2, &[QUEUE])]);
         assert_eq!(batch.settle(sequence(2), QUEUE, None, NOW, true), Settled::Written, "it is sealed");
+    }
+
+    #[test]
+    fn r9_a_return_of_what_the_store_may_have_follows_its_insert() {
+        let mut batch = OpenBatch::default();
+        sent(&mut batch, 1);
+        let mut in_doubt = batch.take();
+        in_doubt.doubt();
+        batch.reopen(in_doubt);
+        let held = Held { deliveries: 1, ..Held::fresh(QUEUE) };
+        batch.give_back(sequence(1), held, None, NOW);
+        assert_eq!(ops(batch.take()), [insert(1, &[QUEUE])]);
+        assert_eq!(ops(batch.take()), [Op::Return { sequence: sequence(1), held }]);
+    }
+
+    #[test]
+    fn r14_a_settle_of_what_the_store_may_have_overtakes_its_return() {
+        let mut batch = OpenBatch::default();
+        sent(&mut batch, 1);
+        let mut in_doubt = batch.take();
+        in_doubt.doubt();
+        batch.reopen(in_doubt);
+        batch.give_back(sequence(1), Held::fresh(QUEUE), Some(step(2)), NOW);
+        assert_eq!(batch.settle(sequence(1), QUEUE, None, NOW, true), Settled::Written);
+        assert_eq!(ops(batch.take()), [settle(1)]);
+        let part = batch.take();
+        assert_eq!(origins(&part), [2, 1].map(step), "they wait for the batch still");
+        assert!(ops(part).is_empty());
     }
 
     #[test]

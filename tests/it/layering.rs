@@ -7,7 +7,7 @@ use std::{
 };
 
 /// The layers of ARCHITECTURE.md, the lowest first.
-const LAYERS: [&[&str]; 8] = [
+const LAYERS: [&[&str]; 9] = [
     &["types"],
     &["codec", "config", "db", "selector", "tasks", "telemetry"],
     &["broker", "election", "persistence"],
@@ -15,6 +15,7 @@ const LAYERS: [&[&str]; 8] = [
     &["session"],
     &["client", "console", "server"],
     &["node"],
+    &["doctor"],
     &["cli"],
 ];
 

@@ -13,7 +13,10 @@ mod codec;
 mod console;
 mod core;
 mod crash;
+#[cfg(feature = "postgres")]
+mod demo;
 mod docs;
+mod doctor;
 mod engine;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod failover;

@@ -215,6 +215,12 @@ impl Server {
         Self { version, read_only, packet_bytes_max, binlog_format, flush_at_commit, sync_binlog }
     }
 
+    /// As it tells it, such as `10.11.6-MariaDB`.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
     /// The largest request and the largest row (`max_allowed_packet`). Unit: bytes.
     #[must_use]
     pub fn packet_bytes_max(&self) -> usize {

@@ -85,6 +85,22 @@ pub async fn migrate(mysql: &Mysql, session: &mut Session, group: &Group) -> Res
     Ok(missing)
 }
 
+/// Removes the group's tables and views, with all that is in them.
+///
+/// # Errors
+/// [`SchemaError::Denied`] if this user may not do it.
+pub async fn remove(session: &mut Session, group: &Group) -> Result<(), SchemaError> {
+    let failed = |source| failed(group, "remove", source);
+    let all = "SELECT table_name, table_type FROM information_schema.tables \
+               WHERE table_schema = DATABASE() AND LEFT(table_name, CHAR_LENGTH(?) + 1) = CONCAT(?, '_')";
+    let named = (group.as_str(), group.as_str());
+    for (name, kind) in session.exec::<(String, String), _, _>(all, named).await.map_err(failed)? {
+        let kind = if kind == "VIEW" { "VIEW" } else { "TABLE" };
+        session.query_drop(format!("DROP {kind} IF EXISTS `{name}`")).await.map_err(failed)?;
+    }
+    Ok(())
+}
+
 async fn migrate_locked(session: &mut Session, group: &Group) -> Result<Vec<u32>, SchemaError> {
     let failed = |source| failed(group, "make", source);
     let found = version(session, group).await?; // somebody else may have been faster

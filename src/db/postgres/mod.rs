@@ -12,7 +12,7 @@ pub mod schema;
 use std::{
     error::Error,
     fmt,
-    future::poll_fn,
+    future::{Future, poll_fn},
     ops::Deref,
     path::Path,
     str::FromStr as _,
@@ -109,9 +109,28 @@ impl Postgres {
     /// # Errors
     /// [`ConnectError::Failed`] and [`ConnectError::Unfit`], of the last host that was asked.
     pub async fn connect(&self, purpose: &str) -> Result<(Session, Driver), ConnectError> {
+        self.on_a_host(purpose, |config| self.try_connect(config)).await
+    }
+
+    /// The same without our settings, for who must leave no trace in a session that may not be its own.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn connect_bare(&self, purpose: &str) -> Result<(Session, Driver), ConnectError> {
+        self.on_a_host(purpose, |config| self.open(config)).await
+    }
+
+    async fn on_a_host<F>(
+        &self,
+        purpose: &str,
+        connect: impl Fn(Config) -> F,
+    ) -> Result<(Session, Driver), ConnectError>
+    where
+        F: Future<Output = Result<(Session, Driver), ConnectError>>,
+    {
         let mut failed = None;
         for (at, host) in self.hosts.in_turn() {
-            let connecting = self.try_connect(self.config_for(host, purpose));
+            let connecting = connect(self.config_for(host, purpose));
             let error = match tokio::time::timeout(self.hosts.patience(), connecting).await {
                 Ok(Ok(connected)) => {
                     self.hosts.answered(at);
@@ -128,12 +147,7 @@ impl Postgres {
     }
 
     async fn try_connect(&self, config: Config) -> Result<(Session, Driver), ConnectError> {
-        let (client, connection) = config.connect(self.tls.clone()).await.map_err(|error| self.not_connected(error))?;
-        self.require_version(connection.parameter("server_version").unwrap_or_default())?;
-        self.require_unicode(connection.parameter("server_encoding").unwrap_or_default())?;
-        let warnings = Warnings::default();
-        let session = Session { client, warnings: warnings.clone() };
-        let mut driver = Driver { connection, warnings };
+        let (session, mut driver) = self.open(config).await?;
         tokio::select! {
             set = session.batch_execute(SETTINGS) => {
                 set.map_err(|error| self.failed("a pooler between may forbid it: connect directly", error.into()))?;
@@ -143,6 +157,15 @@ impl Postgres {
             }
         }
         Ok((session, driver))
+    }
+
+    async fn open(&self, config: Config) -> Result<(Session, Driver), ConnectError> {
+        let (client, connection) = config.connect(self.tls.clone()).await.map_err(|error| self.not_connected(error))?;
+        self.require_version(connection.parameter("server_version").unwrap_or_default())?;
+        self.require_unicode(connection.parameter("server_encoding").unwrap_or_default())?;
+        let warnings = Warnings::default();
+        let session = Session { client, warnings: warnings.clone() };
+        Ok((session, Driver { connection, warnings }))
     }
 
     /// What a connection of a pool for `purpose` is made of, on the host of the last session; it has to be given
@@ -320,6 +343,9 @@ fn fix_of(error: &tokio_postgres::Error) -> &'static str {
                     "write the password to a file that store.password_file names"
                 }
                 () if said.contains("TLS") => "check store.tls_ca_file, and the server's ssl settings",
+                () if said.contains("does not allow writes") => {
+                    "it is a standby, or read-only: name the primary in store.url"
+                }
                 () => "check store.url, and that the database runs",
             }
         }

@@ -67,6 +67,15 @@ pub async fn migrate(session: &Session, group: &Group) -> Result<Vec<u32>, Schem
     migrated
 }
 
+/// Removes the group's tables, with all that is in them.
+///
+/// # Errors
+/// [`SchemaError::Denied`] if this role may not do it.
+pub async fn remove(session: &Session, group: &Group) -> Result<(), SchemaError> {
+    let removed = session.batch_execute(&statement("DROP SCHEMA IF EXISTS {group} CASCADE", group)).await;
+    removed.map_err(|source| failed(group, "remove", source))
+}
+
 async fn migrate_in_transaction(session: &Session, group: &Group) -> Result<Vec<u32>, SchemaError> {
     let failed = |source| failed(group, "make", source);
     session.execute("SELECT pg_advisory_xact_lock($1)", &[&lock_key("migrate", group)]).await.map_err(failed)?;

@@ -3,9 +3,13 @@
 //! Always true: a take-over and a release are one transaction, and a WARNING at its end is no confirmation (R16).
 //! Nothing is ever cancelled: whoever gives up drops the connection.
 
+mod own_sessions;
 mod statements;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use tokio_postgres::{
     Error, Row,
@@ -29,6 +33,8 @@ use crate::{
     types::{FencingToken, Group, Tenure, Term},
 };
 
+pub use own_sessions::require_own_sessions;
+
 /// A group in a PostgreSQL database. Clones share it.
 #[derive(Clone, Debug)]
 pub struct PostgresElection {
@@ -37,6 +43,8 @@ pub struct PostgresElection {
     lease: Lease,
     key: i64,
     texts: Arc<Texts>,
+    /// Set when it is known; that does not change while a broker runs.
+    own_sessions: Arc<OnceLock<()>>,
 }
 
 impl PostgresElection {
@@ -44,7 +52,15 @@ impl PostgresElection {
     #[must_use]
     pub fn new(postgres: Postgres, group: Group, lease: Lease) -> Self {
         let (key, texts) = (lock_key(LOCK_PURPOSE, &group), Arc::new(Texts::new(&group)));
-        Self { postgres, group, lease, key, texts }
+        Self { postgres, group, lease, key, texts, own_sessions: Arc::default() }
+    }
+
+    async fn require_own_sessions(&self) -> Result<(), LockError> {
+        if self.own_sessions.get().is_none() {
+            require_own_sessions(&self.postgres).await?;
+            self.own_sessions.get_or_init(|| ());
+        }
+        Ok(())
     }
 
     async fn open(&self, shown: &str) -> Result<PostgresLine, LockError> {
@@ -66,7 +82,11 @@ impl PostgresElection {
 impl Election for PostgresElection {
     type Line = PostgresLine;
 
+    /// A standby must not find out at its take-over that sessions are not its own: locks and the store's writes are.
     async fn connect(&self, purpose: Purpose) -> Result<PostgresLine, LockError> {
+        if purpose == Purpose::Lock {
+            self.require_own_sessions().await?;
+        }
         self.open(purpose.shown()).await
     }
 

@@ -60,6 +60,7 @@ use tokio::sync::oneshot;
 pub use disk::{Disk, DiskFile, Open, RealDisk, UnsyncedDisk};
 pub use index_check::{IndexReport, IndexState};
 pub use inspect::{DurableReport, Health, JournalReport, SegmentReport, inspect};
+pub use probe::probe;
 pub use read::JournalReader;
 pub use repair::{RepairError, RepairOptions, RepairReport, repair};
 pub use segment::SegmentNumber;

@@ -13,8 +13,11 @@ use super::{
     spare::is_full,
 };
 
-/// Makes, writes, syncs, renames and removes a file.
-pub(super) fn probe(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
+/// Makes, writes, syncs, renames and removes a file in `dir`.
+///
+/// # Errors
+/// [`StoreError::Unfit`] for a call that is not there, [`StoreError::Io`] for one that fails.
+pub fn probe(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
     match try_calls(disk, dir) {
         Ok(()) => Ok(()),
         Err((_, error)) if is_full(&error) => Ok(()),

@@ -128,7 +128,11 @@ pub fn repair(data: &Path, options: &RepairOptions, watch: Watch<'_>) -> Result<
         tenure: Tenure::default().next_above(tally.catalog.tenure),
         damaged: None,
     };
-    if report.damage.is_empty() || options.dry_run {
+    if options.dry_run {
+        return Ok(report);
+    }
+    if report.damage.is_empty() {
+        sync(disk.as_ref(), data)?; // what an earlier repair did, and did not live to see durable
         return Ok(report);
     }
     expect_room(disk.as_ref(), data, report.needed_bytes)?;
@@ -238,13 +242,18 @@ impl Salvage<'_> {
 fn swap(disk: &dyn Disk, data: &Path, repairing: &Path) -> Result<PathBuf, RepairError> {
     let journal = data.join(DIRECTORY);
     let damaged = unused_name(disk, data)?;
+    sync(disk, repairing)?; // a file that nobody had to wait for may have failed half-way
     disk.rename(repairing, &damaged).map_err(failed("rename", repairing))?;
-    disk.sync_dir(data).map_err(failed("sync", data))?;
+    sync(disk, data)?;
     if let Err(source) = disk.exchange(&journal, &damaged) {
         return Err(RepairError::Exchange { journal, repaired: damaged, source });
     }
-    disk.sync_dir(data).map_err(failed("sync", data))?;
+    sync(disk, data)?;
     Ok(damaged)
+}
+
+fn sync(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
+    disk.sync_dir(dir).map_err(failed("sync", dir))
 }
 
 fn unused_name(disk: &dyn Disk, data: &Path) -> Result<PathBuf, StoreError> {

@@ -86,7 +86,8 @@ impl<S: WritingSession> Writing<S> {
         (self.session, self.base) = (Some(session), Some(base));
     }
 
-    /// Raises the baton, on a session that `open` brings if the last one left a doubt.
+    /// Raises the baton on a fresh session, which `open` brings; the first time on that of the recovery. The last one may
+    /// be silent without having said so.
     pub(in crate::persistence) async fn raise(
         &mut self,
         to: Tenure,
@@ -96,9 +97,9 @@ impl<S: WritingSession> Writing<S> {
             return Err(StoreError::Deposed); // nobody raises what was not recovered
         };
         let mut session = match self.session.take() {
-            Some(session) => session,
+            Some(session) if self.token.is_none() => session,
             None if self.token.is_none() => return Err(StoreError::Closed), // the row was let go between
-            None => in_time("open a session that writes", open).await.unwrap_or_else(|late| Err(late.into()))?,
+            _ => in_time("open a session that writes", open).await.unwrap_or_else(|late| Err(late.into()))?,
         };
         self.asked.push(session.asking(to));
         let raising = session.raise(to, base, &self.asked);

@@ -31,6 +31,7 @@ pub(super) struct Broker {
     pub(super) handle: EngineHandle,
     /// Says what is known of the broker's lock.
     pub(super) keeper: MandateKeeper,
+    pub(super) clock: Clock,
     pub(super) stop: CancellationToken,
     engine: JoinSet<Result<(), EngineError>>,
     store: JoinSet<Result<(), StoreError>>,
@@ -51,8 +52,19 @@ impl Broker {
         Self::start_on(store.clone(), MemoryAdapter::new(), options, Meter::unlimited()).await
     }
 
-    /// On any store and spool. The core knows the same limit of memory as the meter, as in a node.
+    /// On any store and spool.
     pub(super) async fn start_on(
+        adapter: impl PersistenceAdapter,
+        spool: impl PersistenceAdapter,
+        options: CoreOptions,
+        meter: Meter,
+    ) -> Self {
+        Self::start_at(Clock::start(), adapter, spool, options, meter).await
+    }
+
+    /// By this clock. The core knows the same limit of memory as the meter, as in a node.
+    pub(super) async fn start_at(
+        clock: Clock,
         mut adapter: impl PersistenceAdapter,
         spool: impl PersistenceAdapter,
         mut options: CoreOptions,
@@ -64,12 +76,12 @@ impl Broker {
         adapter.raise(tenure).await.unwrap();
         let stop = CancellationToken::new();
         let (keeper, mandate) = Mandate::until(BootTime::now().after(LEASE));
-        let context = TermContext { clock: Clock::start(), mandate, meter };
+        let context = TermContext { clock, mandate, meter };
         let running = engine::start(Stores { store: adapter, spool }, options, &catalog, tenure, context, stop.clone());
         let (mut engine, mut store) = (JoinSet::new(), JoinSet::new());
         engine.spawn(running.engine);
         store.spawn(running.store);
-        Self { handle: running.handle, keeper, stop, engine, store }
+        Self { handle: running.handle, keeper, clock, stop, engine, store }
     }
 
     /// From now on a batch is under way, until the test lets the store go; what comes stays open meanwhile.
@@ -142,6 +154,11 @@ impl Client {
     pub(super) async fn submit(&mut self, requests: impl IntoIterator<Item = Request>) {
         let submitted = timeout(PATIENCE, self.link.submit(requests.into_iter().collect())).await;
         submitted.expect("there is room in the end").expect("the engine lives");
+    }
+
+    /// The same; `false`: the engine is gone.
+    pub(super) async fn try_submit(&self, requests: Vec<Request>) -> bool {
+        timeout(PATIENCE, self.link.submit(requests)).await.expect("there is room in the end").is_ok()
     }
 
     /// Subscribes with client-individual acknowledgements.

@@ -1,8 +1,10 @@
 //! The engine over a store of the tests' own that refuses, fills up and loses its connection. Time is paused: it passes
 //! only when nobody works.
 
+mod backlog;
 mod broker;
 mod errors;
+mod journal;
 mod life;
 mod limits;
 mod pages;

@@ -1,5 +1,5 @@
-//! A hand on the pages that are read of any store: they can be held on their way, and what came back into memory is
-//! counted.
+//! A hand on what is read of any store, pages and what comes due: it can be held on its way, and what came back into
+//! memory is counted.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use batonmq::{
         Backlog, CommitError, DuePage, MessageReader, Page, PageRange, PersistenceAdapter, StoreError, StoreLimits,
         Window,
     },
-    types::{Batch, Catalog, Holder, Priority, Sequence, Tenure, Term, Timestamp},
+    types::{Batch, Catalog, Holder, Priority, Sequence, Stored, Tenure, Term, Timestamp},
 };
 use tokio::{sync::watch, time::timeout};
 
@@ -24,11 +24,11 @@ pub(super) struct Pages(watch::Sender<Reading>);
 #[derive(Clone, Copy, Debug, Default)]
 struct Reading {
     held: bool,
-    /// A page has so many messages at most, if that is less than it may have.
+    /// A read brings so many messages at most, if that is less than it may bring.
     messages_max: Option<usize>,
     /// So many were read and have not arrived.
     under_way: usize,
-    /// So many messages came with pages in the term that they were sent in.
+    /// So many messages came back in the term that they were sent in.
     came_back: usize,
     term: Term,
 }
@@ -39,7 +39,7 @@ impl Pages {
         Paged { store, pages: self.clone() }
     }
 
-    /// So that a short backlog takes many pages.
+    /// So that a short backlog takes many reads.
     pub(super) fn bring_at_most(&self, messages: usize) {
         self.0.send_modify(|reading| reading.messages_max = Some(messages));
     }
@@ -86,12 +86,16 @@ impl Pages {
         drop(waited.unwrap_or_else(|_| panic!("waited for {what}")));
     }
 
-    async fn carry(&self, page: &Page) {
+    fn narrow(&self, window: Window) -> Window {
+        let messages_max = self.0.borrow().messages_max.unwrap_or(window.messages);
+        Window { messages: window.messages.min(messages_max), ..window }
+    }
+
+    async fn carry(&self, messages: impl Iterator<Item = &Stored>) {
         let _under_way = UnderWay::begin(self);
         drop(self.0.subscribe().wait_for(|reading| !reading.held).await);
         self.0.send_modify(|reading| {
-            let of_this_term = page.messages.iter().filter(|stored| stored.sequence.term() == reading.term);
-            reading.came_back += of_this_term.count();
+            reading.came_back += messages.filter(|stored| stored.sequence.term() == reading.term).count();
         });
     }
 }
@@ -156,10 +160,8 @@ impl<R: MessageReader> MessageReader for Paged<R> {
         range: PageRange,
         window: Window,
     ) -> Result<Page, StoreError> {
-        let messages_max = self.pages.0.borrow().messages_max.unwrap_or(window.messages);
-        let window = Window { messages: window.messages.min(messages_max), ..window };
-        let page = self.store.page(holder, priority, range, window).await?;
-        self.pages.carry(&page).await;
+        let page = self.store.page(holder, priority, range, self.pages.narrow(window)).await?;
+        self.pages.carry(page.messages.iter()).await;
         Ok(page)
     }
 
@@ -169,7 +171,9 @@ impl<R: MessageReader> MessageReader for Paged<R> {
         after: (Timestamp, Sequence),
         window: Window,
     ) -> Result<DuePage, StoreError> {
-        self.store.due(before, after, window).await
+        let page = self.store.due(before, after, self.pages.narrow(window)).await?;
+        self.pages.carry(page.messages.iter().map(|due| &due.stored)).await;
+        Ok(page)
     }
 
     async fn holders(&self) -> Result<Vec<Holder>, StoreError> {

@@ -1,23 +1,32 @@
 //! What random clients send, and what they are told of it: the promises of ARCHITECTURE.md, "Always true", are held
 //! against what they get, and against what a store has in the end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use batonmq::{
-    broker::{CloseReason, Delivery, Outgoing, Request},
+    broker::{CloseReason, CoreOptions, Delivery, Outgoing, Request},
+    config::RedeliveryPolicy,
     engine::EngineHandle,
-    types::Destination,
+    types::{Clock, Destination, MessageDraft, Priority},
 };
 use tokio::task::{JoinSet, yield_now};
 
-use super::broker::{Broker, Client, ack, ack_in, asking, begin, commit, send, send_in};
+use super::broker::{self, Broker, Client, ack, ack_in, asking, begin, commit, nack, nack_in, send_draft};
 use crate::harness::Rng;
 
-/// Where they send.
+/// Where they send. What is rejected there comes back: to the first at once, to the second after a while; from the third
+/// it is dead.
 pub(super) const QUEUES: [&str; 3] = ["a", "b", "c"];
 
-/// So many clients: one consumes from each queue, and one only sends.
-const PEERS: usize = QUEUES.len() + 1;
+/// Where what was rejected too often lies, and what has expired.
+const DEAD_LETTERS: &str = "ActiveMQ.DLQ";
+
+/// What the client with this number consumes from; the last one gets the dead letters.
+const CONSUMED: [&str; 4] = [QUEUES[0], QUEUES[1], QUEUES[2], DEAD_LETTERS];
 
 /// What clients know, over all terms of one store.
 #[derive(Default)]
@@ -33,42 +42,115 @@ pub(super) struct Promises {
     units: Vec<Vec<String>>,
     /// Where each message was sent.
     lies_in: BTreeMap<String, &'static str>,
+    /// What was delivered from where (R9).
+    delivered: BTreeSet<(&'static str, String)>,
 }
 
 /// What a receipt will mean.
-pub(super) enum Meaning {
-    Kept(Vec<String>),
-    Done(Vec<String>),
-    Both { kept: Vec<String>, done: Vec<String> },
+#[derive(Default)]
+pub(super) struct Meaning {
+    kept: Vec<String>,
+    done: Vec<String>,
+}
+
+impl Meaning {
+    fn kept(id: &str) -> Self {
+        Self { kept: vec![id.to_owned()], ..Self::default() }
+    }
+
+    fn done(id: &str) -> Self {
+        Self { done: vec![id.to_owned()], ..Self::default() }
+    }
 }
 
 /// A client, and what it waits for.
 pub(super) struct Peer {
     pub(super) client: Client,
+    clock: Clock,
     /// Its messages carry it.
     number: usize,
+    /// By the number of its consumer.
+    consumes: Vec<&'static str>,
+    prefetch: usize,
     /// In the order of the frames (R4).
     pub(super) awaited: Vec<(String, Meaning)>,
     deliveries: Vec<Delivery>,
-    /// The last first delivery of each queue and sender (promise 4).
-    last: BTreeMap<(String, String), u64>,
+    /// The last first delivery of each queue, sender and priority (promise 4).
+    last: BTreeMap<(&'static str, String, Priority), u64>,
     transactions: u64,
     /// It was told that nothing follows.
     pub(super) closed: Option<CloseReason>,
 }
 
-/// The clients of a term; who consumes has one of these credits.
+/// Default limits, and the policies of [`QUEUES`].
+pub(super) fn options() -> CoreOptions {
+    let policy = |queue: &str, delay| RedeliveryPolicy {
+        destination: queue.to_owned(),
+        attempts: 2,
+        delay,
+        backoff_multiplier: 10.0,
+        ..RedeliveryPolicy::default()
+    };
+    let policies = [policy(QUEUES[0], Duration::ZERO), policy(QUEUES[1], Duration::from_millis(2))];
+    CoreOptions { redelivery: policies.map(Arc::new).into(), ..broker::options() }
+}
+
+/// The clients of a term; each has one of these credits.
 pub(super) async fn peers(broker: &Broker, seed: &mut Rng, prefetch: &[u32]) -> Vec<Peer> {
     let mut peers = Vec::new();
-    for number in 0..PEERS {
-        let mut client = broker.client_as(None, true).await;
-        if let Some(queue) = QUEUES.get(number) {
-            client.subscribe_for(1, queue, seed.pick(prefetch)).await;
-        }
-        let (awaited, deliveries, last) = (Vec::new(), Vec::new(), BTreeMap::new());
-        peers.push(Peer { client, number, awaited, deliveries, last, transactions: 0, closed: None });
+    for number in 0..CONSUMED.len() {
+        peers.push(Peer::new(broker, number, seed.pick(prefetch)).await);
     }
     peers
+}
+
+impl Peer {
+    pub(super) async fn new(broker: &Broker, number: usize, prefetch: u32) -> Self {
+        Self::consuming(broker, number, &CONSUMED[number..=number], prefetch).await
+    }
+
+    async fn consuming(broker: &Broker, number: usize, queues: &[&'static str], prefetch: u32) -> Self {
+        let mut client = broker.client_as(None, true).await;
+        for (consumer, queue) in (0..).zip(queues) {
+            client.subscribe_for(consumer, queue, prefetch).await;
+        }
+        Self {
+            client,
+            clock: broker.clock,
+            number,
+            consumes: queues.to_vec(),
+            prefetch: prefetch as usize,
+            awaited: Vec::new(),
+            deliveries: Vec::new(),
+            last: BTreeMap::new(),
+            transactions: 0,
+            closed: None,
+        }
+    }
+
+    /// Goes away; another one takes its place.
+    pub(super) async fn give_way(&mut self, broker: &Broker) {
+        self.client.link.close().await;
+        *self = Self::new(broker, self.number, self.prefetch as u32).await;
+    }
+
+    fn take_any(&mut self, seed: &mut Rng) -> Delivery {
+        self.deliveries.remove(seed.below(self.deliveries.len()))
+    }
+
+    /// A dead letter that is rejected would come back after a second, which is long where time is not paused.
+    fn rejects(&self, seed: &mut Rng) -> bool {
+        self.consumes != [DEAD_LETTERS] && seed.one_in(4)
+    }
+
+    fn maybe_asking(&mut self, seed: &mut Rng, request: Request, receipt: String, means: Meaning) -> Request {
+        if seed.one_in(3) {
+            return request;
+        }
+        let request = asking(&receipt, request);
+        self.awaited.push((receipt, means));
+        request
+    }
 }
 
 impl Promises {
@@ -78,65 +160,70 @@ impl Promises {
         for _ in 0..seed.range(1, 4) {
             match seed.range(0, 6) {
                 0..=2 => {
-                    let id = self.next_id(peer, seed.range(0, 25) == 0);
-                    let request = send(self.address(seed, &id), &id);
-                    let kept = Meaning::Kept(vec![id.clone()]);
-                    requests.push(self.maybe_asking(seed, peer, request, id, kept));
+                    let (request, id) = self.sends(seed, peer, None);
+                    let kept = Meaning::kept(&id);
+                    requests.push(peer.maybe_asking(seed, request, id, kept));
                 }
-                3 | 4 if !peer.deliveries.is_empty() => {
-                    let delivery = peer.deliveries.remove(seed.range(0, peer.deliveries.len() as u64) as usize);
-                    let id = delivery.message.id.to_string();
-                    self.acked.insert(id.clone());
-                    let done = Meaning::Done(vec![id.clone()]);
-                    requests.push(self.maybe_asking(seed, peer, ack(&delivery), format!("ack {id}"), done));
-                }
-                _ => self.transact(seed, peer, &mut requests),
+                3 | 4 if !peer.deliveries.is_empty() => requests.push(self.answers(seed, peer)),
+                _ => self.transacts(seed, peer, &mut requests),
             }
         }
         requests
     }
 
-    fn transact(&mut self, seed: &mut Rng, peer: &mut Peer, requests: &mut Vec<Request>) {
+    fn sends(&mut self, seed: &mut Rng, peer: &Peer, transaction: Option<&str>) -> (Request, String) {
+        self.sent += 1;
+        let refused = if seed.one_in(25) { "refuse " } else { "" };
+        let id = format!("{refused}{}:{}", peer.number, self.sent);
+        let queue = seed.pick(&QUEUES);
+        self.lies_in.insert(id.clone(), queue);
+        let lifetime = seed.one_in(6).then(|| Duration::from_millis(seed.pick(&[0, 1, 5, 50, 10_000])));
+        let draft = MessageDraft {
+            id: id.as_str().into(),
+            persistent: true,
+            priority: if seed.one_in(3) { Priority::clamped(seed.pick(&[0, 9])) } else { Priority::default() },
+            expires: lifetime.map(|lifetime| peer.clock.now().after(lifetime)),
+            ..MessageDraft::default()
+        };
+        (send_draft(Destination::queue(queue), draft, transaction), id)
+    }
+
+    fn answers(&mut self, seed: &mut Rng, peer: &mut Peer) -> Request {
+        let delivery = peer.take_any(seed);
+        let id = delivery.message.id.to_string();
+        if peer.rejects(seed) {
+            return peer.maybe_asking(seed, nack(&delivery), format!("nack {id}"), Meaning::default());
+        }
+        self.acked.insert(id.clone());
+        peer.maybe_asking(seed, ack(&delivery), format!("ack {id}"), Meaning::done(&id))
+    }
+
+    fn transacts(&mut self, seed: &mut Rng, peer: &mut Peer, requests: &mut Vec<Request>) {
         peer.transactions += 1;
         let name = format!("t{}", peer.transactions);
-        let (mut kept, mut done) = (Vec::new(), Vec::new());
+        let mut means = Meaning::default();
         requests.push(begin(&name));
         for _ in 0..seed.range(0, 3) {
-            let id = self.next_id(peer, seed.range(0, 25) == 0);
-            requests.push(send_in(&name, self.address(seed, &id), &id));
-            kept.push(id);
+            let (request, id) = self.sends(seed, peer, Some(&name));
+            requests.push(request);
+            means.kept.push(id);
         }
         // A refused transaction gives its acknowledgements back, so it acknowledges only what it does not risk.
-        if !kept.iter().any(|id| id.contains("refuse")) {
+        if !means.kept.iter().any(|id| id.contains("refuse")) {
             for _ in 0..seed.range(0, 2).min(peer.deliveries.len() as u64) {
                 let delivery = peer.deliveries.remove(0);
-                requests.push(ack_in(&name, &delivery));
-                done.push(delivery.message.id.to_string());
+                if peer.rejects(seed) {
+                    requests.push(nack_in(&name, &delivery));
+                } else {
+                    requests.push(ack_in(&name, &delivery));
+                    means.done.push(delivery.message.id.to_string());
+                }
             }
         }
-        self.acked.extend(done.iter().cloned());
-        self.units.push(kept.clone());
-        peer.awaited.push((name.clone(), Meaning::Both { kept, done }));
+        self.acked.extend(means.done.iter().cloned());
+        self.units.push(means.kept.clone());
+        peer.awaited.push((name.clone(), means));
         requests.push(asking(&name, commit(&name)));
-    }
-
-    fn address(&mut self, seed: &mut Rng, id: &str) -> &'static str {
-        let queue = seed.pick(&QUEUES);
-        self.lies_in.insert(id.to_owned(), queue);
-        queue
-    }
-
-    fn next_id(&mut self, peer: &Peer, refused: bool) -> String {
-        self.sent += 1;
-        format!("{}{}:{}", if refused { "refuse " } else { "" }, peer.number, self.sent)
-    }
-
-    fn maybe_asking(&self, seed: &mut Rng, peer: &mut Peer, request: Request, id: String, means: Meaning) -> Request {
-        if seed.range(0, 3) == 0 {
-            return request;
-        }
-        peer.awaited.push((id.clone(), means));
-        asking(&id, request)
     }
 
     /// What was sent to a queue so far may be gone.
@@ -152,22 +239,12 @@ impl Promises {
     pub(super) async fn hear(&mut self, peer: &mut Peer) {
         for outgoing in peer.client.arrived().await {
             match outgoing {
-                Outgoing::Delivery(delivery) => {
-                    let id = delivery.message.id.to_string();
-                    assert!(!self.done.contains(&id), "promise 2: {id} was acknowledged and comes back");
-                    if !delivery.redelivered {
-                        let (sender, number) = id.trim_start_matches("refuse ").split_once(':').unwrap();
-                        let key = (delivery.consumer.0.to_string(), sender.to_owned());
-                        let number = number.parse().unwrap();
-                        let before = peer.last.insert(key, number).unwrap_or(0);
-                        assert!(before < number, "promise 4: {id} after {before}");
-                    }
-                    peer.deliveries.push(delivery);
-                }
+                Outgoing::Delivery(delivery) => self.gets(peer, delivery),
                 Outgoing::Receipt(receipt) => {
                     let (expected, means) = peer.awaited.remove(0);
                     assert_eq!(&*receipt, expected, "R4: receipts in frame order");
-                    self.learn(means);
+                    self.owed.extend(means.kept);
+                    self.done.extend(means.done);
                 }
                 Outgoing::Error { receipt: Some(receipt), .. } => {
                     let at = peer.awaited.iter().position(|(awaited, _)| **awaited == *receipt);
@@ -179,18 +256,30 @@ impl Promises {
         }
     }
 
-    fn learn(&mut self, means: Meaning) {
-        let (kept, done) = match means {
-            Meaning::Kept(kept) => (kept, Vec::new()),
-            Meaning::Done(done) => (Vec::new(), done),
-            Meaning::Both { kept, done } => (kept, done),
-        };
-        self.owed.extend(kept);
-        self.done.extend(done);
+    fn gets(&mut self, peer: &mut Peer, delivery: Delivery) {
+        let id = delivery.message.id.to_string();
+        let queue = peer.consumes[delivery.consumer.0 as usize];
+        assert!(!self.done.contains(&id), "promise 2: {id} was acknowledged and comes back");
+        let is_first = self.delivered.insert((queue, id.clone()));
+        assert!(is_first || delivery.redelivered, "R9: {id} was delivered before");
+        if !delivery.redelivered && queue != DEAD_LETTERS {
+            let (sender, number) = id.trim_start_matches("refuse ").split_once(':').unwrap();
+            let key = (queue, sender.to_owned(), delivery.message.priority);
+            let number = number.parse().unwrap();
+            let before = peer.last.insert(key, number).unwrap_or(0);
+            assert!(before < number, "promise 4: {id} after {before}");
+        }
+        peer.deliveries.push(delivery);
+        assert!(
+            peer.deliveries.len() <= peer.prefetch * peer.consumes.len(),
+            "promise 5: no more than there is credit"
+        );
     }
 
     /// Promises 1, 2 and 7, on what a store has after a crash.
-    pub(super) fn are_kept_by(&self, kept: &BTreeSet<String>) {
+    pub(super) fn are_kept_by(&self, ids: &[String]) {
+        let kept: BTreeSet<&String> = ids.iter().collect();
+        assert_eq!(kept.len(), ids.len(), "promise 7: a message and its dead letter are there: {ids:?}");
         for id in self.owed.iter().filter(|id| !self.acked.contains(*id)) {
             assert!(kept.contains(id), "promise 1: {id} was confirmed and is gone");
         }
@@ -198,9 +287,23 @@ impl Promises {
             assert!(!kept.contains(id), "promise 2: {id} was acknowledged and is kept");
         }
         for unit in &self.units {
-            let there = unit.iter().filter(|id| kept.contains(*id)).count();
+            let there = unit.iter().filter(|id| kept.contains(id)).count();
             let unsettled = unit.iter().filter(|id| !self.acked.contains(*id)).count();
             assert!(there == 0 || there >= unsettled, "promise 7: {unit:?} is there in part");
         }
+    }
+
+    /// All that a store has is delivered by the broker that was started on it, whatever it waits for.
+    pub(super) async fn are_delivered_by(&mut self, broker: &Broker, mut kept: Vec<String>) {
+        let mut peer = Peer::consuming(broker, CONSUMED.len(), &CONSUMED, 60_000).await;
+        while peer.deliveries.len() < kept.len() {
+            peer.client.something_arrives().await;
+            self.hear(&mut peer).await;
+        }
+        let mut delivered: Vec<String> = peer.deliveries.iter().map(|got| got.message.id.to_string()).collect();
+        delivered.sort();
+        kept.sort();
+        assert_eq!(delivered, kept);
+        peer.client.gets_nothing().await;
     }
 }

@@ -52,6 +52,44 @@ async fn r29_a_purge_is_answered_when_it_is_durable() {
     broker.crash().await;
 }
 
+/// The first has counted them; the second one's answer says the same: nothing that was sent before comes back.
+#[tokio::test(start_paused = true)]
+async fn r29_a_second_purge_is_answered_when_the_first_is_durable() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let mut client = broker.client().await;
+    client.submit([asking("one", send("q", "one"))]).await;
+    client.gets_receipts(&["one"]).await;
+    broker.keep_busy(&store).await;
+    let (mut first, mut second) = (purging(&broker.handle).await, purging(&broker.handle).await);
+    assert!(first.try_join_next().is_none() && second.try_join_next().is_none());
+    store.let_go();
+    assert_eq!(second.join_next().await.unwrap().unwrap(), Some(0));
+    assert_eq!(first.join_next().await.unwrap().unwrap(), Some(1));
+    store.keeps(&[]).await;
+    broker.crash().await;
+}
+
+/// A queue is empty when its last message is acknowledged; a crash would bring that back as long as it is not durable.
+#[tokio::test(start_paused = true)]
+async fn r29_a_purge_of_an_empty_queue_waits_for_what_was_acknowledged() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let mut client = broker.client().await;
+    client.subscribe(1, "q").await;
+    client.submit([asking("one", send("q", "one"))]).await;
+    let one = client.gets("one").await;
+    client.gets_receipts(&["one"]).await;
+    broker.keep_busy(&store).await;
+    client.submit([ack(&one)]).await;
+    let mut asked = purging(&broker.handle).await;
+    assert!(asked.try_join_next().is_none());
+    store.let_go();
+    assert_eq!(asked.join_next().await.unwrap().unwrap(), Some(0));
+    store.keeps(&[]).await;
+    broker.crash().await;
+}
+
 /// Promise 2: who was told that it is acknowledged never gets it again, if the purge is lost with the broker too.
 #[tokio::test(start_paused = true)]
 async fn r29_an_ack_of_what_was_purged_is_confirmed_with_the_purge() {

@@ -416,12 +416,20 @@ impl MessageReader for Store {
         Ok(page)
     }
 
-    async fn due(&self, before: Timestamp, after: (Timestamp, Sequence), _: Window) -> Result<DuePage, StoreError> {
-        let state = self.lock();
-        let mut due: Vec<DueMessage> = state.messages.values().flat_map(due).collect();
-        due.retain(|due| (due.at, due.stored.sequence) > after);
+    async fn due(
+        &self,
+        before: Timestamp,
+        after: (Timestamp, Sequence),
+        window: Window,
+    ) -> Result<DuePage, StoreError> {
+        let mut due: Vec<DueMessage> = self.lock().messages.values().flat_map(due).collect();
+        let place = |due: &DueMessage| (due.at, due.stored.sequence);
+        due.retain(|due| place(due) > after);
         due.sort_by_key(|due| (due.at, due.stored.sequence, due.reason));
-        let later = due.split_off(due.partition_point(|due| due.at <= before));
+        let belongs_to_the_last = |at: usize| at > 0 && place(&due[at]) == place(&due[at - 1]);
+        let fits = |at: &usize| due[*at].at <= before && (*at < window.messages || belongs_to_the_last(*at));
+        let count = (0..due.len()).take_while(fits).count();
+        let later = due.split_off(count);
         Ok(DuePage { messages: due, next: later.first().map(|due| due.at) })
     }
 

@@ -1,8 +1,6 @@
 //! The database restarts, crashes, goes away, or ends a session.
 
-use std::thread::sleep;
-
-use super::{Brokers, DOUBTS, LEASE, short_lease};
+use super::{Brokers, DOUBTS, short_lease};
 use crate::harness::{Broker, DatabaseServer, Stop, encode, own_group};
 
 on_each_database! {
@@ -11,7 +9,6 @@ on_each_database! {
     r20_a_master_whose_database_restarts_goes_on_in_the_same_term
     r20_a_broker_that_starts_while_the_database_restarts_lets_the_master_go_on
     a_master_whose_database_stays_away_drops_its_clients_and_waits
-    r21_a_database_that_is_restored_from_an_older_copy_is_read_anew
     a_row_that_names_somebody_else_ends_the_term
     a_group_begins_with_several_brokers_at_once
 }
@@ -121,31 +118,6 @@ fn a_master_whose_database_stays_away_drops_its_clients_and_waits<D: DatabaseSer
     assert_eq!(brokers.baton(&server, "term"), "2");
     let reasons = brokers.reasons(&server);
     assert!(reasons[0].contains("it lost the lock, and took over again"), "{reasons:?}");
-    brokers.stop();
-}
-
-fn r21_a_database_that_is_restored_from_an_older_copy_is_read_anew<D: DatabaseServer>() {
-    let mut server = D::own();
-    let mut brokers = Brokers::start(&server, 1, short_lease);
-    brokers.announce(&DOUBTS);
-    brokers.announce(&["this broker can't take part in the election", "cannot serve"]);
-    let (master, mut client) = brokers.master();
-    client.publish("/queue/kept", "before");
-    server.stop(Stop::Polite);
-    server.copy();
-    server.launch();
-    client.publish("/queue/kept", &"lost with the database ".repeat(100_000));
-    assert_eq!(brokers.baton(&server, "term"), "1", "the same history so far");
-    sleep(LEASE); // a heartbeat has to see it, which nobody else can tell
-    server.stop(Stop::Crash);
-    server.restore();
-    server.launch();
-    brokers.brokers[master].logged("the database was restored from an older copy");
-    let (_, mut client) = brokers.master();
-    client.subscribe("/queue/kept", "client", &[]);
-    assert_eq!(client.expect("MESSAGE").text(), "before");
-    client.publish("/queue/other", "after");
-    assert_eq!(brokers.baton(&server, "term"), "2");
     brokers.stop();
 }
 

@@ -26,12 +26,15 @@ macro_rules! on_each_database {
     };
 }
 
+mod clock;
+mod copies;
 mod database;
 mod freezes;
 mod kills;
 mod lease;
 mod network;
 mod operators;
+mod silence;
 
 use std::{
     net::SocketAddr,

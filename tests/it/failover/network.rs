@@ -11,12 +11,12 @@ on_each_database! {
 }
 
 /// What carries the proxy's connections.
-fn network() -> tokio::runtime::Runtime {
+pub(super) fn network() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
 /// By way of the proxy.
-fn through(proxy: &Proxy, server: &impl DatabaseServer, settings: Settings) -> Settings {
+pub(super) fn through(proxy: &Proxy, server: &impl DatabaseServer, settings: Settings) -> Settings {
     let url = server.url().replace(&format!(":{}/", server.port()), &format!(":{}/", proxy.port()));
     settings.option("store.url", &format!("{url:?}"))
 }

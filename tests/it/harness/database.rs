@@ -13,7 +13,7 @@ use std::{
 use batonmq::types::Group;
 use tempfile::TempDir;
 
-use super::broker::Settings;
+use super::{broker::Settings, clock::Clock};
 
 /// Servers do not run as root; then they run as the user whom their Debian package made.
 #[derive(Clone, Copy, Debug)]
@@ -114,25 +114,33 @@ pub(crate) trait DatabaseServer: Sized + Sync + 'static {
     /// One of a test's own.
     fn own() -> Self;
 
+    /// One of a test's own, whose clock is right until it is set.
+    fn own_with_clock() -> Self;
+
+    /// That clock.
+    fn clock(&self) -> &Clock;
+
+    /// Where its data lies, in `data`; it does not run.
+    fn directory(&self) -> &Path;
+
+    /// Keeps a copy of all its data as it is; it does not run.
+    fn copy_data(&self) {
+        let directory = self.directory();
+        run(Command::new("cp").arg("-a").args(["data", "older"].map(|name| directory.join(name))));
+    }
+
+    /// Puts the copy in the place of its data; it does not run.
+    fn restore_data(&self) {
+        let [data, older] = ["data", "older"].map(|name| self.directory().join(name));
+        run(Command::new("rm").arg("-r").arg(&data));
+        run(Command::new("mv").args([older, data]));
+    }
+
     /// Ends it.
     fn stop(&mut self, how: Stop);
 
     /// Starts it once more.
     fn launch(&mut self);
-
-    /// The directory that has its `data`.
-    fn directory(&self) -> &Path;
-
-    /// While it is stopped: copies all that it has.
-    fn copy(&self) {
-        run(Command::new("cp").args(["-a", "data", "copy"]).current_dir(self.directory()));
-    }
-
-    /// While it is stopped: puts the copy back.
-    fn restore(&self) {
-        run(Command::new("rm").args(["-r", "data"]).current_dir(self.directory()));
-        run(Command::new("mv").args(["copy", "data"]).current_dir(self.directory()));
-    }
 
     /// What a broker on this group of it is told.
     fn settings(&self, group: &Group) -> Settings;

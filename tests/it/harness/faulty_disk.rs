@@ -15,6 +15,7 @@ use std::{
 };
 
 use batonmq::persistence::journal::{Disk, DiskFile, Open};
+use tokio_util::sync::CancellationToken;
 
 use super::Rng;
 
@@ -68,6 +69,8 @@ struct State {
     bytes_written: u64,
     calls: u64,
     crashed: bool,
+    /// Tells whoever waits for that.
+    gone: CancellationToken,
     rng: Rng,
 }
 
@@ -86,6 +89,10 @@ enum NameChange {
     Made(PathBuf, Option<usize>),
     Renamed(PathBuf, PathBuf, Option<usize>),
     Removed(PathBuf),
+    /// A directory, with all that is in it.
+    Moved(PathBuf, PathBuf),
+    /// Two directories.
+    Exchanged(PathBuf, PathBuf),
 }
 
 impl FaultyDisk {
@@ -101,6 +108,7 @@ impl FaultyDisk {
             bytes_written: 0,
             calls: 0,
             crashed: false,
+            gone: CancellationToken::new(),
             rng: Rng::new(seed),
         })))
     }
@@ -121,13 +129,20 @@ impl FaultyDisk {
 
     /// From here on every call fails.
     pub(crate) fn stop(&self) {
-        self.0.lock().unwrap().crashed = true;
+        self.0.lock().unwrap().crash();
+    }
+
+    /// Waits until the process is gone, at a call or because it was stopped.
+    pub(crate) async fn gone(&self) {
+        let gone = self.0.lock().unwrap().gone.clone();
+        gone.cancelled().await;
     }
 
     /// The same machine after kill -9: what was written is in the cache, and as unsynced as it was.
     pub(crate) fn after_kill(&self) -> Self {
         let mut state = self.0.lock().unwrap().clone();
-        (state.fault, state.calls, state.crashed) = (Fault::Never, 0, false);
+        (state.fault, state.calls) = (Fault::Never, 0);
+        (state.crashed, state.gone) = (false, CancellationToken::new());
         Self(Arc::new(Mutex::new(state)))
     }
 
@@ -167,6 +182,23 @@ impl FaultyDisk {
         self.0.lock().unwrap().bytes_written
     }
 
+    /// What the files in a directory hold, by their names.
+    pub(crate) fn contents(&self, dir: &Path) -> BTreeMap<String, Vec<u8>> {
+        let state = self.0.lock().unwrap();
+        let here = state.names.iter().filter(|(path, _)| path.parent() == Some(dir));
+        let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+        let content = |file: usize| state.files[file].cached.clone();
+        here.filter_map(|(path, file)| Some((name(path), content((*file)?)))).collect()
+    }
+
+    /// A bit on the disk is wrong from now on.
+    pub(crate) fn flip(&self, path: &Path, at: usize) {
+        let mut state = self.0.lock().unwrap();
+        let file = state.file(path).unwrap();
+        let Inode { cached, durable, .. } = &mut state.files[file];
+        [cached, durable].into_iter().for_each(|bytes| bytes[at] ^= 0x10);
+    }
+
     /// The names of all files.
     pub(crate) fn names(&self) -> Vec<String> {
         let state = self.0.lock().unwrap();
@@ -188,7 +220,7 @@ impl State {
         }
         Ok(match self.fault {
             Fault::Crash(at, moment) if at == number => {
-                self.crashed = true;
+                self.crash();
                 (moment, Err(gone()))
             }
             Fault::Fail(at, moment, kind) if at == number => (moment, Err(kind.into())),
@@ -206,6 +238,11 @@ impl State {
             Moment::After => true,
         };
         Ok((done && (outcome.is_ok() || self.crashed), outcome))
+    }
+
+    fn crash(&mut self) {
+        self.crashed = true;
+        self.gone.cancel();
     }
 
     /// The system writes what it likes when it likes.
@@ -240,6 +277,13 @@ impl State {
         self.unsynced_names.push(change);
     }
 
+    /// A change to the names of directories.
+    fn move_dir(&mut self, change: NameChange) {
+        let is_below = |other: &NameChange| other.path().ancestors().skip(1).any(|dir| change.is_of(dir));
+        assert!(!self.unsynced_names.iter().any(is_below), "a directory is moved when all that is in it is synced");
+        self.change_name(change);
+    }
+
     fn file(&self, path: &Path) -> io::Result<usize> {
         self.names.get(path).copied().flatten().ok_or(io::ErrorKind::NotFound.into())
     }
@@ -262,8 +306,23 @@ fn is_root(dir: &Path) -> bool {
 impl NameChange {
     /// Nothing here moves from one directory to another.
     fn is_in(&self, dir: &Path) -> bool {
+        self.path().parent() == Some(dir)
+    }
+
+    /// Or one of them.
+    fn path(&self) -> &Path {
         match self {
-            Self::Made(path, _) | Self::Renamed(path, ..) | Self::Removed(path) => path.parent() == Some(dir),
+            Self::Made(path, _) | Self::Renamed(path, ..) | Self::Removed(path) => path,
+            Self::Moved(path, _) | Self::Exchanged(path, _) => path,
+        }
+    }
+
+    /// Whether it moves this directory.
+    fn is_of(&self, dir: &Path) -> bool {
+        match self {
+            Self::Moved(from, _) => from == dir,
+            Self::Exchanged(one, two) => one == dir || two == dir,
+            Self::Made(..) | Self::Renamed(..) | Self::Removed(_) => false,
         }
     }
 
@@ -277,8 +336,28 @@ impl NameChange {
                 names.insert(to.clone(), *file);
             }
             Self::Removed(path) => _ = names.remove(path),
+            Self::Moved(from, to) => {
+                let moved = take_tree(names, from);
+                put_tree(names, to, moved);
+            }
+            Self::Exchanged(one, two) => {
+                let trees = (take_tree(names, one), take_tree(names, two));
+                put_tree(names, two, trees.0);
+                put_tree(names, one, trees.1);
+            }
         }
     }
+}
+
+/// Takes a directory out with all that is in it, by their names in there.
+fn take_tree(names: &mut Names, dir: &Path) -> Names {
+    let tree: Vec<PathBuf> = names.keys().filter(|path| path.starts_with(dir)).cloned().collect();
+    let inner = |path: &PathBuf| path.strip_prefix(dir).unwrap().to_owned();
+    tree.into_iter().map(|path| (inner(&path), names.remove(&path).unwrap())).collect()
+}
+
+fn put_tree(names: &mut Names, dir: &Path, tree: Names) {
+    names.extend(tree.into_iter().map(|(path, file)| (dir.join(path), file)));
 }
 
 impl Inode {
@@ -378,9 +457,12 @@ impl Disk for FaultyDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.0.lock().unwrap();
         let (done, outcome) = state.call_at_once()?;
-        if done {
-            let file = state.file(from)?;
-            state.change_name(NameChange::Renamed(from.to_owned(), to.to_owned(), Some(file)));
+        let renamed = state.names.get(from).copied().ok_or(io::ErrorKind::NotFound)?;
+        let (from, to) = (from.to_owned(), to.to_owned());
+        match renamed {
+            _ if !done => {}
+            Some(file) => state.change_name(NameChange::Renamed(from, to, Some(file))),
+            None => state.move_dir(NameChange::Moved(from, to)),
         }
         outcome
     }
@@ -415,8 +497,13 @@ impl Disk for FaultyDisk {
         outcome
     }
 
-    fn exchange(&self, _: &Path, _: &Path) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
+    fn exchange(&self, one: &Path, two: &Path) -> io::Result<()> {
+        let mut state = self.0.lock().unwrap();
+        let (done, outcome) = state.call_at_once()?;
+        if done {
+            state.move_dir(NameChange::Exchanged(one.to_owned(), two.to_owned()));
+        }
+        outcome
     }
 
     fn free_bytes(&self, _: &Path) -> io::Result<u64> {

@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 use super::{
     broker::{CERT_FILE, KEY_FILE, Settings, sign_certificate},
+    clock::Clock,
     database::{DatabaseServer, Server, ServerUser, Stop, free_port, run},
 };
 
@@ -38,6 +39,7 @@ pub(crate) struct MariadbServer {
     directory: TempDir,
     port: u16,
     settings: Vec<String>,
+    clock: Option<Clock>,
 }
 
 impl MariadbServer {
@@ -71,12 +73,13 @@ impl MariadbServer {
     fn prepare(settings: &[&str]) -> Self {
         let directory = USER.directory();
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let server = Self { directory, port: free_port(), server: None, settings };
+        let server = Self { directory, port: free_port(), server: None, settings, clock: None };
         std::fs::write(server.password_file(), OWNER.1).unwrap();
         std::fs::write(server.first_statements(), server.owner()).unwrap();
         let mut install = USER.command(Path::new("mariadb-install-db"));
         install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
         install.arg(format!("--datadir={}", server.directory.path().join("data").display())).current_dir("/");
+        install.env("TMPDIR", server.directory.path()); // in a common one, each start removes what others have there
         run(&mut install);
         server
     }
@@ -91,9 +94,9 @@ impl MariadbServer {
     }
 
     fn launch(&mut self) {
-        let mut command = USER.command(Path::new("/usr/sbin/mariadbd"));
+        let mut command = Clock::command(self.clock.as_ref(), USER, Path::new("/usr/sbin/mariadbd"));
         let directory = self.directory.path().display();
-        command.arg("--no-defaults");
+        command.arg("--no-defaults").env("TMPDIR", self.directory.path());
         for (option, file) in
             [("datadir", "data"), ("socket", "socket"), ("pid-file", "pid"), ("init-file", FIRST_STATEMENTS)]
         {
@@ -185,6 +188,22 @@ impl DatabaseServer for MariadbServer {
         Self::start(&[])
     }
 
+    fn own_with_clock() -> Self {
+        let mut server = Self::prepare(&[]);
+        server.clock = Some(Clock::beside(server.directory.path()));
+        server.launch();
+        server
+    }
+
+    fn clock(&self) -> &Clock {
+        self.clock.as_ref().expect("it has one")
+    }
+
+    fn directory(&self) -> &Path {
+        assert!(self.server.is_none(), "nobody touches the directory of a server that runs");
+        self.directory.path()
+    }
+
     fn stop(&mut self, how: Stop) {
         let signal = match how {
             Stop::Polite => "TERM",
@@ -195,10 +214,6 @@ impl DatabaseServer for MariadbServer {
 
     fn launch(&mut self) {
         self.launch();
-    }
-
-    fn directory(&self) -> &Path {
-        self.directory.path()
     }
 
     fn settings(&self, group: &Group) -> Settings {

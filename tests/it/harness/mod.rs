@@ -4,11 +4,15 @@
 
 mod broker;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
+mod clock;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 mod database;
 mod faulty_disk;
 mod http;
 #[cfg(feature = "mysql")]
 mod mariadb;
+#[cfg(feature = "postgres")]
+mod pgbouncer;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
@@ -27,6 +31,8 @@ pub(crate) use faulty_disk::{Fault, FaultyDisk, Moment};
 pub(crate) use http::{get, request};
 #[cfg(feature = "mysql")]
 pub(crate) use mariadb::MariadbServer;
+#[cfg(feature = "postgres")]
+pub(crate) use pgbouncer::PgBouncer;
 #[cfg(feature = "postgres")]
 pub(crate) use postgres::PostgresServer;
 #[cfg(any(feature = "postgres", feature = "mysql"))]

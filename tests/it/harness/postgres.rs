@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 use super::{
     broker::{CERT_FILE, KEY_FILE, Settings, sign_certificate},
+    clock::Clock,
     database::{DatabaseServer, Server, ServerUser, Stop, free_port, newest_programs, run},
 };
 
@@ -36,6 +37,7 @@ pub(crate) struct PostgresServer {
     programs: PathBuf,
     port: u16,
     settings: Vec<String>,
+    clock: Option<Clock>,
 }
 
 impl PostgresServer {
@@ -56,7 +58,7 @@ impl PostgresServer {
         let programs = newest_programs("/usr/lib/postgresql");
         let directory = USER.directory();
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let server = Self { directory, programs, port: free_port(), server: None, settings };
+        let server = Self { directory, programs, port: free_port(), server: None, settings, clock: None };
         server.init();
         server
     }
@@ -85,7 +87,7 @@ impl PostgresServer {
     }
 
     fn launch(&mut self) {
-        let mut command = USER.command(&self.programs.join("postgres"));
+        let mut command = Clock::command(self.clock.as_ref(), USER, &self.programs.join("postgres"));
         command.arg("-D").arg(self.directory.path().join("data"));
         let port = format!("port={}", self.port);
         let sockets = format!("unix_socket_directories={}", self.directory.path().display());
@@ -116,6 +118,11 @@ impl PostgresServer {
     /// A file with its owner's password.
     pub(crate) fn password_file(&self) -> PathBuf {
         self.directory.path().join(PASSWORD_FILE)
+    }
+
+    /// Its owner's name.
+    pub(crate) fn owner(&self) -> &'static str {
+        OWNER.0
     }
 
     /// Its owner's password.
@@ -167,6 +174,22 @@ impl DatabaseServer for PostgresServer {
         Self::start(&[])
     }
 
+    fn own_with_clock() -> Self {
+        let mut server = Self::prepare(&[]);
+        server.clock = Some(Clock::beside(server.directory.path()));
+        server.launch();
+        server
+    }
+
+    fn clock(&self) -> &Clock {
+        self.clock.as_ref().expect("it has one")
+    }
+
+    fn directory(&self) -> &Path {
+        assert!(self.server.is_none(), "nobody touches the directory of a server that runs");
+        self.directory.path()
+    }
+
     fn stop(&mut self, how: Stop) {
         let signal = match how {
             Stop::Polite => "INT",
@@ -177,10 +200,6 @@ impl DatabaseServer for PostgresServer {
 
     fn launch(&mut self) {
         self.launch();
-    }
-
-    fn directory(&self) -> &Path {
-        self.directory.path()
     }
 
     fn settings(&self, group: &Group) -> Settings {

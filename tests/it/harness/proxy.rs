@@ -28,6 +28,8 @@ struct Network {
     delivered: bool,
     /// Connections that were made before this many cuts are over.
     cuts: u32,
+    /// The same on the server's side only: the client hears nothing of it.
+    server_cuts: u32,
 }
 
 /// Carries connections to a server; ends with the value.
@@ -80,6 +82,11 @@ impl Proxy {
         self.network.send_modify(|network| (network.held_after, network.delivered) = (None, true));
     }
 
+    /// Ends all connections as far as the server knows; the clients' ends stay open, and silent, until [`Self::cut`].
+    pub(crate) fn cut_on_servers_side(&self) {
+        self.network.send_modify(|network| network.server_cuts += 1);
+    }
+
     /// Ends all connections; new ones are carried.
     pub(crate) fn cut(&self) {
         self.network.send_modify(|network| {
@@ -97,17 +104,25 @@ impl Drop for Proxy {
 
 async fn carry(client: TcpStream, server: SocketAddr, network: watch::Sender<Network>) {
     let Ok(mut server) = TcpStream::connect(server).await else { return };
-    let mut watched = network.subscribe();
-    let cuts = watched.borrow().cuts;
-    let held_back = {
+    let (mut watched, mut watched_server) = (network.subscribe(), network.subscribe());
+    let Network { cuts, server_cuts, .. } = *watched.borrow();
+    let (mut from_client, mut to_client) = client.into_split();
+    let (held_back, is_servers_end) = {
         let answers_are_lost = AtomicBool::new(false);
-        let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.split());
+        let (from_server, to_server) = server.split();
         tokio::select! {
-            held_back = carry_requests(from_client, to_server, &network, &answers_are_lost) => held_back,
-            () = carry_answers(from_server, to_client, &answers_are_lost) => None,
-            _ = watched.wait_for(|network| network.cuts > cuts) => None,
+            held_back = carry_requests(&mut from_client, to_server, &network, &answers_are_lost) => (held_back, false),
+            () = carry_answers(from_server, &mut to_client, &answers_are_lost) => (None, false),
+            _ = watched.wait_for(|network| network.cuts > cuts) => (None, false),
+            _ = watched_server.wait_for(|network| network.server_cuts > server_cuts) => (None, true),
         }
     };
+    if is_servers_end {
+        drop(server);
+        watched.wait_for(|network| network.cuts > cuts).await.unwrap();
+        return;
+    }
+    drop((from_client, to_client));
     if let Some(request) = held_back {
         network.send_modify(|network| network.held = true);
         watched.wait_for(|network| network.delivered).await.unwrap();
@@ -119,7 +134,7 @@ async fn carry(client: TcpStream, server: SocketAddr, network: watch::Sender<Net
 
 /// Until the client ends, or asks what is to be held back: then that.
 async fn carry_requests(
-    mut from: OwnedReadHalf,
+    from: &mut OwnedReadHalf,
     mut to: WriteHalf<'_>,
     network: &watch::Sender<Network>,
     answers_are_lost: &AtomicBool,
@@ -143,7 +158,7 @@ fn contains(asked: &[u8], text: Option<&str>) -> bool {
     text.is_some_and(|text| asked.windows(text.len()).any(|part| part == text.as_bytes()))
 }
 
-async fn carry_answers(mut from: ReadHalf<'_>, mut to: OwnedWriteHalf, are_lost: &AtomicBool) {
+async fn carry_answers(mut from: ReadHalf<'_>, to: &mut OwnedWriteHalf, are_lost: &AtomicBool) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
         if !are_lost.load(Ordering::Relaxed) && to.write_all(&buffer[..length]).await.is_err() {

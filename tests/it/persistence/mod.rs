@@ -16,6 +16,7 @@ mod postgres_rules;
 mod recovery;
 mod refusals;
 mod repair;
+mod repair_faults;
 mod script;
 mod space;
 mod spool;

@@ -73,6 +73,9 @@ async fn cut_when(proxy: &Proxy, session: &mut Session, condition: &str) {
     proxy.cut();
 }
 
+/// As it is sent: settings of a session have the word too.
+const COMMIT: &str = "\u{3}COMMIT";
+
 #[tokio::test]
 async fn r11_when_the_answer_to_a_raise_is_lost_the_next_one_is_no_deposition() {
     let (backend, mut stranger, proxy) = (Mysql::new().await, stranger().await, proxy().await);
@@ -80,7 +83,7 @@ async fn r11_when_the_answer_to_a_raise_is_lost_the_next_one_is_no_deposition() 
     for next in [Tenure::next_token, |tenure: Tenure| tenure.next_above(tenure)] {
         let lost = next(broker.tenure);
         let raised = format!("token = {} FROM {}_baton", lost.token.0, backend.group());
-        proxy.lose_answers_after("COMMIT");
+        proxy.lose_answers_after(COMMIT);
         let (answer, ()) = tokio::join!(broker.adapter.raise(lost), cut_when(&proxy, &mut stranger, &raised));
         assert!(matches!(answer, Err(StoreError::Database { .. })), "{answer:?}");
         broker.tenure = lost.next_token();

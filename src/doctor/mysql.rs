@@ -1,0 +1,167 @@
+//! Questions to MySQL and MariaDB.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use mysql_async::{Error, prelude::Queryable as _};
+
+use super::{Report, group, shape};
+use crate::{
+    config::Config,
+    db::mysql::{Mysql, Session, cause, schema},
+    node,
+    persistence::StoreError,
+    types::{Clock, Group},
+};
+
+const CLOCK: &str = include_str!("../../sql/mysql/doctor/clock.sql");
+const MAY_MAKE: &str = include_str!("../../sql/mysql/doctor/may_make.sql");
+const SHAPE: &str = include_str!("../../sql/mysql/doctor/shape.sql");
+
+/// The lines of tables that nobody altered.
+const AS_MADE: &str = include_str!("../../sql/mysql/doctor/shape.txt");
+
+/// The tables of a group, each with one of its columns.
+const TABLES: [(&str, &str); 12] = [
+    ("baton", "id"),
+    ("broker", "instance"),
+    ("destination", "id"),
+    ("dispatch_mark", "holder"),
+    ("durable", "id"),
+    ("held", "sequence"),
+    ("lease", "id"),
+    ("message", "sequence"),
+    ("purged", "holder"),
+    ("returned", "sequence"),
+    ("schema_version", "version"),
+    ("tenure", "token"),
+];
+
+/// The rights that a broker needs on each table, and what asks for one without doing anything.
+const RIGHTS: [(&str, &str); 4] = [
+    ("SELECT", "SELECT 1 FROM {table} WHERE FALSE"),
+    ("INSERT", "INSERT INTO {table} SELECT * FROM {table} WHERE FALSE"),
+    ("UPDATE", "UPDATE {table} SET {column} = {column} WHERE FALSE"),
+    ("DELETE", "DELETE FROM {table} WHERE FALSE"),
+];
+
+/// Asks everything.
+pub(super) async fn examine(config: &Config, report: &mut Report) {
+    match Patient::connect(config).await {
+        Ok(mut patient) => {
+            if let Err(error) = patient.examine(config, report).await {
+                report.failed("database", &*cause(error), "look into the database's own log");
+            }
+        }
+        Err(StoreError::Connect(error)) => report.failed("connection", &error, error.fix()),
+        Err(error) => report.failed("connection", &error, "look into the database's own log"),
+    }
+}
+
+/// A database that can be asked.
+struct Patient {
+    mysql: Mysql,
+    session: Session,
+    group: Group,
+}
+
+impl Patient {
+    async fn connect(config: &Config) -> Result<Self, StoreError> {
+        let (mysql, group) = node::mysql(config)?;
+        let session = mysql.connect("doctor").await?;
+        Ok(Self { mysql, session, group })
+    }
+
+    async fn examine(&mut self, config: &Config, report: &mut Report) -> Result<(), Error> {
+        self.server(report);
+        let theirs = self.session.query_first::<i64, _>(CLOCK).await?;
+        group::clock(&Clock::start(), theirs.unwrap_or_default(), report);
+        group::lease(config, self.round_trip().await?, report);
+        match schema::version(&mut self.session, &self.group).await {
+            Ok(0) => self.no_tables(report).await,
+            Ok(version) => self.tables(config, version, report).await,
+            Err(error) => {
+                report.failed("tables", &error, error.fix());
+                Ok(())
+            }
+        }
+    }
+
+    /// A server that is no good was refused already.
+    fn server(&self, report: &mut Report) {
+        let server = self.session.server();
+        report.ok("connection", format!("{} at {}", server.version(), self.mysql.address()));
+        let warnings = server.warnings();
+        for warning in &warnings {
+            let (says, fix) = warning.rsplit_once("; ").unwrap_or((warning, "see docs/databases.md"));
+            report.warn("durability", says, fix);
+        }
+        if warnings.is_empty() {
+            report.ok("durability", "what is committed is synced");
+        }
+    }
+
+    /// The longest of a few.
+    async fn round_trip(&mut self) -> Result<Duration, Error> {
+        let mut longest = Duration::ZERO;
+        for _ in 0..5 {
+            let asked = Instant::now();
+            self.session.ping().await?;
+            longest = longest.max(asked.elapsed());
+        }
+        Ok(longest)
+    }
+
+    async fn no_tables(&mut self, report: &mut Report) -> Result<(), Error> {
+        let group = &self.group;
+        if self.session.query_first(MAY_MAKE).await? == Some(true) {
+            report.ok("tables", format!("group {group} has none yet; the first master makes them"));
+        } else {
+            let says = format!("group {group} has none that this user may see, and it may make none");
+            report.fail(
+                "tables",
+                says,
+                "run batonmq migrate as a user that may, and grant what docs/databases.md lists",
+            );
+        }
+        Ok(())
+    }
+
+    async fn tables(&mut self, config: &Config, version: u32, report: &mut Report) -> Result<(), Error> {
+        self.rights(report).await?;
+        if version < schema::SUPPORTED {
+            let says = format!("they have version {version}, and this batonmq needs {}", schema::SUPPORTED);
+            report.warn("tables", says, "the next master brings them up to date, or batonmq migrate does");
+            return Ok(());
+        }
+        let found: Vec<String> = self.session.exec(SHAPE, (self.group.as_str(),)).await?;
+        shape::compare(version, AS_MADE, &BTreeSet::from_iter(found), report);
+        group::brokers(config, report).await;
+        Ok(())
+    }
+
+    async fn rights(&mut self, report: &mut Report) -> Result<(), Error> {
+        let mut lacking = Vec::new();
+        for (table, column) in TABLES {
+            let name = format!("{}_{table}", self.group);
+            for (right, statement) in RIGHTS {
+                let statement = statement.replace("{table}", &name).replace("{column}", column);
+                match self.session.query_drop(statement).await {
+                    Err(Error::Server(error)) if matches!(error.code, 1142 | 1143) => {
+                        lacking.push(format!("{right} on {name}"));
+                    }
+                    answered => answered?,
+                }
+            }
+        }
+        if lacking.is_empty() {
+            report.ok("rights", "all that a broker needs");
+        } else {
+            let says = format!("this user lacks {}", lacking.join("; "));
+            report.fail("rights", says, "grant what docs/databases.md lists");
+        }
+        Ok(())
+    }
+}

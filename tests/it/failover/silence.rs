@@ -1,0 +1,104 @@
+//! The connection between a master and its database ends on the database's side only: the master hears nothing.
+
+use std::{cell::Cell, thread::sleep, time::Instant};
+
+use super::{
+    Brokers, CLIENT_POLL, DOUBTS,
+    network::{network, through},
+    short_lease,
+};
+use crate::harness::{DatabaseServer, PATIENCE, Proxy, Raw, encode, get};
+
+on_each_database! {
+    r24_a_master_that_hears_nothing_pauses_turns_clients_away_and_goes_on
+    a_master_that_hears_nothing_confirms_nothing_after_another_took_over
+    a_standby_that_hears_nothing_takes_over_nevertheless
+}
+
+fn r24_a_master_that_hears_nothing_pauses_turns_clients_away_and_goes_on<D: DatabaseServer>() {
+    let server = D::shared();
+    let network = network();
+    let proxy = network.block_on(Proxy::to(server.port()));
+    let mut brokers = Brokers::start(server, 1, |settings| through(&proxy, server, short_lease(settings)).console());
+    brokers.announce(&DOUBTS);
+    brokers.announce(&["the store takes more than"]);
+    let console = brokers.brokers[0].console();
+    assert_eq!(get(console, "/health/master").status, 200);
+    let (master, mut client) = brokers.master();
+    client.publish("/queue/kept", "before");
+    proxy.cut_on_servers_side();
+    brokers.brokers[master].logged("in doubt");
+    wait_for(|| get(console, "/health/master").status == 503);
+    assert_eq!(get(console, "/health/live").status, 200, "it is alive all the same");
+    assert!(Raw::try_connect(brokers.addresses[master]).is_none(), "nobody new is let in");
+    brokers.brokers[master].logged("the lock is held again");
+    client.publish("/queue/kept", "after");
+    wait_for(|| get(console, "/health/master").status == 200);
+    assert_eq!(brokers.baton(server, "term"), "1", "the same term, the same connection");
+    drop(client);
+    brokers.stop();
+}
+
+fn a_master_that_hears_nothing_confirms_nothing_after_another_took_over<D: DatabaseServer>() {
+    let server = D::shared();
+    let network = network();
+    let proxy = network.block_on(Proxy::to(server.port()));
+    let is_first = Cell::new(true);
+    let mut brokers = Brokers::start(server, 2, |settings| {
+        let settings = short_lease(settings);
+        if is_first.replace(false) { through(&proxy, server, settings) } else { settings }
+    });
+    brokers.announce(&DOUBTS);
+    brokers.announce(&["the row of the baton is held", "this broker can't take part in the election"]);
+    let (master, mut client) = brokers.master();
+    client.publish("/queue/kept", "before");
+    proxy.cut_on_servers_side();
+    let (_, mut other) = brokers.next_master(master, "ended on the database's side only");
+    other.publish("/queue/kept", "after");
+    client.send(encode("SEND", &[("destination", "/queue/kept"), ("receipt", "late")], b"late"));
+    let answer = client.reader.next();
+    assert!(!matches!(answer, Ok(Some(_))), "nothing is confirmed: {answer:?}");
+    brokers.brokers[master].logged("and this broker is a standby");
+    other.subscribe("/queue/kept", "client", &[]);
+    for text in ["before", "after"] {
+        assert_eq!(other.expect("MESSAGE").text(), text);
+    }
+    drop(other);
+    brokers.stop();
+}
+
+/// A broker that waits on a connection of which only the database knows that it has ended is there all the same.
+fn a_standby_that_hears_nothing_takes_over_nevertheless<D: DatabaseServer>() {
+    let server = D::shared();
+    let network = network();
+    let proxy = network.block_on(Proxy::to(server.port()));
+    let is_first = Cell::new(true);
+    let mut brokers =
+        Brokers::start(
+            server,
+            2,
+            |settings| {
+                if is_first.replace(false) { settings } else { through(&proxy, server, settings) }
+            },
+        );
+    brokers.announce(&["this broker can't take part in the election", "the row of the baton is held"]);
+    let (master, mut client) = brokers.master();
+    client.publish("/queue/kept", "before");
+    proxy.cut_on_servers_side();
+    brokers.brokers[master].kill_9();
+    let (_, mut client) = brokers.next_master(master, "the standby's connection ended on the database's side only");
+    client.subscribe("/queue/kept", "client", &[]);
+    assert_eq!(client.expect("MESSAGE").text(), "before");
+    brokers.return_as_standby(master);
+    drop(client);
+    brokers.stop();
+}
+
+/// For what only the console knows.
+fn wait_for(mut holds: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !holds() {
+        assert!(since.elapsed() < PATIENCE, "it does not happen");
+        sleep(CLIENT_POLL);
+    }
+}
