@@ -30,6 +30,10 @@ use crate::{
 /// A holder whose session was ended hears of it after this; it tries to get the lock back as often.
 const LISTEN_EVERY: Duration = Duration::from_millis(100);
 
+/// No server runs for longer than ten years. One whose clock was set back to before its start says centuries, and no time
+/// can be reckoned with those.
+const UPTIME_SECONDS_MAX: u64 = 10 * 365 * 86_400;
+
 /// There is no such session: it ended by itself.
 const NO_SUCH_SESSION: u16 = 1094;
 
@@ -261,8 +265,9 @@ impl MysqlLine {
     /// For how long the server runs; no SELECT tells it on both databases.
     async fn uptime_seconds(&self) -> Result<u64, LockError> {
         let action = "ask for the uptime";
-        let uptime: Option<(String, u64)> = self.row(action, "SHOW GLOBAL STATUS LIKE 'Uptime'", ()).await?;
-        uptime.map(|(_, seconds)| seconds).ok_or_else(|| nothing(action))
+        let uptime = self.row(action, "SHOW GLOBAL STATUS LIKE 'Uptime'", ()).await?;
+        let (_, seconds): (String, String) = uptime.ok_or_else(|| nothing(action))?;
+        Ok(seconds.parse().unwrap_or(UPTIME_SECONDS_MAX).min(UPTIME_SECONDS_MAX))
     }
 
     /// Ends sessions of this user; how many there were.
