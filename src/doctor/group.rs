@@ -49,45 +49,87 @@ pub(super) fn lease(config: &Config, round_trip: Duration, report: &mut Report) 
     }
 }
 
-/// Who is there. The tables are.
+/// Who is there; nothing is said while there are no tables.
 pub(super) async fn brokers(config: &Config, report: &mut Report) {
-    match alive(config).await {
-        Ok((_, alive)) if alive.is_empty() => report.ok("brokers", "none of the group is running"),
-        Ok((survey, alive)) => {
-            for name in names_given_twice(&alive) {
-                let says = format!("two that run are called {name}");
-                report.warn("brokers", says, "give each broker of a group a broker_name of its own");
-            }
-            let master = survey.master().unwrap_or("nobody");
-            let told = alive.iter().map(|broker| format!("{} on {}", broker.name, broker.addresses));
-            let told = told.collect::<Vec<_>>().join(", ");
-            report.ok("brokers", format!("{master} is the master; alive: {told}. All of them share these messages"));
-        }
+    match survey(config).await {
+        Ok(Some(survey)) => tell_brokers(&survey, report),
+        Ok(None) => {}
         Err(error) => report.failed("brokers", &error, error.fix()),
     }
 }
 
-/// Those that gave a sign of life just now. Who was killed a moment ago and started again is there twice; so if a name
-/// is, it is looked at once more.
-async fn alive(config: &Config) -> Result<(Survey, Vec<BrokerSeen>), LockError> {
-    let (survey, alive) = look(config).await?;
-    if names_given_twice(&alive).is_empty() {
-        return Ok((survey, alive));
+fn tell_brokers(survey: &Survey, report: &mut Report) {
+    let alive = alive(survey);
+    if alive.is_empty() {
+        return report.ok("brokers", "none of the group is running");
     }
-    sleep(NEXT_SIGN).await;
-    look(config).await
+    for name in names_given_twice(&alive) {
+        let says = format!("two that run are called {name}");
+        report.warn("brokers", says, "give each broker of a group a broker_name of its own");
+    }
+    let master = survey.master().unwrap_or("nobody");
+    let told = alive.iter().map(|broker| format!("{} on {}", broker.name, broker.addresses));
+    let told = told.collect::<Vec<_>>().join(", ");
+    let says = format!(
+        "{master} is the master; alive: {told}. They share all messages: one that you do not know has your store.group by \
+         mistake"
+    );
+    report.ok("brokers", says);
 }
 
-async fn look(config: &Config) -> Result<(Survey, Vec<BrokerSeen>), LockError> {
-    let Some(survey) = node::survey(config).await? else { unreachable!("there are tables") };
-    let alive = survey.brokers.iter().filter(|broker| broker.seen_ms_ago < ALIVE).cloned().collect();
-    Ok((survey, alive))
+/// Who was killed a moment ago and started again is there twice; so if a name is, it is looked at once more.
+async fn survey(config: &Config) -> Result<Option<Survey>, LockError> {
+    let survey = node::survey(config).await?;
+    let is_doubtful = survey.as_ref().is_some_and(|survey| !names_given_twice(&alive(survey)).is_empty());
+    if is_doubtful {
+        sleep(NEXT_SIGN).await;
+        return node::survey(config).await;
+    }
+    Ok(survey)
 }
 
-fn names_given_twice(brokers: &[BrokerSeen]) -> Vec<&str> {
+/// Those that gave a sign of life just now.
+fn alive(survey: &Survey) -> Vec<&BrokerSeen> {
+    survey.brokers.iter().filter(|broker| broker.seen_ms_ago < ALIVE).collect()
+}
+
+fn names_given_twice<'a>(brokers: &[&'a BrokerSeen]) -> Vec<&'a str> {
     let mut times = BTreeMap::<&str, usize>::new();
     for broker in brokers {
         *times.entry(&broker.name).or_default() += 1;
     }
     times.into_iter().filter(|(_, times)| *times > 1).map(|(name, _)| name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Verdict;
+
+    #[test]
+    fn clocks_that_are_apart_are_told_with_how_far() {
+        let ours = Clock::start();
+        let now = i64::try_from(ours.now().0).unwrap();
+        for (apart, verdict, says) in [
+            (0, Verdict::Ok, "ms"),
+            (3_600_000, Verdict::Warn, "s ahead of this machine's"),
+            (-3_600_000, Verdict::Warn, "s behind this machine's"),
+        ] {
+            let mut report = Report::default();
+            clock(&ours, now + apart, &mut report);
+            let [finding] = report.0.try_into().unwrap();
+            assert_eq!(finding.verdict, verdict, "{finding:?}");
+            assert!(finding.says.contains(says), "{finding:?}");
+        }
+    }
+
+    #[test]
+    fn a_database_that_answers_slowly_for_its_lease_is_told() {
+        let config = Config::default();
+        for (round_trip, verdict) in [(1, Verdict::Ok), (900, Verdict::Warn)] {
+            let mut report = Report::default();
+            lease(&config, Duration::from_millis(round_trip), &mut report);
+            assert_eq!(report.0.first().map(|finding| finding.verdict), Some(verdict));
+        }
+    }
 }

@@ -5,6 +5,7 @@
 //! On failure: a question that can't be asked is an answer too, and the questions that need it are left out.
 
 mod files;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
 mod group;
 #[cfg(feature = "mysql")]
 mod mysql;

@@ -12,8 +12,9 @@ use std::{
 };
 
 use rustix::process::{Signal, geteuid};
+use tokio::time::timeout;
 
-use super::{chance, process::Process, write_secret};
+use super::{PATIENCE, chance, process::Process, write_secret};
 
 /// Where Debian keeps each version: `VERSION/bin`.
 const DEBIANS: &str = "/usr/lib/postgresql";
@@ -58,7 +59,7 @@ impl PrivateServer {
         }
         let started = Process::start(&mut serve, Signal::INT);
         let mut process = started.map_err(|source| ServerError::Io { path: installed.programs.clone(), source })?;
-        if !process.says("ready to accept connections").await {
+        if timeout(PATIENCE, process.says("ready to accept connections")).await != Ok(true) {
             return Err(ServerError::Failed { program: "postgres", said: process.last_words() });
         }
         Ok(Self { _process: process, url: format!("postgres://{OWNER}@127.0.0.1:{port}/postgres"), password_file })

@@ -14,8 +14,9 @@ use std::{
 };
 
 use rustix::process::Signal;
+use tokio::time::timeout;
 
-use super::{Arguments, DemoError, chance, process::Process, server::PrivateServer, write_secret};
+use super::{Arguments, DemoError, PATIENCE, chance, process::Process, server::PrivateServer, write_secret};
 use crate::{
     config::{Backend, Config, Sources},
     db,
@@ -112,10 +113,10 @@ impl Stage {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("start").arg("--config").arg(&broker.config).current_dir(&self.directory.0);
         let process = broker.process.insert(Process::start(&mut command, Signal::KILL)?);
-        if process.says(until).await {
-            return Ok(());
+        match timeout(PATIENCE, process.says(until)).await {
+            Ok(true) => Ok(()),
+            _ => Err(DemoError::Broker { name: name(number), said: process.last_words() }),
         }
-        Err(DemoError::Broker { name: name(number), said: process.last_words() })
     }
 
     fn options(&self, number: usize, address: SocketAddr) -> String {

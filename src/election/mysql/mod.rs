@@ -14,7 +14,7 @@ use mysql_async::{Error, Params, Row, prelude::FromRow};
 use self::statements::Texts;
 use super::{
     BrokerSeen, HolderId, LOCK_PURPOSE, Lease, LockError, Survey, TenureSeen,
-    database::{BatonRow, History, Namesake, Purpose},
+    database::{BatonRow, Namesake, Purpose},
     line::{Election, LeaseRow, Line},
 };
 use crate::{
@@ -24,18 +24,17 @@ use crate::{
         number,
     },
     tasks::Tasks,
-    types::{FencingToken, Group, Tenure, Term},
+    types::{FencingToken, Group, History, Tenure, Term},
 };
 
 /// A holder whose session was ended hears of it after this; it tries to get the lock back as often.
 const LISTEN_EVERY: Duration = Duration::from_millis(100);
 
-/// No server runs for longer than ten years. One whose clock was set back to before its start says centuries, and no time
-/// can be reckoned with those.
-const UPTIME_SECONDS_MAX: u64 = 10 * 365 * 86_400;
-
 /// There is no such session: it ended by itself.
 const NO_SUCH_SESSION: u16 = 1094;
+
+/// A hundred years: nothing of ours is older.
+const UPTIME_SECONDS_MAX: u64 = 100 * 366 * 24 * 60 * 60;
 
 /// A group in a MySQL or MariaDB database. Clones share it.
 #[derive(Clone, Debug)]
@@ -262,12 +261,12 @@ impl MysqlLine {
         &self.election.texts
     }
 
-    /// For how long the server runs; no SELECT tells it on both databases.
+    /// For how long the server runs, by its clock; no SELECT tells it on both databases. If that was set back to before
+    /// the start, the server shows what is below zero as a number beyond all dates.
     async fn uptime_seconds(&self) -> Result<u64, LockError> {
         let action = "ask for the uptime";
-        let uptime = self.row(action, "SHOW GLOBAL STATUS LIKE 'Uptime'", ()).await?;
-        let (_, seconds): (String, String) = uptime.ok_or_else(|| nothing(action))?;
-        Ok(seconds.parse().unwrap_or(UPTIME_SECONDS_MAX).min(UPTIME_SECONDS_MAX))
+        let uptime: Option<(String, u64)> = self.row(action, "SHOW GLOBAL STATUS LIKE 'Uptime'", ()).await?;
+        uptime.map(|(_, seconds)| seconds.min(UPTIME_SECONDS_MAX)).ok_or_else(|| nothing(action))
     }
 
     /// Ends sessions of this user; how many there were.

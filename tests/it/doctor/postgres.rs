@@ -173,7 +173,23 @@ fn two_brokers_of_one_name_are_found() {
     two.logged("standby: another broker holds");
     let found = Found::with(server.settings(&group));
     found.says("brokers", "WARN", &["two that run are called batonmq", "a broker_name of its own"]);
-    found.says("brokers", "OK", &["All of them share these messages"]);
     two.sigterm();
     one.sigterm();
+}
+
+/// Two installations that took the same group by mistake are one group: one serves, and the other waits, and is told of.
+#[test]
+fn two_groups_of_one_name_are_told_who_they_are() {
+    let server = PostgresServer::shared();
+    let group = own_group();
+    let mut shop = Broker::start_with(server.settings(&group).option("broker_name", "\"shop\""));
+    let mut billing = Broker::prepare(server.settings(&group).option("broker_name", "\"billing\""));
+    billing.launch();
+    let told = billing.logged("standby: another broker holds");
+    assert!(told.contains(&format!("the baton of group {group} in")), "{told}");
+    let found = Found::at(&billing);
+    let address = shop.address().to_string();
+    found.says("brokers", "OK", &["shop is the master", &address, "billing on", "has your store.group by mistake"]);
+    billing.sigterm();
+    shop.sigterm();
 }

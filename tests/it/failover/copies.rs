@@ -1,7 +1,9 @@
 //! R21: an older copy of the whole database is put in its place while a broker runs on it.
 
+use std::time::Instant;
+
 use super::{Brokers, DOUBTS, short_lease};
-use crate::harness::{DatabaseServer, Stop};
+use crate::harness::{DatabaseServer, PATIENCE, Stop};
 
 on_each_database! {
     r21_a_database_that_was_restored_from_an_older_copy_ends_the_term
@@ -22,6 +24,7 @@ fn r21_a_database_that_was_restored_from_an_older_copy_ends_the_term<D: Database
     for number in 0..sent {
         client.publish(kept, &format!("after the copy {number}: {}", "x".repeat(10_000)));
     }
+    signs_of_life(&server, &brokers);
     server.stop(Stop::Polite);
     server.restore_data();
     server.launch();
@@ -38,4 +41,17 @@ fn r21_a_database_that_was_restored_from_an_older_copy_ends_the_term<D: Database
     assert_eq!(brokers.baton(&server, "term"), "2");
     drop(client);
     brokers.stop();
+}
+
+/// Waits for a few signs of life. There are as many heartbeats: the master has seen how far the database is by now.
+fn signs_of_life(server: &impl DatabaseServer, brokers: &Brokers) {
+    let since = Instant::now();
+    let sign = || server.ask(&brokers.group, "SELECT max(seen) FROM {group}broker");
+    let mut last = sign();
+    for _ in 0..3 {
+        while sign() == last {
+            assert!(since.elapsed() < PATIENCE, "the master gives no sign of life");
+        }
+        last = sign();
+    }
 }
