@@ -7,7 +7,7 @@ use std::{future::Future, time::Duration};
 use tokio::time::{error::Elapsed, timeout};
 
 use super::{HolderId, Lease, LockError, Survey};
-use crate::types::Tenure;
+use crate::types::{History, Tenure};
 
 /// What a session is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,15 +117,6 @@ pub struct BatonRow {
     pub released: bool,
     /// When it was read.
     pub history: History,
-}
-
-/// A point in the history of a database (R21).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct History {
-    /// Another one is another database, or one that went another way: a copy that was restored, a replica.
-    pub identity: String,
-    /// Grows as the database is written to. What was seen once is never undone, unless an older copy was restored.
-    pub position: u64,
 }
 
 /// Another process with this one's name.

@@ -129,7 +129,7 @@ fn has_head_start(row: Option<&BatonRow>, me: &HolderId) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::election::database::History;
+    use crate::types::History;
 
     #[test]
     fn r20_a_head_start_is_for_a_holder_that_did_not_release() {

@@ -15,11 +15,11 @@ use tokio::{
 
 use super::{
     HolderId, Lease, LockError,
-    database::{BatonRow, History, LockDatabase, LockSession, Purpose, in_time},
+    database::{BatonRow, LockDatabase, LockSession, Purpose, in_time},
 };
 use crate::{
     tasks::Tasks,
-    types::{BootTime, MandateKeeper, Tenure},
+    types::{BootTime, History, MandateKeeper, Tenure},
 };
 
 /// A heartbeat that is unanswered for so long leaves a doubt.
@@ -180,9 +180,11 @@ impl<D: LockDatabase> Keeper<D> {
         let Some(row) = in_time(self.lease, "look", session.look()).await? else {
             return Ok(Err(Lost("its tables are gone".to_owned())));
         };
-        if let Err(lost) = require_mine(&row, &self.me).and_then(|()| require_same_history(&row.history, &self.history))
-        {
+        if let Err(lost) = require_mine(&row, &self.me) {
             return Ok(Err(lost));
+        }
+        if let Some(why) = row.history.departs_from(&self.history) {
+            return Ok(Err(Lost(why))); // R21: memory is trusted only on the history that it was made on
         }
         if !in_time(self.lease, "reclaim", session.reclaim(&self.me, self.tenure)).await? {
             return Ok(Ok(false));
@@ -213,18 +215,6 @@ fn require_mine(row: &BatonRow, me: &HolderId) -> Result<(), Lost> {
         Some(holder) => Err(Lost(format!("broker {} took over", holder.broker))),
         None => Err(Lost("the database is another one: its baton has no holder".to_owned())),
     }
-}
-
-/// R21: memory is trusted only on the history that it was made on.
-fn require_same_history(now: &History, seen: &History) -> Result<(), Lost> {
-    if now.identity != seen.identity {
-        let (was, is) = (&seen.identity, &now.identity);
-        return Err(Lost(format!("the database went another way: it was {was}, and is {is}")));
-    }
-    if now.position < seen.position {
-        return Err(Lost("the database was restored from an older copy".to_owned()));
-    }
-    Ok(())
 }
 
 fn with_causes(error: &LockError) -> String {

@@ -104,7 +104,6 @@ async fn serve<R: MessageReader, S: MessageReader>(
     let answer = match request.read {
         Read::Page { stored, spooled, priority, range, window, .. } => {
             let page = tries.until_done("read messages", || async {
-                let _turn = tries.turns.acquire().await;
                 let stored = page(&readers.store, stored, priority, range, window).await?;
                 let spooled = page(&readers.spool, spooled, priority, range, window).await?;
                 Ok(merge(stored, spooled))
@@ -112,10 +111,8 @@ async fn serve<R: MessageReader, S: MessageReader>(
             ReadAnswer::Page(request, page.await)
         }
         Read::Due { before, after, window, .. } => {
-            let page = tries.until_done("read what comes due", || async {
-                let _turn = tries.turns.acquire().await;
-                readers.store.due(before, after, window).await
-            });
+            let page =
+                tries.until_done("read what comes due", || async { readers.store.due(before, after, window).await });
             ReadAnswer::Due(request.read, page.await)
         }
     };
@@ -163,7 +160,10 @@ impl Tries {
     async fn until_done<T, F: Future<Output = Result<T, StoreError>>>(&self, what: &str, attempt: impl Fn() -> F) -> T {
         for tries in 0_u64.. {
             let told = tries % TOLD_EVERY == 0;
-            match timeout(READ_PATIENCE, attempt()).await {
+            let turn = self.turns.acquire().await; // waiting for it makes nothing old
+            let answer = timeout(READ_PATIENCE, attempt()).await;
+            drop(turn);
+            match answer {
                 Ok(Ok(done)) => {
                     if self.outage.ends() {
                         tracing::info!("the store can be read again");

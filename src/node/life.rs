@@ -126,12 +126,12 @@ where
                     if self.standby == Standby::Exit {
                         return Err(NodeError::Locked(self.locker.what()));
                     }
+                    self.stand_by();
                     if !is_told {
                         let what = self.locker.what();
                         tracing::info!("standby: another broker holds {what}; waiting with client ports closed");
                         is_told = true;
                     }
-                    self.stand_by();
                     continue;
                 }
                 Err(error) if !L::FENCES || (error.needs_a_human() && asked.is_first()) => return Err(error.into()),

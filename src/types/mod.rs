@@ -5,6 +5,7 @@
 mod context;
 mod destination;
 mod group;
+mod history;
 mod ids;
 mod mandate;
 mod message;
@@ -19,6 +20,7 @@ mod time;
 pub use context::TermContext;
 pub use destination::{Destination, DestinationKind};
 pub use group::Group;
+pub use history::History;
 pub use ids::{
     BatchNumber, ConsumerNo, DeliveryTag, DestinationId, DurableId, FencingToken, Priority, Sequence, SessionId,
     Tenure, Term,

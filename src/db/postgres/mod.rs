@@ -22,7 +22,7 @@ use std::{
 
 use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::{
-    AsyncMessage, Client, Config, Connection, Socket,
+    AsyncMessage, Client, Config, Connection, Row, Socket,
     config::{Host, SslMode, TargetSessionAttrs},
     error::{DbError, Severity, SqlState},
     tls::MakeTlsConnect,
@@ -30,8 +30,8 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use self::hosts::Hosts;
-use super::{ConnectError, causes, for_group, roots};
-use crate::types::Group;
+use super::{ConnectError, causes, for_group, number, roots};
+use crate::types::{Group, History};
 
 /// What every session relies on.
 const SETTINGS: &str = include_str!("../../../sql/postgres/session.sql");
@@ -289,6 +289,15 @@ impl Driver {
             *self.warnings.lock() = Some(notice.message().to_owned());
         }
     }
+}
+
+/// Where the database is in its history: the columns `system`, `timeline` and `flushed` of `look.sql` and
+/// `hold_baton.sql` (R21).
+#[must_use]
+pub fn history(row: &Row) -> History {
+    let (system, timeline): (&str, &str) = (row.get("system"), row.get("timeline"));
+    let identity = format!("system {system}, timeline {timeline}");
+    History { identity, position: number(row.get("flushed")) }
 }
 
 /// The text of a statement for `group`, which is a schema in PostgreSQL.

@@ -14,7 +14,7 @@ use mysql_async::{Error, Params, Row, prelude::FromRow};
 use self::statements::Texts;
 use super::{
     BrokerSeen, HolderId, LOCK_PURPOSE, Lease, LockError, Survey, TenureSeen,
-    database::{BatonRow, History, Namesake, Purpose},
+    database::{BatonRow, Namesake, Purpose},
     line::{Election, LeaseRow, Line},
 };
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
         number,
     },
     tasks::Tasks,
-    types::{FencingToken, Group, Tenure, Term},
+    types::{FencingToken, Group, History, Tenure, Term},
 };
 
 /// A holder whose session was ended hears of it after this; it tries to get the lock back as often.

@@ -21,13 +21,13 @@ use tokio_util::sync::CancellationToken;
 use self::statements::Texts;
 use super::{
     BrokerSeen, HolderId, LOCK_PURPOSE, Lease, LockError, Survey, TenureSeen,
-    database::{BatonRow, History, Namesake, Purpose},
+    database::{BatonRow, Namesake, Purpose},
     line::{Election, LeaseRow, Line},
 };
 use crate::{
     db::{
         SchemaError, Text, big, lock_key, number,
-        postgres::{Postgres, Session, schema},
+        postgres::{Postgres, Session, history, schema},
     },
     tasks::Tasks,
     types::{FencingToken, Group, Tenure, Term},
@@ -326,10 +326,7 @@ fn is_missing(error: &Error) -> bool {
 fn baton_row(row: &Row) -> BatonRow {
     let holder = row.get::<_, Option<&str>>("holder").zip(row.get::<_, Option<&str>>("instance"));
     let holder = holder.map(|(broker, instance)| HolderId { broker: broker.into(), instance: instance.into() });
-    let (system, timeline): (&str, &str) = (row.get("system"), row.get("timeline"));
-    let identity = format!("system {system}, timeline {timeline}");
-    let history = History { identity, position: number(row.get("flushed")) };
-    BatonRow { tenure: tenure(row), holder, released: row.get("released"), history }
+    BatonRow { tenure: tenure(row), holder, released: row.get("released"), history: history(row) }
 }
 
 fn tenure(row: &Row) -> Tenure {

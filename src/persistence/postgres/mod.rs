@@ -13,7 +13,10 @@ mod statements;
 mod stored;
 mod writer;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 pub use reader::PostgresReader;
 use tokio_postgres::Row;
@@ -27,8 +30,8 @@ use crate::{
     db::postgres::{Postgres, Session, schema},
     tasks::Tasks,
     types::{
-        Batch, Catalog, Destination, DestinationId, DestinationKind, Durable, DurableId, Group, Holder, Sequence,
-        Tenure,
+        Batch, Catalog, Destination, DestinationId, DestinationKind, Durable, DurableId, Group, History, Holder,
+        Sequence, Tenure,
     },
 };
 
@@ -38,9 +41,46 @@ struct Store {
     group: Group,
     texts: Texts,
     purges: Purges,
+    /// What all that is in memory was made on.
+    seen: Mutex<Seen>,
+}
+
+/// What a writer saw of the database's history (R21).
+#[derive(Debug, Default)]
+struct Seen {
+    /// The last point.
+    history: Option<History>,
+    /// The number of the last transaction that was confirmed: who restores an older copy within a heartbeat is known by
+    /// that.
+    transaction: i64,
 }
 
 impl Store {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A transaction is durable.
+    fn confirmed(&self, transaction: i64) {
+        let mut seen = self.seen();
+        seen.transaction = seen.transaction.max(transaction);
+    }
+
+    /// Why the database that a writer finds `now`, with the number of its `next` transaction, is not the one that was
+    /// written to. `None`: it is.
+    fn departs(&self, now: History, next: i64) -> Option<String> {
+        let mut seen = self.seen();
+        if let Some(why) = seen.history.as_ref().and_then(|seen| now.departs_from(seen)) {
+            return Some(why);
+        }
+        if next <= seen.transaction {
+            let last = seen.transaction;
+            return Some(format!("the database was restored from an older copy: it does not have transaction {last}"));
+        }
+        seen.history = Some(now);
+        None
+    }
+
     /// A session of one's own; `tasks` drives it.
     async fn session(&self, purpose: &'static str, tasks: &Tasks) -> Result<Session, StoreError> {
         let (session, driver) = self.postgres.connect(purpose).await?;
@@ -66,7 +106,7 @@ impl PostgresAdapter {
     pub fn new(postgres: Postgres, group: Group) -> Result<Self, StoreError> {
         let texts = Texts::new(&group);
         let pool = ReaderPool::new(&postgres)?;
-        let store = Arc::new(Store { postgres, group, texts, purges: Purges::default() });
+        let store = Arc::new(Store { postgres, group, texts, purges: Purges::default(), seen: Mutex::default() });
         let (writing, census) = (Writing::new(store.purges.clone()), Census::default());
         Ok(Self { store, tasks: Tasks::new(), writing, pool, census })
     }
@@ -89,6 +129,7 @@ impl PersistenceAdapter for PostgresAdapter {
         let session = self.store.session("writer", &self.tasks).await?;
         self.migrate(&session).await?;
         let mut writer = Writer::prepare(Arc::clone(&self.store), session).await?;
+        *self.store.seen() = Seen::default(); // nothing is in memory yet
         let baton = writer.hold_baton(None).await?;
         let read = CatalogReads { store: &self.store, session: writer.session() };
         let catalog = Catalog {

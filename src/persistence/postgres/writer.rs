@@ -14,7 +14,7 @@ use super::{
     statements::Prepared,
 };
 use crate::{
-    db::postgres::Session,
+    db::postgres::{Session, history},
     persistence::{
         CommitError,
         sql::{
@@ -23,7 +23,7 @@ use crate::{
         },
     },
     tasks::Tasks,
-    types::{Batch, DestinationId, DurableId, FencingToken, Holder, Sequence, Tenure, Term},
+    types::{Batch, DestinationId, DurableId, FencingToken, History, Holder, Sequence, Tenure, Term},
 };
 
 /// A session that writes for a term.
@@ -32,8 +32,9 @@ pub(super) struct Writer {
     session: Session,
     prepared: Prepared,
     pid: i32,
-    /// Within a transaction that holds the row of the baton.
-    holds_baton: bool,
+    /// Within a transaction that holds the row of the baton: where the database was found, and the number of its next
+    /// transaction.
+    holds_baton: Option<(History, i64)>,
 }
 
 /// A raise that was asked for and whose answer was lost: the row may say that, and it is ours (R11).
@@ -50,7 +51,7 @@ impl Writer {
         let prepared = Prepared::on(&session, &store.texts).await.map_err(failed)?;
         let pid = session.query_one_scalar("SELECT pg_backend_pid()", &[]).await;
         let pid = pid.map_err(|error| failed(("writer", error)))?;
-        Ok(Self { store, session, prepared, pid, holds_baton: false })
+        Ok(Self { store, session, prepared, pid, holds_baton: None })
     }
 
     /// The same on a new connection.
@@ -73,7 +74,7 @@ impl Writer {
             self.session.batch_execute(&begin).await.map_err(|error| self.failed(text.name, error))?;
             match self.session.query_opt(&text.sql, &[]).await {
                 Ok(Some(row)) => {
-                    self.holds_baton = true;
+                    self.holds_baton = Some((history(&row), row.get("next_transaction")));
                     let term = u32::try_from(row.get::<_, i32>(0)).unwrap_or_default();
                     return Ok(Baton {
                         tenure: Tenure { term: Term(term), token: FencingToken(number(row.get(1))) },
@@ -101,17 +102,20 @@ impl Writer {
         Ok(())
     }
 
+    /// The number of the transaction.
     async fn run_commit(&self, parameters: &[&(dyn ToSql + Sync)]) -> Result<i64, CommitError> {
-        let fence = self.session.query_one_scalar(&self.prepared.commit, parameters).await;
-        fence.map_err(|error| not_committed(&self.store.group, "commit", error))
+        let answer = self.session.query_one(&self.prepared.commit, parameters).await;
+        let row = answer.map_err(|error| not_committed(&self.store.group, "commit", error))?;
+        require_token(row.get(0))?;
+        Ok(row.get(1))
     }
 
-    async fn commit_in_transaction(&self, token: i64, statements: &Statements<'_>) -> Result<(), CommitError> {
+    async fn commit_in_transaction(&self, token: i64, statements: &Statements<'_>) -> Result<i64, CommitError> {
         self.run_control("BEGIN").await?;
         let done = self.commit_parts(token, statements).await;
         // Each part was answered without an error, so this COMMIT can't be a ROLLBACK in disguise.
         let end = self.run_control(if done.is_ok() { "COMMIT" } else { "ROLLBACK" }).await;
-        done.and(end)
+        done.and_then(|transaction| end.map(|()| transaction))
     }
 
     async fn run_control(&self, statement: &'static str) -> Result<(), CommitError> {
@@ -119,7 +123,7 @@ impl Writer {
         self.session.batch_execute(statement).await.map_err(|error| not_committed(group, statement, error))
     }
 
-    async fn commit_parts(&self, token: i64, statements: &Statements<'_>) -> Result<(), CommitError> {
+    async fn commit_parts(&self, token: i64, statements: &Statements<'_>) -> Result<i64, CommitError> {
         let (destination, durable) = CatalogChange::highest_ids(&statements.catalog);
         let highest: [&(dyn ToSql + Sync); 3] = [&token, &big(destination.0), &big(durable.0)];
         let fence = self.session.execute(&self.prepared.fence, &highest).await;
@@ -128,10 +132,11 @@ impl Writer {
         for change in &statements.catalog {
             self.change_catalog(*change).await?;
         }
+        let mut transaction = 0;
         for columns in &statements.columns {
-            require_token(self.run_commit(&columns.parameters(&token)).await?)?;
+            transaction = self.run_commit(&columns.parameters(&token)).await?;
         }
-        Ok(())
+        Ok(transaction)
     }
 
     async fn change_catalog(&self, change: CatalogChange<'_>) -> Result<(), CommitError> {
@@ -188,8 +193,13 @@ impl WritingSession for Writer {
     }
 
     async fn raise(&mut self, to: Tenure, base: Term, asked: &[Asked]) -> Result<bool, StoreError> {
-        if !self.holds_baton {
+        if self.holds_baton.is_none() {
             self.hold_baton(Some(base)).await?;
+        }
+        if let Some(why) = self.holds_baton.take().and_then(|(now, next)| self.store.departs(now, next)) {
+            tracing::warn!("{why}; what is in memory is not trusted any more (R21)");
+            self.session.batch_execute("ROLLBACK").await.map_err(|error| self.failed("rollback", error))?;
+            return Ok(false);
         }
         let text = &self.store.texts.raise;
         // Only an earlier raise to the same term left a doubt about whose it is.
@@ -201,7 +211,6 @@ impl WritingSession for Writer {
         let raised =
             self.session.execute(&text.sql, &parameters).await.map_err(|error| self.failed(text.name, error))?;
         self.session.batch_execute("COMMIT").await.map_err(|error| self.failed(text.name, error))?;
-        self.holds_baton = false;
         match self.session.take_warning() {
             Some(warning) if raised > 0 => Err(self.doubtful(text.name, &warning)),
             _ => Ok(raised > 0),
@@ -219,17 +228,15 @@ impl WritingSession for Writer {
         statements.settle_too(settles);
         let token = big(token.0);
         self.forget_warnings();
-        match &*statements.columns {
-            [columns] if statements.catalog.is_empty() => {
-                let fence = self.run_commit(&columns.parameters(&token)).await?;
-                require_token(fence)?;
-            }
+        let transaction = match &*statements.columns {
+            [columns] if statements.catalog.is_empty() => self.run_commit(&columns.parameters(&token)).await?,
             _ => self.commit_in_transaction(token, &statements).await?,
+        };
+        if let Some(warning) = self.session.take_warning() {
+            return Err(CommitError::Unknown { source: warning.into() });
         }
-        match self.session.take_warning() {
-            Some(warning) => Err(CommitError::Unknown { source: warning.into() }),
-            None => Ok(()),
-        }
+        self.store.confirmed(transaction);
+        Ok(())
     }
 
     async fn rest_of(&mut self, holder: Holder, upto: Sequence) -> Result<Vec<(Sequence, Holder)>, CommitError> {

@@ -18,8 +18,8 @@ use tokio::task::{JoinSet, yield_now};
 use super::broker::{self, Broker, Client, ack, ack_in, asking, begin, commit, nack, nack_in, send_draft};
 use crate::harness::Rng;
 
-/// Where they send. What is rejected there comes back: to the first at once, to the second after a while; from the third
-/// it is dead.
+/// Where they send. What is rejected comes back: to the first at once, to the second after a while; from the third it is
+/// dead.
 pub(super) const QUEUES: [&str; 3] = ["a", "b", "c"];
 
 /// Where what was rejected too often lies, and what has expired.

@@ -14,7 +14,7 @@ fn r21_a_database_that_was_restored_from_an_older_copy_ends_the_term<D: Database
     let mut server = D::own();
     let mut brokers = Brokers::start(&server, 1, short_lease);
     brokers.announce(&DOUBTS);
-    brokers.announce(&["this broker can't take part in the election"]);
+    brokers.announce(&["this broker can't take part in the election", "an older copy was restored"]);
     let (master, mut client) = brokers.master();
     client.publish("/queue/kept", "before");
     server.stop(Stop::Polite);

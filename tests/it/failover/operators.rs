@@ -1,9 +1,9 @@
 //! What an operator sees of a group, and what is said when it is set up wrongly.
 
-use std::process::Command;
+use std::{process::Command, time::Instant};
 
 use super::Brokers;
-use crate::harness::{Broker, DatabaseServer, own_group};
+use crate::harness::{Broker, DatabaseServer, PATIENCE, own_group};
 
 on_each_database! {
     status_tells_who_is_the_master_and_who_waits
@@ -30,10 +30,13 @@ fn status_tells_who_is_the_master_and_who_waits<D: DatabaseServer>() {
     assert_eq!(master, 0);
     let observer = Broker::prepare(server.settings(&brokers.group));
     let config = observer.write_config();
-    let told = status(config, &[]);
+    let mut told = status(config, &[]);
     assert!(told.contains("broker-0 is the master") && told.contains("term 1, token"), "{told}");
-    for line in ["broker-0             master", "broker-1             standby"] {
-        assert!(told.contains(line), "{told}");
+    // A sign of life is on its way when the log says the same.
+    let since = Instant::now();
+    while !["broker-0             master", "broker-1             standby"].iter().all(|line| told.contains(line)) {
+        assert!(since.elapsed() < PATIENCE, "{told}");
+        told = status(config, &[]);
     }
     let json: serde_json::Value = serde_json::from_str(&status(config, &["--json"])).unwrap();
     let survey = &json["survey"];

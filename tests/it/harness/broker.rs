@@ -480,13 +480,14 @@ impl Log {
             let lost = if state.ended { "the broker ended" } else { "the broker did not say it" };
             let lines = state.lines.make_contiguous().join("\n");
             assert!(!state.ended && !patience.is_zero(), "waited for {what}: {lost}\n{lines}");
-            state = self.news.wait_timeout(state, patience).unwrap().0;
+            state = self.news.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
     fn wait_for_end(&self) {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (state, _) = self.news.wait_timeout_while(state, PATIENCE, |state| !state.ended).unwrap();
+        let waited = self.news.wait_timeout_while(state, PATIENCE, |state| !state.ended);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let lines = state.lines.iter().cloned().collect::<Vec<_>>().join("\n");
         assert!(state.ended, "the broker does not end\n{lines}");
     }

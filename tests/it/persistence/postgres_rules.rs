@@ -18,7 +18,7 @@ use super::{
     Backend, Broker, EVERYTHING, LARGE, NEWS, ORDERS, Postgres, count_beside_batches, insert, script::Script,
     sequences, settle,
 };
-use crate::harness::{PATIENCE, PostgresServer, Proxy};
+use crate::harness::{DatabaseServer as _, PATIENCE, PostgresServer, Proxy, Stop, own_group};
 
 fn seq(counter: u64) -> Sequence {
     Sequence::new(Term(1), counter)
@@ -166,6 +166,36 @@ async fn r13_a_message_that_somebody_forbids_in_the_database_is_refused() {
     let answer = broker.try_commit(vec![insert(seq(1), 10), insert(seq(2), 5_000)]).await;
     assert!(matches!(answer, Err(CommitError::Refused { .. })), "{answer:?}");
     broker.commit(vec![insert(seq(1), 10)]).await;
+}
+
+/// Raises until the database answers: a session that a restart ended is found out by the first attempt.
+async fn raise(broker: &mut Broker<PostgresAdapter>) -> Result<(), StoreError> {
+    loop {
+        broker.tenure = broker.tenure.next_token();
+        match broker.adapter.raise(broker.tenure).await {
+            Err(StoreError::Database { .. }) => {}
+            answer => return answer,
+        }
+    }
+}
+
+#[tokio::test]
+async fn r21_a_writer_that_finds_an_older_copy_does_not_go_on() {
+    let mut server = PostgresServer::own();
+    let mut broker = Broker::on(PostgresAdapter::new(server.connector("one"), own_group()).unwrap()).await;
+    broker.commit(vec![insert(seq(1), 10)]).await;
+    server.stop(Stop::Polite);
+    server.copy_data();
+    server.launch();
+    assert!(raise(&mut broker).await.is_ok(), "a restart is the same history");
+    for counter in 2..20 {
+        broker.commit(vec![insert(seq(counter), 10)]).await; // less than a server writes when it starts
+    }
+    server.stop(Stop::Polite);
+    server.restore_data();
+    server.launch();
+    let answer = raise(&mut broker).await;
+    assert!(matches!(answer, Err(StoreError::Deposed)), "{answer:?}");
 }
 
 #[tokio::test]
