@@ -30,6 +30,12 @@ use crate::{
 /// A holder whose session was ended hears of it after this; it tries to get the lock back as often.
 const LISTEN_EVERY: Duration = Duration::from_millis(100);
 
+/// Somebody held a row for too long.
+const LOCK_WAIT_TIMEOUT: u16 = 1205;
+
+/// Two waited for each other; the transaction is rolled back.
+const DEADLOCK: u16 = 1213;
+
 /// There is no such session: it ended by itself.
 const NO_SUCH_SESSION: u16 = 1094;
 
@@ -181,12 +187,24 @@ impl Line for MysqlLine {
         self.control("rollback", "ROLLBACK").await
     }
 
+    /// Waits until it is given up: the server's own limit is told by a clock that may be set meanwhile.
     async fn hold_row(&self) -> Result<(), LockError> {
-        self.execute(&self.texts().hold_baton, ()).await.map(drop)
+        let hold = &self.texts().hold_baton;
+        loop {
+            match self.session.ask(&hold.sql, ()).await {
+                Err(Error::Server(error)) if error.code == LOCK_WAIT_TIMEOUT => {}
+                held => return held.map(drop).map_err(|error| self.failed(hold, error)),
+            }
+        }
     }
 
     async fn take_lease(&self, unchanged: Option<i64>) -> Result<bool, LockError> {
-        Ok(self.execute(&self.texts().take_lease, (self.election.lease_millis(), unchanged)).await? > 0)
+        let take = &self.texts().take_lease;
+        match self.session.ask(&take.sql, (self.election.lease_millis(), unchanged)).await {
+            // Somebody else is taking it; how long one waits for that is told by a clock that may be set meanwhile.
+            Err(Error::Server(error)) if [LOCK_WAIT_TIMEOUT, DEADLOCK].contains(&error.code) => Ok(false),
+            taken => Ok(taken.map_err(|error| self.failed(take, error))?.affected > 0),
+        }
     }
 
     async fn end_lease(&self, tenure: Tenure) -> Result<(), LockError> {
