@@ -1,10 +1,9 @@
 //! A private database server: its directory, its user, and its end, whatever becomes of the tests.
 
 use std::{
-    fs,
     io::{BufRead, BufReader, Read, Write as _},
     net::TcpListener,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
@@ -189,15 +188,6 @@ impl Stranger {
 /// A port of this machine that nobody listens on.
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// The newest of Debian's directories of a server's programs: `BASE/VERSION/bin`.
-#[cfg(feature = "postgres")]
-pub(crate) fn newest_programs(base: &str) -> PathBuf {
-    let versions = fs::read_dir(base).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
-    let number = |path: &PathBuf| path.file_name()?.to_str()?.parse::<u32>().ok();
-    let newest = versions.filter(|path| number(path).is_some()).max_by_key(number);
-    newest.unwrap_or_else(|| panic!("nothing in {base}: tests/run installs what is missing")).join("bin")
 }
 
 /// A group that no other test uses.

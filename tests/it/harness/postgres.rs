@@ -1,7 +1,7 @@
 //! A private PostgreSQL: one for all tests of the process, each with a group of its own in it, or one of a test's own.
 
 use std::{
-    fs::Permissions,
+    fs::{self, Permissions},
     net::Ipv4Addr,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use super::{
     broker::{CERT_FILE, KEY_FILE, Settings, sign_certificate},
     clock::Clock,
-    database::{DatabaseServer, Server, ServerUser, Stop, free_port, newest_programs, run},
+    database::{DatabaseServer, Server, ServerUser, Stop, free_port, run},
 };
 
 /// Whom Debian's package made.
@@ -55,7 +55,7 @@ impl PostgresServer {
     }
 
     fn prepare(settings: &[&str]) -> Self {
-        let programs = newest_programs("/usr/lib/postgresql");
+        let programs = newest_programs();
         let directory = USER.directory();
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
         let server = Self { directory, programs, port: free_port(), server: None, settings, clock: None };
@@ -233,4 +233,13 @@ impl DatabaseServer for PostgresServer {
     fn prefix(group: &Group) -> String {
         format!("{group}.")
     }
+}
+
+/// The newest of Debian's directories of programs.
+fn newest_programs() -> PathBuf {
+    let base = "/usr/lib/postgresql";
+    let versions = fs::read_dir(base).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let number = |path: &PathBuf| path.file_name()?.to_str()?.parse::<u32>().ok();
+    let newest = versions.filter(|path| number(path).is_some()).max_by_key(number);
+    newest.unwrap_or_else(|| panic!("nothing in {base}: tests/run installs what is missing")).join("bin")
 }
