@@ -10,6 +10,8 @@ use std::{
 use tempfile::TempDir;
 
 use crate::harness::{Broker, Script, Settings};
+#[cfg(feature = "postgres")]
+use crate::harness::{DatabaseServer as _, PostgresServer, own_group};
 
 /// HAProxy with our configuration, in front of two brokers. Dropping it ends it.
 struct Balancer {
@@ -64,8 +66,26 @@ fn free_address() -> SocketAddr {
 
 #[test]
 fn a_client_that_knows_one_address_survives_a_take_over() {
-    let mut master = Broker::start_with(Settings::new().console());
+    let master = Broker::start_with(Settings::new().console());
     let mut standby = master.sibling(Settings::new().console());
+    standby.announce("the last write before the crash was torn");
+    take_turns(master, standby);
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn a_client_that_knows_one_address_survives_a_take_over_on_postgres() {
+    let (server, group) = (PostgresServer::shared(), own_group());
+    let settings = |name| server.settings(&group).console().option("broker_name", name);
+    let mut brokers = ["\"one\"", "\"two\""].map(|name| Broker::prepare(settings(name)));
+    brokers.iter_mut().for_each(|broker| broker.announce("the row of the baton is held"));
+    let [mut master, standby] = brokers;
+    master.restart();
+    take_turns(master, standby);
+}
+
+/// Whoever serves is killed, twice; a client of HAProxy's address finds its messages with the other one.
+fn take_turns(mut master: Broker, mut standby: Broker) {
     standby.reserve_port();
     standby.launch();
     standby.logged("standby");
@@ -75,7 +95,6 @@ fn a_client_that_knows_one_address_survives_a_take_over() {
         let mut script = Script::python("reconnect.py", balancer.address, &["--version", version]);
         script.wait_for("restart the broker");
         master.kill_9();
-        standby.announce("the last write before the crash was torn");
         standby.serving();
         script.finish();
         // The one that was killed is the next standby, and HAProxy finds it again.

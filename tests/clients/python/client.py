@@ -32,6 +32,7 @@ class Client(stomp.ConnectionListener):
         self.errors = queue.Queue()
         self.heart_beats = queue.Queue()
         self.receipts = []
+        self.connects = 0
         self.connected_headers = None
         self.lost = threading.Event()
         self._greeted = threading.Event()
@@ -66,6 +67,7 @@ class Client(stomp.ConnectionListener):
                 if not self.errors.empty() or time.monotonic() > deadline:
                     raise
         assert self._greeted.wait(PATIENCE), "no CONNECTED"
+        self.connects += 1
 
     # What stomp.py calls, on its own thread.
 
@@ -229,5 +231,6 @@ def run(scenario):
     parser.add_argument("--ca", help="certificate that signed the broker's; makes the connection TLS")
     parser.add_argument("--login")
     parser.add_argument("--passcode")
+    parser.add_argument("--heart-beat", type=int, help="period of heart-beats both ways, if there are to be any [ms]")
     scenario(parser.parse_args())
     say("ok")

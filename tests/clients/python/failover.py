@@ -1,8 +1,8 @@
-"""A producer and a consumer with a list of brokers, while the master is killed again and again.
+"""A producer and a consumer with a list of brokers, while the master is killed or its database restarts.
 
 The producer sends one message after the other, each until its receipt is there; the consumer acknowledges each one, and
 waits for that receipt. At the end no message with a receipt is missing, nothing whose ACK had a receipt came again, and
-what was not redelivered came in the order in which it was sent.
+what was not redelivered came in the order in which it was sent. How often the two had to connect is told.
 """
 
 import queue
@@ -14,13 +14,21 @@ QUEUE = "/queue/failover"
 PERSISTENT = {"persistent": "true"}
 LOST = (AssertionError, *GONE)
 
+# Heart-beats that are awaited in a row: longer than a client waits for one until it gives its connection up.
+BEATS = 8
+
+
+def connect(arguments):
+    period = arguments.heart_beat
+    return Client(arguments, heart_beat=period and (period, period))
+
 
 class Producer(threading.Thread):
     """Sends 0, 1, 2, …; each again until it is confirmed."""
 
     def __init__(self, arguments):
         super().__init__(daemon=True)
-        self.client = Client(arguments)
+        self.client = connect(arguments)
         self.confirmed = 0
         self.done = threading.Event()
         self.failure = None
@@ -48,7 +56,7 @@ class Consumer(threading.Thread):
 
     def __init__(self, arguments):
         super().__init__(daemon=True)
-        self.client = Client(arguments)
+        self.client = connect(arguments)
         self.seen = set()
         self.acked = set()
         self.last = -1
@@ -103,8 +111,11 @@ def scenario(arguments):
     producer.start()
     consumer.start()
     say("under way")
-    # Each line asks for some progress; none ends it.
-    while heard():
+    # Each line asks for some progress, or for heart-beats; none ends it.
+    while asked := heard():
+        if asked == "heart-beats":
+            hear_heart_beats(producer.client, consumer.client)
+            continue
         until = (producer.confirmed + 20, len(consumer.acked) + 20)
         wait_until(lambda: (producer.confirmed >= until[0]) and len(consumer.acked) >= until[1], producer, consumer)
         say("it goes on")
@@ -116,6 +127,16 @@ def scenario(arguments):
     consumer.join(PATIENCE)
     equal((producer.failure, consumer.failure), (None, None))
     say(f"{producer.confirmed} confirmed, {len(consumer.acked)} acknowledged")
+    say(f"connected {producer.client.connects + consumer.client.connects} times")
+
+
+def hear_heart_beats(*clients):
+    for client in clients:
+        client.heart_beats = queue.Queue()
+    for client in clients:
+        for _ in range(BEATS):
+            client.heart_beats.get(timeout=PATIENCE)
+    say("heard them")
 
 
 def wait_until(holds, producer, consumer):

@@ -1,12 +1,13 @@
 //! The database restarts, crashes, goes away, or ends a session.
 
 use super::{Brokers, DOUBTS, short_lease};
-use crate::harness::{Broker, DatabaseServer, Stop, encode, own_group};
+use crate::harness::{Broker, DatabaseServer, Script, Stop, encode, own_group};
 
 on_each_database! {
     r18_a_master_whose_lock_session_is_ended_goes_on_if_nobody_took_over
     a_standby_takes_over_when_the_masters_lock_session_is_ended
     r20_a_master_whose_database_restarts_goes_on_in_the_same_term
+    r20_clients_under_load_stay_connected_while_the_database_restarts
     r20_a_broker_that_starts_while_the_database_restarts_lets_the_master_go_on
     a_master_whose_database_stays_away_drops_its_clients_and_waits
     a_row_that_names_somebody_else_ends_the_term
@@ -77,6 +78,30 @@ fn r20_a_master_whose_database_restarts_goes_on_in_the_same_term<D: DatabaseServ
     assert_eq!(brokers.baton(&server, "term"), "1");
     assert_eq!(brokers.master().0, master);
     drop(client);
+    brokers.stop();
+}
+
+/// A foreign library is in the middle of its work, and would give up a broker whose heart-beats do not go on (R24).
+fn r20_clients_under_load_stay_connected_while_the_database_restarts<D: DatabaseServer>() {
+    let mut server = D::own();
+    let mut brokers = Brokers::start(&server, 3, |settings| settings);
+    brokers.announce(&DOUBTS);
+    brokers.announce(&["this broker can't take part in the election"]);
+    let mut script = Script::python_with("failover.py", &brokers.addresses, &["--heart-beat", "500"]);
+    script.wait_for("under way");
+    for how in [Stop::Polite, Stop::Crash] {
+        script.tell("go on");
+        script.wait_for("it goes on");
+        server.stop(how);
+        script.tell("heart-beats");
+        script.wait_for("heard them");
+        server.launch();
+    }
+    script.tell("go on");
+    script.wait_for("it goes on");
+    let told = script.finish();
+    assert!(told.iter().any(|line| line == "connected 2 times"), "{told:?}");
+    assert_eq!(brokers.baton(&server, "term"), "1");
     brokers.stop();
 }
 

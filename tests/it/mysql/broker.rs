@@ -92,7 +92,7 @@ fn a_broker_that_may_not_use_the_database_says_why_and_what_to_do() {
 
 /// docs/databases.md says which rights those are; nothing else is needed to be elected, and to take over.
 #[tokio::test]
-async fn a_user_with_the_rights_of_the_document_is_enough() {
+async fn r30_a_user_with_the_rights_of_the_document_is_enough() {
     let (server, group) = (MariadbServer::shared(), own_group());
     server.client(&format!("CREATE USER {group} IDENTIFIED BY 'own'"));
     let own = tempfile::NamedTempFile::new().unwrap();

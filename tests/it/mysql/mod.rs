@@ -1,5 +1,5 @@
-//! What only MySQL and MariaDB have: sessions, how they are known again, the tables of a group, and what a DBA sees of them. The behaviour suite
-//! runs in `persistence`.
+//! What only MySQL and MariaDB have: sessions, how they are known again, the tables of a group, and what a DBA sees of
+//! them. The behaviour suite runs in `persistence`.
 
 mod broker;
 mod docs;

@@ -6,8 +6,9 @@ use std::{
     process::{Command, Stdio},
 };
 
-use batonmq::db::lock_key;
+use batonmq::db::{lock_key, postgres::schema};
 
+use super::{docs, session};
 use crate::harness::{Broker, DatabaseServer as _, PostgresServer, Raw, own_group};
 
 #[test]
@@ -110,4 +111,45 @@ fn a_broker_that_may_not_use_the_database_says_why_and_what_to_do() {
         assert!(said.contains(says) && said.contains(fix), "{said}");
         assert!(!said.contains("s3cret"), "{said}");
     }
+}
+
+/// docs/databases.md says which rights those are; nothing else is needed to be elected, and to take over.
+#[tokio::test]
+async fn r30_a_role_with_the_rights_of_the_document_is_enough() {
+    let (server, group) = (PostgresServer::shared(), own_group());
+    schema::migrate(&session(&server.connector("one"), "migrate").await, &group).await.unwrap();
+    server.psql(&format!("CREATE ROLE {group} LOGIN PASSWORD 'own'"));
+    let statements = docs::statements(&docs::document(), group.as_str());
+    let grants: Vec<_> = statements.iter().filter(|statement| statement.starts_with("GRANT ")).collect();
+    assert_eq!(grants.len(), 2, "{grants:?}");
+    grants.iter().for_each(|grant| drop(server.psql(&grant.replace(" broker;", &format!(" {group};")))));
+    let own = tempfile::NamedTempFile::new().unwrap();
+    fs::write(own.path(), "own").unwrap();
+    let settings = |name: &str| {
+        let url = server.url_of(group.as_str(), "postgres");
+        let settings = server.settings(&group).option("broker_name", &format!("{name:?}"));
+        settings.option("store.url", &format!("{url:?}")).option("store.password_file", &format!("{:?}", own.path()))
+    };
+    let mut first = Broker::start_with(settings("first"));
+    let mut second = Broker::prepare(settings("second"));
+    second.launch();
+    second.logged("standby: another broker holds");
+    Raw::connect(first.address()).publish("/queue/orders", "order");
+    // As if the writer of the one that is killed had not ended: it holds the row, and has to be ended first (R19).
+    let writer = session(&server.connector_of(group.as_str(), "own"), "writer").await;
+    let names_it = format!(
+        "UPDATE {group}.baton SET writer_pid = pg_backend_pid(), writer_started = \
+         (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid())"
+    );
+    writer.batch_execute(&names_it).await.unwrap();
+    writer.batch_execute(&format!("BEGIN; SELECT 1 FROM {group}.baton FOR UPDATE")).await.unwrap();
+    second.announce("the row of the baton is held");
+    first.kill_9();
+    second.serving();
+    writer.batch_execute("SELECT 1").await.unwrap_err();
+    let mut client = Raw::connect(second.address());
+    client.subscribe("/queue/orders", "client", &[]);
+    assert_eq!(client.expect("MESSAGE").text(), "order");
+    drop(client);
+    second.sigterm();
 }

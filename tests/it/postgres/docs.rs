@@ -11,7 +11,7 @@ use super::session;
 use crate::harness::{PostgresServer, own_group};
 
 /// All of it but the part that is not about PostgreSQL.
-fn document() -> String {
+pub(super) fn document() -> String {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/databases.md")).unwrap();
     text.split("## MySQL and MariaDB").next().unwrap().to_owned()
 }
@@ -23,7 +23,7 @@ fn listed(document: &str) -> BTreeSet<String> {
 }
 
 /// The statements in its `sql` blocks, for another group.
-fn statements(document: &str, group: &str) -> Vec<String> {
+pub(super) fn statements(document: &str, group: &str) -> Vec<String> {
     let blocks = document.split("```sql\n").skip(1).map(|block| block.split("```").next().unwrap());
     let statements = blocks.flat_map(|block| block.split_inclusive(";\n")).map(str::trim);
     let of_group = |statement: &str| {

@@ -1,8 +1,9 @@
-//! What only PostgreSQL has: sessions, the schema of a group, and what a DBA sees of it. The behaviour suite runs in
-//! `persistence`.
+//! What only PostgreSQL has: sessions, how they are known again, the schema of a group, and what a DBA sees of it. The
+//! behaviour suite runs in `persistence`.
 
 mod broker;
 mod docs;
+mod election;
 mod schema;
 mod sessions;
 
