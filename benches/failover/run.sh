@@ -12,39 +12,6 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-harness= url= password= how=kill times=10 backlog=0 lease=10
-while (($#)); do
-    case $1 in
-        --harness) harness=$2 ;;
-        --url) url=$2 ;;
-        --password-file) password=$(realpath "$2") ;;
-        --how) how=$2 ;;
-        --times) times=$2 ;;
-        --backlog) backlog=$2 ;;
-        --lease) lease=$2 ;;
-        *) echo "unknown option $1" >&2; exit 2 ;;
-    esac
-    shift 2
-done
-[[ -x $harness && -n $url ]] || { sed -n '2,11p' "${BASH_SOURCE[0]}" >&2; exit 2; }
-
-# The load generator strikes by itself, so what that needs is exported.
-batonmq=$(realpath "${BATONMQ:-target/release/batonmq}")
-home=$(mktemp -d)
-port=45613
-export batonmq home port url password how lease
-
-stop_all() {
-    local number pid
-    for number in 0 1 2; do
-        pid=$(cat "$home/$number.pid") || continue
-        kill -CONT "$pid" && kill -TERM "$pid" || continue
-        while kill -0 "$pid"; do sleep 0.1; done
-    done 2>/dev/null
-    rm -rf "$home"
-}
-trap stop_all EXIT
-
 # Broker NUMBER, and its process id.
 start() {
     local number=$1 backend=mysql
@@ -93,25 +60,63 @@ strike() {
         start "$number"
     fi
 }
-export -f start master strike
+
+# The load generator runs this script once more for each strike, with all that it needs in the environment.
+if [[ ${1:-} == strike ]]; then
+    strike
+    exit
+fi
+
+harness= url= password= how=kill times=10 backlog=0 lease=10
+while (($#)); do
+    case $1 in
+        --harness) harness=$2 ;;
+        --url) url=$2 ;;
+        --password-file) password=$(realpath "$2") ;;
+        --how) how=$2 ;;
+        --times) times=$2 ;;
+        --backlog) backlog=$2 ;;
+        --lease) lease=$2 ;;
+        *) echo "unknown option $1" >&2; exit 2 ;;
+    esac
+    shift 2
+done
+[[ -x $harness && -n $url ]] || { sed -n '2,11p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+
+batonmq=$(realpath "${BATONMQ:-target/release/batonmq}")
+home=$(mktemp -d)
+port=45613
+export batonmq home port url password how lease
+
+stop_all() {
+    local number pid
+    for number in 0 1 2; do
+        pid=$(cat "$home/$number.pid") || continue
+        kill -CONT "$pid" && kill -TERM "$pid" || continue
+        while kill -0 "$pid"; do sleep 0.1; done
+    done 2>/dev/null
+    rm -rf "$home"
+}
+trap stop_all EXIT
 
 for number in 0 1 2; do start "$number"; done
 until master >/dev/null; do sleep 0.1; done
 sleep 3 # the others wait for the lock by now
 
 if ((backlog)); then
-    "$harness" --mode fill --url "127.0.0.1:$((port + $(master)))" --destination backlog --messages "$backlog" --size 100 \
-        --producers 8 --window 1000 --drain-timeout 60 --json >"$home/fill.json"
+    "$harness" --mode fill --url "127.0.0.1:$((port + $(master)))" --destination backlog --messages "$backlog" \
+        --size 100 --producers 8 --window 1000 --drain-timeout 60 --json >"$home/fill.json"
 fi
 
-every=6
-[[ $how == freeze ]] && every=$((2 * lease + 6))
+every=6 patience=30000
+# Nobody tells the client of a frozen master; it gives up waiting for an answer, as one with heart-beats does.
+[[ $how == freeze ]] && every=$((2 * lease + 6)) patience=300
 at=()
-for ((n = 1; n <= times; n++)); do at+=(--at "$((n * every))=bash -c strike"); done
+for ((n = 1; n <= times; n++)); do at+=(--at "$((n * every))=benches/failover/run.sh strike"); done
 list="127.0.0.1:$port,127.0.0.1:$((port + 1)),127.0.0.1:$((port + 2))"
 "$harness" --mode failover --url "$list" --destination failover --ack client-individual --ack-receipt --prefetch 100 \
-    --persistent true --gap-ms 10 --seconds $(((times + 1) * every)) --drain-timeout 60 --io-timeout-ms 30000 "${at[@]}" --json \
-    >"$home/result.json"
+    --persistent true --gap-ms 10 --seconds $(((times + 1) * every)) --drain-timeout 60 --io-timeout-ms "$patience" \
+    "${at[@]}" --json >"$home/result.json"
 
 for number in 0 1 2; do
     pid=$(cat "$home/$number.pid")
@@ -123,8 +128,12 @@ import json, statistics, sys
 result, how = json.load(open(sys.argv[1])), sys.argv[2]
 more = result["more"]
 outages = sorted(o["outage_ms"] for o in more["outages"])
-print(f"{how}: {result['confirmed']} confirmed, {more['lost']} lost, {more['messages_again_after_confirmed_ack']} again after a "
-      f"confirmed ack, {result['verify']['reordered']} out of order")
-print(f"outages: median {statistics.median(outages):.0f} ms, least {outages[0]:.0f}, most {outages[-1]:.0f} ({len(outages)} times)")
-sys.exit(more["lost"] > 0 or more["messages_again_after_confirmed_ack"] > 0)
+again = more["messages_again_after_confirmed_ack"]
+print(f"{how}: {result['confirmed']} confirmed, {more['lost']} lost, {again} again after a confirmed ack,",
+      f"{result['verify']['reordered']} out of order")
+print(f"outages: median {statistics.median(outages):.0f} ms, least {outages[0]:.0f}, most {outages[-1]:.0f},",
+      f"of {len(outages)}")
+missed = [event for event in result["events"] if event["status"] != "exit status: 0"]
+print(*(f"a strike failed: {event['output']}" for event in missed), sep="\n", end="")
+sys.exit(bool(missed) or more["lost"] > 0 or again > 0)
 PY
