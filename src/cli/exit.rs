@@ -192,36 +192,25 @@ fn of_schema(error: &SchemaError) -> (Exit, &'static str) {
 }
 
 fn of_store(error: &StoreError) -> (Exit, &'static str) {
-    match error {
-        StoreError::Damaged { .. } => (Exit::Damaged, "restore the data directory from a copy"),
-        StoreError::NewerFormat { .. } => (Exit::Newer, "start the newer version of batonmq again"),
-        StoreError::Unfit { .. } => (Exit::Other, "keep data on a local file system, such as ext4 or XFS"),
-        StoreError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-            (Exit::Other, "make room on the disk; a new journal needs two store.segment_bytes")
-        }
-        StoreError::Io { source, .. } => of_io(source),
-        StoreError::Connect(error) => of_connect(error),
-        StoreError::Schema(error) => of_schema(error),
-        StoreError::Database { .. } => (Exit::Other, "look into the database's own log"),
-        StoreError::Deposed => (Exit::Other, "start the broker again; it will wait for the one that is master now"),
-        StoreError::Closed => (Exit::Other, "the log says why; start the broker again"),
-    }
+    let exit = match error {
+        StoreError::Damaged { .. } => Exit::Damaged,
+        StoreError::NewerFormat { .. } => Exit::Newer,
+        StoreError::Io { source, .. } if denied(source) => Exit::Permission,
+        StoreError::Connect(error) => of_connect(error).0,
+        StoreError::Schema(error) => of_schema(error).0,
+        _ => Exit::Other,
+    };
+    (exit, error.fix())
 }
 
 fn of_server(error: &ServerError) -> (Exit, &'static str) {
-    match error {
-        ServerError::Listen { source, .. } if denied(source) => {
-            (Exit::Permission, "choose a port from 1024 in the connector's uri, or grant CAP_NET_BIND_SERVICE")
-        }
-        ServerError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
-            (Exit::Port, "stop the program that has it, or choose another port in the connector's uri")
-        }
-        ServerError::Listen { .. } => (Exit::Port, "choose an address of this machine in the connector's uri"),
-        ServerError::Tls { source, .. } if source.downcast_ref::<io::Error>().is_some_and(denied) => {
-            (Exit::Permission, PERMISSION)
-        }
-        ServerError::Tls { .. } => (Exit::Config, "name a good PEM file there"),
-    }
+    let exit = match error {
+        ServerError::Listen { source, .. } if denied(source) => Exit::Permission,
+        ServerError::Listen { .. } => Exit::Port,
+        ServerError::Tls { source, .. } if source.downcast_ref::<io::Error>().is_some_and(denied) => Exit::Permission,
+        ServerError::Tls { .. } => Exit::Config,
+    };
+    (exit, error.fix())
 }
 
 fn of_console(error: &io::Error) -> (Exit, &'static str) {

@@ -32,8 +32,12 @@ pub(super) fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Fai
     }
     match &status {
         Status::Files(lock) => write_lock(lock, out)?,
-        Status::Database { group, survey: None } => writeln!(out, "group {group} has no tables yet: no broker ran")?,
-        Status::Database { group, survey: Some(survey) } => write_survey(group, survey, out)?,
+        Status::Database { group, survey: None, .. } => {
+            writeln!(out, "group {group} has no tables yet: no broker ran")?
+        }
+        Status::Database { group, lease_seconds, survey: Some(survey) } => {
+            write_survey(group, *lease_seconds, survey, out)?;
+        }
     }
     Ok(())
 }
@@ -49,6 +53,8 @@ enum Status {
     )]
     Database {
         group: String,
+        /// As this configuration says; the group's brokers should say the same.
+        lease_seconds: u64,
         survey: Option<Survey>,
     },
 }
@@ -73,7 +79,7 @@ impl Status {
             let survey = runtime.block_on(crate::node::survey(config)).map_err(NodeError::from)?;
             let database = config.store.database.as_ref();
             let group = database.map(|database| database.group.to_string()).unwrap_or_default();
-            Ok(Self::Database { group, survey })
+            Ok(Self::Database { group, lease_seconds: config.election.lease.as_secs(), survey })
         }
         #[cfg(not(any(feature = "postgres", feature = "mysql")))]
         unreachable!("the configuration was checked")
@@ -95,7 +101,7 @@ fn write_lock(lock: &Lock, out: &mut impl Write) -> std::io::Result<()> {
     }
 }
 
-fn write_survey(group: &str, survey: &Survey, out: &mut impl Write) -> std::io::Result<()> {
+fn write_survey(group: &str, lease_seconds: u64, survey: &Survey, out: &mut impl Write) -> std::io::Result<()> {
     let Survey { term, token, .. } = survey;
     match (survey.master(), survey.held_for_ms) {
         (Some(master), Some(since)) => {
@@ -103,8 +109,9 @@ fn write_survey(group: &str, survey: &Survey, out: &mut impl Write) -> std::io::
         }
         _ => writeln!(out, "group {group}: there is no master at the moment; last term {term}, token {token}")?,
     }
-    if let Some(left) = survey.lease_left_ms {
-        writeln!(out, "lease: {left} ms left")?;
+    match survey.lease_left_ms {
+        Some(left @ 1..) => writeln!(out, "lease: {lease_seconds} s, of which {left} ms are left")?,
+        _ => writeln!(out, "lease: {lease_seconds} s without a word of the master")?,
     }
     writeln!(out, "\nbroker               role       last sign of life   addresses")?;
     for broker in &survey.brokers {

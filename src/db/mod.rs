@@ -82,6 +82,8 @@ pub enum ConnectError {
         address: String,
         /// What it lacks.
         problem: String,
+        /// What a human can do.
+        fix: &'static str,
     },
 }
 
@@ -92,9 +94,8 @@ impl ConnectError {
         match self {
             Self::Url { .. } => "correct it",
             Self::Certificates { .. } => "name a good PEM file there",
-            Self::Refused { fix, .. } | Self::Failed { fix, .. } => fix,
+            Self::Refused { fix, .. } | Self::Failed { fix, .. } | Self::Unfit { fix, .. } => fix,
             Self::Pooled { .. } => "name the database's own address in store.url, or let the pooler use session mode",
-            Self::Unfit { .. } => "use one that has it",
         }
     }
 

@@ -10,7 +10,7 @@ use mysql_async::{Error, prelude::Queryable as _};
 use super::{Report, group, shape};
 use crate::{
     config::Config,
-    db::mysql::{Mysql, Session, cause, schema},
+    db::mysql::{Mysql, Session, cause, is_altered, schema},
     node,
     persistence::StoreError,
     types::{Clock, Group},
@@ -152,6 +152,7 @@ impl Patient {
                     Err(Error::Server(error)) if matches!(error.code, 1142 | 1143) => {
                         lacking.push(format!("{right} on {name}"));
                     }
+                    Err(Error::Server(error)) if is_altered(&error) => {} // it is told of the tables, below
                     answered => answered?,
                 }
             }

@@ -1,4 +1,4 @@
-//! Election by a row alone, for where a session means nothing: behind a pooler, or without session locks.
+//! Election by a row alone, for where the end of a session comes late or a lock of one means nothing.
 //!
 //! Always true: lease and tenure are taken in one transaction (R23); whether a lease ran out is judged by the database's
 //! clock, or by a row that did not change for a whole lease on our own clock, whichever is first: a clock that was set

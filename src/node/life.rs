@@ -147,7 +147,8 @@ where
     async fn step_back(&mut self, baton: Baton, error: &NodeError) {
         let why = with_causes(error);
         let seconds = STEP_BACK.as_secs();
-        tracing::warn!("this broker has the baton and cannot serve: {why}; it steps back for {seconds} s");
+        let fix = error.fix();
+        tracing::warn!("this broker has the baton and cannot serve: {why}; {fix}; it steps back for {seconds} s");
         if let Err(error) = baton.release(&format!("it could not serve: {why}")).await {
             tracing::warn!("it is not known whether the baton was given back: {error}");
         }

@@ -107,6 +107,18 @@ pub enum NodeError {
     Signals(#[source] io::Error),
 }
 
+impl NodeError {
+    /// What a human can do about a term that can't begin.
+    fn fix(&self) -> &'static str {
+        match self {
+            Self::Lock(error) => error.fix(),
+            Self::Store(error) => error.fix(),
+            Self::Server(error) => error.fix(),
+            _ => "the log says more",
+        }
+    }
+}
+
 /// Runs a broker until it is asked to stop.
 ///
 /// # Errors

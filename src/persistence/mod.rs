@@ -171,6 +171,28 @@ impl StoreError {
     pub fn is_outage(&self) -> bool {
         matches!(self, Self::Connect(ConnectError::Failed { .. }) | Self::Database { .. })
     }
+
+    /// What a human can do about it.
+    #[must_use]
+    pub fn fix(&self) -> &'static str {
+        match self {
+            Self::Damaged { .. } => "restore the data directory from a copy",
+            Self::NewerFormat { .. } => "start the newer version of batonmq again",
+            Self::Unfit { .. } => "keep data on a local file system, such as ext4 or XFS",
+            Self::Io { source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull => "make room on the disk; a new journal needs two store.segment_bytes",
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                    "give the user that runs the broker access to it"
+                }
+                _ => "check the disk and the option data",
+            },
+            Self::Connect(error) => error.fix(),
+            Self::Schema(error) => error.fix(),
+            Self::Database { .. } => "look into the database's own log",
+            Self::Deposed => "start the broker again; it will wait for the one that is master now",
+            Self::Closed => "the log says why; start the broker again",
+        }
+    }
 }
 
 /// Why a batch is not known to be durable; the writer decides differently on each (R10 to R14).

@@ -52,6 +52,29 @@ pub enum ServerError {
     },
 }
 
+impl ServerError {
+    /// What a human can do about it.
+    #[must_use]
+    pub fn fix(&self) -> &'static str {
+        let denied = |error: &io::Error| {
+            matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+        };
+        match self {
+            Self::Listen { source, .. } if denied(source) => {
+                "choose a port from 1024 in the connector's uri, or grant CAP_NET_BIND_SERVICE"
+            }
+            Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
+                "stop the program that has it, or choose another port in the connector's uri"
+            }
+            Self::Listen { .. } => "choose an address of this machine in the connector's uri",
+            Self::Tls { source, .. } if source.downcast_ref::<io::Error>().is_some_and(denied) => {
+                "give the user that runs the broker access to it"
+            }
+            Self::Tls { .. } => "name a good PEM file there",
+        }
+    }
+}
+
 /// Every connector, ready to be opened; no port is open yet.
 #[derive(Debug)]
 pub struct Doors {

@@ -9,11 +9,11 @@ use std::{
 /// The layers of ARCHITECTURE.md, the lowest first.
 const LAYERS: [&[&str]; 9] = [
     &["types"],
-    &["codec", "config", "db", "selector", "tasks", "telemetry"],
+    &["codec", "config", "db", "tasks", "telemetry"],
     &["broker", "election", "persistence"],
     &["engine"],
     &["session"],
-    &["client", "console", "server"],
+    &["console", "server"],
     &["node"],
     &["doctor"],
     &["cli"],

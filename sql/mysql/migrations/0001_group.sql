@@ -2,7 +2,7 @@
 --
 -- The database commits after each of these statements, whatever is done; so each changes nothing the second time, and
 -- the version is noted last. Only the master writes here, and every transaction of it proves the token in the table of
--- the baton first. Times of messages are the broker's, in milliseconds since 1970; times of type DATETIME are the
+-- the baton first; but every broker keeps its own row of the table of brokers. Times of messages are the broker's, in milliseconds since 1970; times of type DATETIME are the
 -- database's own, in UTC.
 
 CREATE TABLE IF NOT EXISTS {group}_schema_version (

@@ -1,7 +1,8 @@
 -- Version 1: the tables of a broker group, in a schema of the group's name.
 --
--- Only the master writes here, and every statement of it proves the token in `baton` first. Times in `message` and
--- `returned` are the broker's, in milliseconds since 1970; times of type timestamptz are the database's own.
+-- Only the master writes here, and every statement of it proves the token in `baton` first; but every broker keeps its
+-- own row of `broker`. Times in `message` and `returned` are the broker's, in milliseconds since 1970; times of type
+-- timestamptz are the database's own.
 
 CREATE TABLE {group}.schema_version (
     version  integer     PRIMARY KEY,

@@ -135,7 +135,7 @@ impl Mysql {
         let log = "look into the database's own log";
         let row = conn.query_first(SERVER).await.map_err(|error| self.failed(log, cause(error)))?;
         let server = Server::of(row.unwrap_or_default());
-        server.problem().map_or(Ok(()), |problem| Err(self.unfit(problem)))?;
+        server.problem().map_or(Ok(()), |(problem, fix)| Err(self.unfit(problem, fix)))?;
         let set = conn.query_drop(SETTINGS).await;
         set.map_err(|error| self.failed("a proxy between may forbid it: connect directly", cause(error)))?;
         Ok(Session { conn, server })
@@ -153,8 +153,8 @@ impl Mysql {
         ConnectError::Failed { address: self.address.to_string(), fix, source }
     }
 
-    fn unfit(&self, problem: String) -> ConnectError {
-        ConnectError::Unfit { address: self.address.to_string(), problem }
+    fn unfit(&self, problem: String, fix: &'static str) -> ConnectError {
+        ConnectError::Unfit { address: self.address.to_string(), problem, fix }
     }
 }
 
@@ -228,22 +228,26 @@ impl Server {
     }
 
     /// Why no store can be kept in it.
-    fn problem(&self) -> Option<String> {
+    fn problem(&self) -> Option<(String, &'static str)> {
         let is_mariadb = self.version.contains("MariaDB");
         let (name, least) = if is_mariadb { ("MariaDB", MARIADB_MIN) } else { ("MySQL", MYSQL_MIN) };
         if self.number() < least {
             let version = &self.version;
-            return Some(format!("it is {name} {version}, and {}.{} or newer is needed", least.0, least.1));
+            let problem = format!("it is {name} {version}, and {}.{} or newer is needed", least.0, least.1);
+            return Some((problem, "use a newer one"));
         }
         if self.read_only {
-            return Some("it is read-only: it is a replica, or somebody set read_only".to_owned());
+            let problem = "it is read-only: it is a replica, or somebody set read_only".to_owned();
+            return Some((problem, "name the primary in store.url, or set read_only to OFF"));
         }
         if self.packet_bytes_max < PACKET_BYTES_MIN {
             let bytes = self.packet_bytes_max;
-            return Some(format!("its max_allowed_packet is {bytes}, and {PACKET_BYTES_MIN} is needed at least"));
+            let problem = format!("its max_allowed_packet is {bytes}, and {PACKET_BYTES_MIN} is needed at least");
+            return Some((problem, "raise it in the server's configuration"));
         }
         if self.binlog_format.as_deref() == Some("STATEMENT") {
-            return Some("its binlog_format is STATEMENT, and MIXED or ROW is needed".to_owned());
+            let problem = "its binlog_format is STATEMENT, and MIXED or ROW is needed".to_owned();
+            return Some((problem, "set it to ROW in the server's configuration"));
         }
         None
     }
@@ -342,7 +346,7 @@ mod tests {
             (Server { packet_bytes_max: 1 << 16, ..server() }, "max_allowed_packet"),
             (Server { binlog_format: Some("STATEMENT".to_owned()), ..server() }, "ROW"),
         ] {
-            let problem = unfit.problem().unwrap();
+            let (problem, _) = unfit.problem().unwrap();
             assert!(problem.contains(says), "{problem}");
         }
     }

@@ -143,7 +143,7 @@ impl Postgres {
                 tracing::debug!("another host did not do: {}", causes(&earlier));
             }
         }
-        Err(failed.unwrap_or_else(|| self.unfit("it has no host".to_owned())))
+        Err(failed.unwrap_or_else(|| self.unfit("it has no host".to_owned(), "name one in store.url")))
     }
 
     async fn try_connect(&self, config: Config) -> Result<(Session, Driver), ConnectError> {
@@ -193,14 +193,20 @@ impl Postgres {
         let major = version.split(|c: char| !c.is_ascii_digit()).next().and_then(|major| major.parse::<u32>().ok());
         match major {
             Some(major) if major >= VERSION_MIN => Ok(()),
-            _ => Err(self.unfit(format!("it is PostgreSQL {version}, and {VERSION_MIN} or newer is needed"))),
+            _ => {
+                let problem = format!("it is PostgreSQL {version}, and {VERSION_MIN} or newer is needed");
+                Err(self.unfit(problem, "use a newer one"))
+            }
         }
     }
 
     fn require_unicode(&self, encoding: &str) -> Result<(), ConnectError> {
         match encoding {
             "UTF8" => Ok(()),
-            other => Err(self.unfit(format!("its encoding is {other}, and UTF8 is needed"))),
+            other => {
+                let problem = format!("its encoding is {other}, and UTF8 is needed");
+                Err(self.unfit(problem, "create one with ENCODING 'UTF8', and name it in store.url"))
+            }
         }
     }
 
@@ -216,8 +222,8 @@ impl Postgres {
         ConnectError::Failed { address: self.address.to_string(), fix, source }
     }
 
-    fn unfit(&self, problem: String) -> ConnectError {
-        ConnectError::Unfit { address: self.address.to_string(), problem }
+    fn unfit(&self, problem: String, fix: &'static str) -> ConnectError {
+        ConnectError::Unfit { address: self.address.to_string(), problem, fix }
     }
 }
 

@@ -56,6 +56,8 @@ fn tables_that_were_altered_by_hand_are_found() {
         ("DROP INDEX message_expiring ON {}_message", "FAIL", "missing: index message.message_expiring"),
         ("ALTER TABLE {}_message MODIFY size BIGINT NOT NULL", "FAIL", "not ours: column message.size bigint"),
         ("ALTER TABLE {}_lease ENGINE = Aria", "FAIL", "not ours: table lease Aria"),
+        ("DROP TABLE {}_returned", "FAIL", "missing: table returned"),
+        ("ALTER TABLE {}_returned RENAME COLUMN sequence TO number", "FAIL", "missing: column returned.sequence"),
         ("ALTER TABLE {}_message ADD COLUMN note TEXT", "WARN", "added to them: column message.note text"),
     ] {
         let group = fresh_group();

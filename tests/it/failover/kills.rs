@@ -1,7 +1,7 @@
 //! Brokers that are killed, or stopped.
 
 use super::Brokers;
-use crate::harness::{DatabaseServer, Raw, Script, encode};
+use crate::harness::{DatabaseServer, Raw, Script, Settings, encode};
 
 on_each_database! {
     ten_kills_in_a_row_lose_nothing
@@ -9,11 +9,16 @@ on_each_database! {
     r17_a_take_over_goes_on_in_a_higher_term
 }
 
+/// Longer than a test waits for anything: nobody who takes over waited for its end.
+fn long_lease(settings: Settings) -> Settings {
+    settings.option("election.lease", "\"5m\"")
+}
+
 /// The main job: whoever is master is killed ten times in a row, each comes back as a standby, and a client of a foreign
 /// library with the list of all three goes on.
 fn ten_kills_in_a_row_lose_nothing<D: DatabaseServer>() {
     let server = D::shared();
-    let mut brokers = Brokers::start(server, 3, |settings| settings);
+    let mut brokers = Brokers::start(server, 3, long_lease);
     brokers.announce(&["the row of the baton is held"]);
     let mut script = Script::python_with("failover.py", &brokers.addresses, &[]);
     script.wait_for("under way");
@@ -39,7 +44,7 @@ fn ten_kills_in_a_row_lose_nothing<D: DatabaseServer>() {
 /// One client is idle and keeps its socket open whatever the broker says; nobody waits for it.
 fn a_polite_stop_hands_over_at_once<D: DatabaseServer>() {
     let server = D::shared();
-    let mut brokers = Brokers::start(server, 2, |settings| settings);
+    let mut brokers = Brokers::start(server, 2, long_lease);
     let (master, mut idle) = brokers.master();
     let mut client = Raw::connect(brokers.addresses[master]);
     client.publish("/queue/kept", "before");

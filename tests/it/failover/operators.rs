@@ -11,6 +11,7 @@ on_each_database! {
     brokers_on_one_data_directory_are_told_to_take_two
     an_unsafe_lease_is_refused_and_says_why
     r22_a_broker_whose_port_is_taken_steps_back
+    r22_a_broker_that_finds_altered_tables_steps_back_and_says_what_to_do
     no_wait_ends_while_another_is_the_master
 }
 
@@ -32,6 +33,7 @@ fn status_tells_who_is_the_master_and_who_waits<D: DatabaseServer>() {
     let config = observer.write_config();
     let mut told = status(config, &[]);
     assert!(told.contains("broker-0 is the master") && told.contains("term 1, token"), "{told}");
+    assert!(told.contains("lease: 10 s"), "{told}");
     // A sign of life is on its way when the log says the same.
     let since = Instant::now();
     while !["broker-0             master", "broker-1             standby"].iter().all(|line| told.contains(line)) {
@@ -104,11 +106,27 @@ fn r22_a_broker_whose_port_is_taken_steps_back<D: DatabaseServer>() {
     one.launch();
     let told = one.logged("this broker has the baton and cannot serve");
     assert!(told.contains("cannot listen on") && told.contains("steps back"), "{told}");
+    assert!(told.contains("choose another port"), "{told}");
     let mut two = Broker::start_with(server.settings(&group).option("broker_name", "\"two\""));
     drop(taken);
     two.sigterm();
     one.serving();
     one.sigterm();
+}
+
+fn r22_a_broker_that_finds_altered_tables_steps_back_and_says_what_to_do<D: DatabaseServer>() {
+    let server = D::shared();
+    let group = own_group();
+    let mut broker = Broker::start_with(server.settings(&group));
+    broker.sigterm();
+    broker.announce("this broker has the baton and cannot serve");
+    server.ask(&group, "ALTER TABLE {group}held RENAME COLUMN size TO bytes");
+    broker.launch();
+    let told = broker.logged("this broker has the baton and cannot serve");
+    assert!(told.contains("not as batonmq made them") && told.contains("batonmq migrate --print"), "{told}");
+    server.ask(&group, "ALTER TABLE {group}held RENAME COLUMN bytes TO size");
+    broker.serving();
+    broker.sigterm();
 }
 
 fn no_wait_ends_while_another_is_the_master<D: DatabaseServer>() {

@@ -59,4 +59,5 @@ async fn a_replica_is_refused() {
     let server = MariadbServer::start(&["read-only=1"]);
     let error = server.connector("one").connect("writer").await.unwrap_err();
     assert!(matches!(error, ConnectError::Unfit { .. }) && error.to_string().contains("read-only"), "{error}");
+    assert!(error.fix().contains("the primary"), "{}", error.fix());
 }

@@ -86,6 +86,7 @@ async fn a_database_of_another_encoding_is_refused() {
     let options = PostgresOptions { url: &url, password, tls_ca_file: None, broker_name: "one" };
     let error = Postgres::new(&options).unwrap().connect("writer").await.err().unwrap();
     assert!(error.to_string().contains("its encoding is LATIN1, and UTF8 is needed"), "{error}");
+    assert!(error.fix().contains("ENCODING 'UTF8'"), "{}", error.fix());
 }
 
 #[tokio::test]
