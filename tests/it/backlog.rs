@@ -15,7 +15,7 @@ const BESIDE_MIB: u64 = 64;
 const BODY_BYTES: usize = 16 << 10;
 
 /// So many messages are sent to one process: 140 MiB, half as much again as a broker may take that pages.
-const MANY: usize = 9_000;
+pub(crate) const MANY: usize = 9_000;
 
 fn with_little_memory() -> Broker {
     Broker::start_with(Settings::new().option("limits.memory_bytes_max", &format!("\"{LIMIT_MIB}MiB\"")))
@@ -33,7 +33,7 @@ fn number_of(message: &Frame) -> usize {
 
 /// Sends these messages, each with a receipt, as fast as the broker takes them; calls `confirmed` for each receipt
 /// until the last, or until the broker is gone.
-fn fill(
+pub(crate) fn fill(
     address: SocketAddr,
     queue: &'static str,
     persistent: &'static str,
@@ -61,7 +61,7 @@ fn fill(
 }
 
 /// Takes so many messages, in the order in which they come.
-fn drain(address: SocketAddr, queue: &str, count: usize) -> Vec<usize> {
+pub(crate) fn drain(address: SocketAddr, queue: &str, count: usize) -> Vec<usize> {
     let mut consumer = Raw::connect(address);
     consumer.subscribe(queue, "client-individual", &[("activemq.prefetchSize", "100")]);
     let mut numbers = Vec::new();

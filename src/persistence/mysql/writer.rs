@@ -26,8 +26,10 @@ use crate::{
     types::{Batch, DestinationId, DurableId, FencingToken, Holder, Sequence, Tenure, Term},
 };
 
-/// One request takes this part of what the server allows. It keeps each in memory several times.
-const PACKET_SHARE: usize = 4;
+/// Messages in one request take so much at most, unless it is a single one: a quarter of what the least server takes.
+/// The driver has a pool of 128 buffers for the process, takes them in turn, and each keeps up to 4 MiB of what it once
+/// held: requests of megabytes would cost half a gigabyte in the end.
+const REQUEST_BYTES_MAX: usize = 256 << 10;
 
 /// A list has so many entries at most.
 const LIST_MAX: usize = 2_000;
@@ -199,9 +201,8 @@ impl Writer {
 
     async fn insert(&mut self, mut messages: &[MessageValues<'_>]) -> Result<(), CommitError> {
         let store = Arc::clone(&self.store);
-        let bytes_max = self.session.server().packet_bytes_max() / PACKET_SHARE;
         while !messages.is_empty() {
-            let (rows, text) = store.inserts.of(fitting(messages, bytes_max));
+            let (rows, text) = store.inserts.of(fitting(messages));
             let (now, later) = messages.split_at(rows);
             self.run(text, Params::Positional(now.iter().flat_map(MessageValues::values).collect())).await?;
             messages = later;
@@ -307,13 +308,13 @@ impl WritingSession for Writer {
     }
 }
 
-/// How many of the first messages, one at least, fit in a request of so many bytes.
-fn fitting(messages: &[MessageValues<'_>], bytes_max: usize) -> usize {
+/// How many of the first messages, one at least, fit in a request.
+fn fitting(messages: &[MessageValues<'_>]) -> usize {
     let sums = messages.iter().scan(0_usize, |sum, message| {
         *sum = sum.saturating_add(message.bytes);
         Some(*sum)
     });
-    sums.take_while(|&bytes| bytes <= bytes_max).count().max(1)
+    sums.take_while(|&bytes| bytes <= REQUEST_BYTES_MAX).count().max(1)
 }
 
 fn doubtful(action: &'static str, what: &str) -> StoreError {

@@ -87,6 +87,7 @@ fn r20_clients_under_load_stay_connected_while_the_database_restarts<D: Database
     let mut brokers = Brokers::start(&server, 3, |settings| settings);
     brokers.announce(&DOUBTS);
     brokers.announce(&["this broker can't take part in the election"]);
+    brokers.announce(&["the database warned: terminating connection"]); // a batch may be under way when it crashes
     let mut script = Script::python_with("failover.py", &brokers.addresses, &["--heart-beat", "500"]);
     script.wait_for("under way");
     for how in [Stop::Polite, Stop::Crash] {

@@ -26,6 +26,7 @@ macro_rules! on_each_database {
     };
 }
 
+mod backlog;
 mod clock;
 mod copies;
 mod database;

@@ -102,7 +102,7 @@ async fn r19_a_take_over_ends_nobody_whom_the_row_does_not_name() {
     }
 }
 
-/// As when the wait for a synchronous standby is cancelled: it is committed here, and may be gone after the next failure.
+/// As when the wait for a synchronous standby is cancelled: it is committed here, and a failure may undo it.
 #[tokio::test]
 async fn r16_a_take_over_that_the_database_warns_of_is_not_confirmed() {
     let (server, group, me) = (PostgresServer::shared(), own_group(), HolderId::new("second"));
