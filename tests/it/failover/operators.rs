@@ -120,11 +120,11 @@ fn r22_a_broker_that_finds_altered_tables_steps_back_and_says_what_to_do<D: Data
     let mut broker = Broker::start_with(server.settings(&group));
     broker.sigterm();
     broker.announce("this broker has the baton and cannot serve");
-    server.ask(&group, "ALTER TABLE {group}held RENAME COLUMN size TO bytes");
+    server.ask(&group, "ALTER TABLE {group}message RENAME COLUMN size TO bytes");
     broker.launch();
     let told = broker.logged("this broker has the baton and cannot serve");
     assert!(told.contains("not as batonmq made them") && told.contains("batonmq migrate --print"), "{told}");
-    server.ask(&group, "ALTER TABLE {group}held RENAME COLUMN bytes TO size");
+    server.ask(&group, "ALTER TABLE {group}message RENAME COLUMN bytes TO size");
     broker.serving();
     broker.sigterm();
 }
