@@ -1,7 +1,8 @@
 //! A clock of a server's own, which a test sets in one step, as an operator or NTP would.
 //!
-//! A library of ours that is loaded before the C library (`clock.c`). libfaketime would do it too, but shows the true time
-//! to signal handlers; PostgreSQL ends idle sessions there, so all of them would be ended at once, or none ever.
+//! A library of ours that the dynamic linker loads before the C library (`clock.c`). libfaketime would do it too, but
+//! shows the true time to signal handlers; PostgreSQL ends idle sessions there, so all of them would be ended at once, or
+//! none ever.
 
 use std::{
     fs::{self, OpenOptions},
@@ -12,7 +13,7 @@ use std::{
 
 use super::database::{ServerUser, run};
 
-/// The clock of the process that is started by [`Clock::command`], and of its children.
+/// The clock of the process that is started by [`Clock::command`], and of what it forks.
 pub(crate) struct Clock {
     library: PathBuf,
     setting: PathBuf,
@@ -38,8 +39,8 @@ impl Clock {
     pub(crate) fn command(clock: Option<&Self>, user: ServerUser, program: &Path) -> Command {
         let Some(clock) = clock else { return user.command(program) };
         let mut command = user.command(Path::new("env"));
-        command.arg(format!("LD_PRELOAD={}", clock.library.display()));
-        command.arg(format!("TEST_CLOCK={}", clock.setting.display())).arg(program);
+        command.arg(format!("TEST_CLOCK={}", clock.setting.display()));
+        command.args(["ld.so", "--preload"]).args([&clock.library, program]);
         command
     }
 }
