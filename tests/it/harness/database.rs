@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read, Write as _},
     net::TcpListener,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
@@ -107,6 +107,9 @@ pub(crate) trait DatabaseServer: Sized + Sync + 'static {
     /// What a heartbeat of a master asks, and nothing else does.
     const HEARTBEAT: &'static str;
 
+    /// The complete example of a configuration for it.
+    const CONFIG: &'static str;
+
     /// The one that tests share: they must leave it as it is.
     fn shared() -> &'static Self;
 
@@ -146,6 +149,9 @@ pub(crate) trait DatabaseServer: Sized + Sync + 'static {
 
     /// Where it is, for its owner.
     fn url(&self) -> String;
+
+    /// A file with its owner's password.
+    fn password_file(&self) -> PathBuf;
 
     /// The port that it listens on.
     fn port(&self) -> u16;

@@ -132,11 +132,6 @@ impl MariadbServer {
         self.port
     }
 
-    /// A file with its owner's password.
-    pub(crate) fn password_file(&self) -> PathBuf {
-        self.directory.path().join(PASSWORD_FILE)
-    }
-
     fn first_statements(&self) -> PathBuf {
         self.directory.path().join(FIRST_STATEMENTS)
     }
@@ -179,6 +174,7 @@ impl MariadbServer {
 
 impl DatabaseServer for MariadbServer {
     const HEARTBEAT: &'static str = "b.batch, b.holder";
+    const CONFIG: &'static str = "config/mysql.toml";
 
     fn shared() -> &'static Self {
         Self::shared()
@@ -226,6 +222,10 @@ impl DatabaseServer for MariadbServer {
 
     fn url(&self) -> String {
         self.url()
+    }
+
+    fn password_file(&self) -> PathBuf {
+        self.directory.path().join(PASSWORD_FILE)
     }
 
     fn port(&self) -> u16 {

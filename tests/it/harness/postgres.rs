@@ -115,11 +115,6 @@ impl PostgresServer {
         self.port
     }
 
-    /// A file with its owner's password.
-    pub(crate) fn password_file(&self) -> PathBuf {
-        self.directory.path().join(PASSWORD_FILE)
-    }
-
     /// Its owner's name.
     pub(crate) fn owner(&self) -> &'static str {
         OWNER.0
@@ -165,6 +160,7 @@ impl PostgresServer {
 
 impl DatabaseServer for PostgresServer {
     const HEARTBEAT: &'static str = "pg_control_system";
+    const CONFIG: &'static str = "config/postgres.toml";
 
     fn shared() -> &'static Self {
         Self::shared()
@@ -212,6 +208,10 @@ impl DatabaseServer for PostgresServer {
 
     fn url(&self) -> String {
         self.url()
+    }
+
+    fn password_file(&self) -> PathBuf {
+        self.directory.path().join(PASSWORD_FILE)
     }
 
     fn port(&self) -> u16 {

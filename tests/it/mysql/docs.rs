@@ -7,7 +7,7 @@ use batonmq::{
     db::mysql::schema,
 };
 
-use crate::harness::{MariadbServer, own_group};
+use crate::harness::{DatabaseServer as _, MariadbServer, own_group};
 
 /// The statements in the `sql` blocks of its part of the document, for another group.
 fn statements(group: &str) -> Vec<String> {

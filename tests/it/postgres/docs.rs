@@ -8,7 +8,7 @@ use batonmq::{
 };
 
 use super::session;
-use crate::harness::{PostgresServer, own_group};
+use crate::harness::{DatabaseServer as _, PostgresServer, own_group};
 
 /// All of it but the part that is not about PostgreSQL.
 pub(super) fn document() -> String {
