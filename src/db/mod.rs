@@ -3,6 +3,8 @@
 //! The texts lie in `sql/`, one file a statement, and say `{group}` where the tables of a broker group are meant.
 //! Always true: an error names the database and what to do, and no password.
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod columns;
 #[cfg(feature = "mysql")]
 pub mod mysql;
 #[cfg(feature = "postgres")]

@@ -111,12 +111,13 @@ impl PostgresAdapter {
         Ok(Self { store, tasks: Tasks::new(), writing, pool, census })
     }
 
-    /// Makes the tables if they are missing, or brings them up to date: only the master gets here.
+    /// Makes the tables if they are missing, or brings them up to date, and looks at what was there: only the master
+    /// gets here.
     async fn migrate(&self, session: &Session) -> Result<(), StoreError> {
         for version in schema::migrate(session, &self.store.group).await? {
             tracing::info!("the tables of group {} were brought to version {version}", self.store.group);
         }
-        Ok(())
+        Ok(schema::check(session, &self.store.group).await?)
     }
 }
 

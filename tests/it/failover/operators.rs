@@ -120,13 +120,47 @@ fn r22_a_broker_that_finds_altered_tables_steps_back_and_says_what_to_do<D: Data
     let mut broker = Broker::start_with(server.settings(&group));
     broker.sigterm();
     broker.announce("this broker has the baton and cannot serve");
-    server.ask(&group, "ALTER TABLE {group}message RENAME COLUMN size TO bytes");
-    broker.launch();
-    let told = broker.logged("this broker has the baton and cannot serve");
-    assert!(told.contains("not as batonmq made them") && told.contains("batonmq migrate --print"), "{told}");
-    server.ask(&group, "ALTER TABLE {group}message RENAME COLUMN bytes TO size");
-    broker.serving();
+    for (change, says, undo) in [
+        (
+            "ALTER TABLE {group}message RENAME COLUMN size TO bytes",
+            "table message lacks the column size",
+            "ALTER TABLE {group}message RENAME COLUMN bytes TO size",
+        ),
+        (
+            "ALTER TABLE {group}held RENAME COLUMN durable TO holder",
+            "table held lacks the column durable",
+            "ALTER TABLE {group}held RENAME COLUMN holder TO durable",
+        ),
+        (
+            "ALTER TABLE {group}returned ADD COLUMN note INT NOT NULL",
+            "table returned has a column note that is not batonmq's and must be filled",
+            "ALTER TABLE {group}returned DROP COLUMN note",
+        ),
+    ] {
+        server.ask(&group, change);
+        broker.launch();
+        let told = broker.logged("this broker has the baton and cannot serve");
+        assert!(told.contains("not as batonmq made them") && told.contains(says), "{told}");
+        assert!(told.contains("batonmq migrate --print"), "{told}");
+        broker.sigterm();
+        server.ask(&group, undo);
+    }
+    broker.restart();
     broker.sigterm();
+}
+
+fn a_broker_that_waits_makes_no_tables<D: DatabaseServer>() {
+    let (server, group) = (D::shared(), own_group());
+    let stranger = server.hold_lock(&group);
+    let mut waiting = Broker::prepare(server.settings(&group));
+    let config = waiting.write_config().to_owned();
+    waiting.launch();
+    waiting.logged("standby: another broker holds");
+    assert!(status(&config, &[]).contains("has no tables yet"));
+    stranger.leave();
+    waiting.serving();
+    assert_eq!(server.ask(&group, "SELECT holder FROM {group}baton"), "batonmq");
+    waiting.sigterm();
 }
 
 fn no_wait_ends_while_another_is_the_master<D: DatabaseServer>() {
