@@ -193,13 +193,6 @@ pub(crate) fn number(big: i64) -> u64 {
     u64::try_from(big).unwrap_or_default()
 }
 
-/// An error and what caused it, in one line.
-#[cfg(feature = "postgres")]
-fn causes(error: &(dyn Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |&cause| cause.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
 /// Who may sign the certificate that a database shows.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 fn roots(ca_file: &Path) -> Result<RootCertStore, ConnectError> {
