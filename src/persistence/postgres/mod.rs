@@ -131,7 +131,7 @@ impl PersistenceAdapter for PostgresAdapter {
         self.migrate(&session).await?;
         let mut writer = Writer::prepare(Arc::clone(&self.store), session).await?;
         *self.store.seen() = Seen::default(); // nothing is in memory yet
-        let baton = writer.hold_baton(None).await?;
+        let baton = writer.recover_baton().await?;
         let read = CatalogReads { store: &self.store, session: writer.session() };
         let catalog = Catalog {
             tenure: baton.tenure,
