@@ -33,7 +33,8 @@ fn a_store_that_is_well_is_well() {
 #[test]
 fn the_shape_of_fresh_tables_is_known() {
     let sql = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/mysql");
-    let [statement, known] = ["doctor/shape.sql", "shape.txt"].map(|file| std::fs::read_to_string(sql.join(file)).unwrap());
+    let [statement, known] =
+        ["doctor/shape.sql", "shape.txt"].map(|file| std::fs::read_to_string(sql.join(file)).unwrap());
     let found =
         MariadbServer::shared().client(&statement.replace("? AS name", &format!("'{}' AS name", fresh_group())));
     let mut lines: Vec<&str> = found.lines().collect();

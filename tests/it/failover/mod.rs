@@ -37,6 +37,7 @@ mod network;
 mod operators;
 mod readme;
 mod silence;
+mod terms;
 
 use std::{
     net::SocketAddr,

@@ -1,9 +1,9 @@
 //! What an operator sees of a group, and what is said when it is set up wrongly.
 
-use std::{process::Command, time::Instant};
+use std::{path::Path, process::Command, time::Instant};
 
 use super::Brokers;
-use crate::harness::{Broker, DatabaseServer, PATIENCE, own_group};
+use crate::harness::{Broker, DatabaseServer, PATIENCE, own_group, run};
 
 on_each_database! {
     status_tells_who_is_the_master_and_who_waits
@@ -12,14 +12,20 @@ on_each_database! {
     an_unsafe_lease_is_refused_and_says_why
     r22_a_broker_whose_port_is_taken_steps_back
     r22_a_broker_that_finds_altered_tables_steps_back_and_says_what_to_do
+    the_tables_are_made_by_migrate_or_printed
+    a_broker_that_waits_makes_no_tables
     no_wait_ends_while_another_is_the_master
 }
 
-fn status(config: &std::path::Path, flags: &[&str]) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_batonmq"));
-    let output = command.arg("status").arg("--config").arg(config).args(flags).output().unwrap();
-    assert!(output.status.success(), "{output:?}");
+/// What a command says of this configuration.
+fn told(command: &str, config: &Path, flags: &[&str]) -> String {
+    let mut batonmq = Command::new(env!("CARGO_BIN_EXE_batonmq"));
+    let output = run(batonmq.arg(command).arg("--config").arg(config).args(flags));
     String::from_utf8(output.stdout).unwrap()
+}
+
+fn status(config: &Path, flags: &[&str]) -> String {
+    told("status", config, flags)
 }
 
 fn status_tells_who_is_the_master_and_who_waits<D: DatabaseServer>() {
@@ -147,6 +153,22 @@ fn r22_a_broker_that_finds_altered_tables_steps_back_and_says_what_to_do<D: Data
     }
     broker.restart();
     broker.sigterm();
+}
+
+fn the_tables_are_made_by_migrate_or_printed<D: DatabaseServer>() {
+    let (server, group) = (D::shared(), own_group());
+    let mut broker = Broker::prepare(server.settings(&group));
+    let config = broker.write_config().to_owned();
+    let printed = told("migrate", &config, &["--print"]);
+    assert!(printed.contains("CREATE TABLE ") && printed.contains(group.as_str()), "{printed}");
+    assert!(status(&config, &[]).contains("has no tables yet"), "printing changes nothing");
+    let made = told("migrate", &config, &[]);
+    assert_eq!(made, format!("the tables of group {group} were brought to version 1\n"));
+    let made = told("migrate", &config, &[]);
+    assert_eq!(made, format!("the tables of group {group} have version 1; nothing to do\n"));
+    server.ask(&group, "INSERT INTO {group}schema_version (version, applied) VALUES (2, NOW())");
+    let said = broker.refuses_to_start(6);
+    assert!(said.contains("have version 2") && said.contains("start the newer version"), "{said}");
 }
 
 fn a_broker_that_waits_makes_no_tables<D: DatabaseServer>() {

@@ -168,23 +168,36 @@ pub(crate) trait DatabaseServer: Sized + Sync + 'static {
     /// How the tables of a group begin.
     fn prefix(group: &Group) -> String;
 
+    /// Takes the lock of a group, which nobody has, for the session that asks; answers a row.
+    fn lock_statement(&self, group: &Group) -> String;
+
     /// Somebody who is no broker holds the row of the baton.
     fn hold_baton(&self, group: &Group) -> Stranger {
-        let mut client = self.client_command().stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let baton = format!("{}baton", Self::prefix(group));
-        writeln!(client.stdin.as_ref().unwrap(), "BEGIN; SELECT 'held' FROM {baton} FOR UPDATE;").unwrap();
-        let mut answer = String::new();
-        BufReader::new(client.stdout.take().unwrap()).read_line(&mut answer).unwrap();
-        assert_eq!(answer, "held\n");
-        Stranger(client)
+        Stranger::says(self.client_command(), &format!("BEGIN; SELECT 'held' FROM {baton} FOR UPDATE;"))
+    }
+
+    /// Somebody who is no broker holds the lock of a group.
+    fn hold_lock(&self, group: &Group) -> Stranger {
+        Stranger::says(self.client_command(), &format!("{};", self.lock_statement(group)))
     }
 }
 
-/// A client in the middle of a transaction.
+/// A client in the middle of something.
 pub(crate) struct Stranger(Child);
 
 impl Stranger {
-    /// It ends, and its transaction with it.
+    /// It has done what these statements say, which answer `held`.
+    fn says(mut client: Command, statements: &str) -> Self {
+        let mut client = client.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        writeln!(client.stdin.as_ref().unwrap(), "{statements}").unwrap();
+        let mut answer = String::new();
+        BufReader::new(client.stdout.take().unwrap()).read_line(&mut answer).unwrap();
+        assert_eq!(answer, "held\n");
+        Self(client)
+    }
+
+    /// It ends, and its transaction and its locks with it.
     pub(crate) fn leave(mut self) {
         drop(self.0.stdin.take());
         self.0.wait().unwrap();

@@ -11,6 +11,7 @@ use std::{
 
 use batonmq::{
     db::mysql::{Mysql, MysqlOptions},
+    election::LOCK_PURPOSE,
     types::Group,
 };
 use tempfile::TempDir;
@@ -239,6 +240,10 @@ impl DatabaseServer for MariadbServer {
     fn end_lock_session(&self, group: &Group) {
         let session = self.ask(group, "SELECT lock_session FROM {group}baton");
         self.client(&format!("KILL {session}"));
+    }
+
+    fn lock_statement(&self, group: &Group) -> String {
+        format!("SELECT 'held' WHERE GET_LOCK('{}', 0)", self.connector("nobody").lock_name(LOCK_PURPOSE, group))
     }
 
     fn client_command(&self) -> Command {

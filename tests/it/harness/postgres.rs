@@ -10,7 +10,11 @@ use std::{
 };
 
 use batonmq::{
-    db::postgres::{Postgres, PostgresOptions},
+    db::{
+        lock_key,
+        postgres::{Postgres, PostgresOptions},
+    },
+    election::LOCK_PURPOSE,
     types::Group,
 };
 use tempfile::TempDir;
@@ -224,6 +228,10 @@ impl DatabaseServer for PostgresServer {
 
     fn end_lock_session(&self, group: &Group) {
         assert_eq!(self.ask(group, "SELECT pg_terminate_backend(lock_pid) FROM {group}baton"), "t");
+    }
+
+    fn lock_statement(&self, group: &Group) -> String {
+        format!("SELECT 'held' FROM pg_advisory_lock({})", lock_key(LOCK_PURPOSE, group))
     }
 
     fn client_command(&self) -> Command {
