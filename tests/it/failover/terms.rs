@@ -71,7 +71,7 @@ fn one_process_holds_the_terms_of_two_groups<D: DatabaseServer>() {
 fn live(configs: &[PathBuf]) {
     let [one, other] = [0, 1].map(|number| {
         let sources = Sources { file: Some(configs[number].clone()), environment: Vec::new(), flags: Vec::new() };
-        node::run(Config::load(&sources).unwrap(), Standby::Wait)
+        Box::pin(node::run(Config::load(&sources).unwrap(), Standby::Wait))
     });
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (one, other) = runtime.block_on(async { tokio::join!(one, other) });
