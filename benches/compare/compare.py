@@ -9,7 +9,10 @@ the median of the runs, with the least and the most, and how often BatonMQ's med
 """
 
 import argparse
+import json
+import re
 import statistics
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -45,6 +48,13 @@ PEERS = {
 ACTIVEMQ = {"postgres": ["pg"], "mariadb": ["my"]}
 
 
+# One row in one statement, behind the fence: what a message of A costs the database at least.
+FENCED_ROW = """
+WITH fence AS MATERIALIZED (SELECT token FROM bench.baton WHERE id = 1 FOR SHARE)
+INSERT INTO fenced_row (body) SELECT repeat('x', 1024) FROM fence;
+"""
+
+
 def main():
     arguments = parse()
     with tempfile.TemporaryDirectory(prefix="batonmq-compare-") as home:
@@ -57,9 +67,10 @@ def main():
             for case in arguments.cases:
                 peers = PEERS[server.name].get(case, ACTIVEMQ[server.name])
                 harness.compare([case], ["custom", *peers], arguments.runs, broker, server.name)
+            limit = limit_of_a(harness, server) if "A" in arguments.cases and server.backend == "postgres" else None
         finally:
             broker.stop()
-        report(arguments, harness.records())
+        report(arguments, harness.records(), limit)
 
 
 def parse():
@@ -73,7 +84,21 @@ def parse():
     return parser.parse_args()
 
 
-def report(arguments, records):
+def limit_of_a(harness, server):
+    """What one message after the other could reach: a fenced statement and an echo for each."""
+    server.ask("CREATE TABLE fenced_row (number bigserial PRIMARY KEY, body text NOT NULL)")
+    script = harness.results.parent / "fenced_row.sql"
+    script.write_text(FENCED_ROW)
+    command = ["pgbench", "-n", "-M", "prepared", "-c", "1", "-T", "5", "-f", script]
+    where = ["-h", "127.0.0.1", "-p", str(server.port), "-U", "postgres", "batonmq_bench"]
+    out = subprocess.run(command + where, text=True, capture_output=True, check=True).stdout
+    statements = float(re.search(r"tps = ([0-9.]+)", out).group(1))
+    echo = subprocess.run([harness.loader, "--mode", "echo", "--seconds", "5", "--json"], text=True, capture_output=True)
+    echoes = json.loads(echo.stdout.splitlines()[-1])["confirmed_per_s"]
+    return statements, echoes, 1 / (1 / statements + 1 / echoes)
+
+
+def report(arguments, records, limit):
     rates, unclean = {}, []
     for case, peer, result in records:
         rate = result["received_per_s"] if case == "F-drain" else result["confirmed_per_s"]
@@ -91,6 +116,10 @@ def report(arguments, records):
             print(f"| {CASES.get(case, case)} | {NAMES.get(peer, peer)} | {spread} | {ratio} |")
         bars = [(NAMES.get(peer, peer), statistics.median(values)) for peer, values in peers.items()]
         groups.append((CASES.get(case, case), bars))
+    if limit and "A" in rates:
+        share = statistics.median(rates["A"]["custom"]) / limit[2]
+        print(f"\nThe limit of A: {limit[0]:,.0f} fenced one-row statements and {limit[1]:,.0f} echoes a second", end="")
+        print(f" make {limit[2]:,.0f}; BatonMQ reached {share:.2f} of it.")
     print("\nEvery message of every run verified: none lost, doubled, reordered or corrupt." if not unclean else "")
     for line in unclean:
         print("NOT CLEAN:", line)

@@ -5,7 +5,9 @@
                                [--seconds 120] [--backlog 10000] [--broker target/release/batonmq] [--pictures DIRECTORY]
 
 Each cell is a load for so many seconds, of which the middle half is under pressure (`cells.py` says what is done), the
-first and the last quarter are not. Every message is verified. DIRECTORY is the harness (see benches/README.md).
+first and the last quarter are not. Every message is verified. CPU is that of broker and database: before, in the first
+and in the last fifth of the pressure, and after it; storage that of the messages' table with its indexes at the end of
+each part. DIRECTORY is the harness (see benches/README.md).
 """
 
 import argparse
@@ -92,7 +94,7 @@ class Stage:
 def main():
     arguments = parse()
     cells = [cell for cell in CELLS[arguments.database] if not arguments.cells or cell.__name__ in arguments.cells]
-    print("| cell | a second before | under pressure | after | outages | CPU a message, before and after | storage, MB |")
+    print("| cell | a second before | under pressure | after | outages | CPU a message, µs | storage, MB |")
     print("|---|---|---|---|---|---|---|", flush=True)
     clean = True
     for cell in cells:
@@ -126,7 +128,8 @@ def report(arguments, cell, stage, samples, begin, end):
     after = [sample for sample in loaded if sample["at"] > end + RECOVERY_SECONDS]
     outages = sum(1 for sample in under if sample["taken"] == 0)
     rates = [rate(part) for part in (before, [sample for sample in under if sample["taken"]], after)]
-    cpu = " → ".join(f"{cpu_of_message(part):.1f} µs" for part in (before, after))
+    fifth = max(1, len(under) // 5)
+    cpu = " → ".join(f"{cpu_of_message(part):.1f}" for part in (before, under[:fifth], under[-fifth:], after))
     storage = " → ".join(f"{part[-1]['storage'] / 1e6:,.0f}" for part in (before, under, after) if part)
     shares = [f"{part:,.0f}" for part in rates[:1]] + [f"{part:,.0f} ({part / rates[0]:.2f})" for part in rates[1:]]
     print(f"| {cell.__name__} | {' | '.join(shares)} | {outages} s | {cpu} | {storage} |", flush=True)
