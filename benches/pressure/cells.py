@@ -87,13 +87,13 @@ def terminated(stage):
 
 @contextmanager
 def restarts(stage):
-    """The server is restarted again and again."""
+    """The server is restarted twenty times; two standbys wait."""
 
     def restart(_):
         stage.harness.stop(stage.server.name)
         stage.harness.start(stage.server.name)
 
-    with every(stage.span / 5, restart):
+    with every(stage.span / 20, restart):
         yield
 
 

@@ -20,10 +20,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from cells import CELLS, kills, slot, tenfold
+from cells import CELLS, kills, restarts, slot, tenfold
 from databases import chart
 from databases.broker import Broker
-from databases.harness import SERVERS, Harness, wait_until
+from databases.harness import SERVERS, Harness
 from sampler import Sampler
 
 QUEUE = "--kind queue --persistent true --confirm receipt --prefetch 100".split()
@@ -55,9 +55,11 @@ class Stage:
             self.harness.stop(self.server.name)
             self.harness.start(self.server.name)
         self.server.make_anew()
-        count = 3 if self.cell is kills else 1
-        self.brokers = [Broker(self.binary, self.home, self.server.url, number).start() for number in range(count)]
-        wait_until(lambda: any(broker.serves() for broker in self.brokers), "the start of a broker")
+        count = 3 if self.cell in (kills, restarts) else 1
+        self.brokers = [Broker(self.binary, self.home, self.server.url, number) for number in range(count)]
+        self.brokers[0].start().wait_for_service()
+        for standby in self.brokers[1:]:
+            standby.start()
 
     def close(self):
         for broker in self.brokers:
@@ -88,6 +90,9 @@ class Stage:
             time.sleep(self.span)
             end = sampler.samples[-1]["at"]
         self.finish(loader)
+        terms = [broker.metrics().get("batonmq_terms_total", 0) for broker in self.brokers]
+        if self.cell is restarts and terms != [1, 0, 0]:
+            self.results.append({"ok": False, "errors": [f"another master, or another term: {terms}"]})
         return sampler.stop(), begin, end
 
 
