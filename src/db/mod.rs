@@ -3,6 +3,8 @@
 //! The texts lie in `sql/`, one file a statement, and say `{group}` where the tables of a broker group are meant.
 //! Always true: an error names the database and what to do, and no password.
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod hosts;
 #[cfg(feature = "mysql")]
 pub mod mysql;
 #[cfg(feature = "postgres")]
@@ -10,9 +12,9 @@ pub mod postgres;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod text;
 
-use std::{error::Error, path::PathBuf};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
-use std::{path::Path, time::Duration};
+use std::path::Path;
+use std::{error::Error, path::PathBuf};
 
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 use rustls::{
@@ -24,10 +26,6 @@ use sha2::{Digest as _, Sha256};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(crate) use self::text::{Text, texts};
 use crate::types::Group;
-
-/// How long it may take until a session can be used: connection, TLS, password, settings.
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why there is no connection to the database.
 #[derive(Debug, thiserror::Error)]
