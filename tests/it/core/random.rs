@@ -263,13 +263,14 @@ impl World {
         self.answer_reads(&mut effects);
         self.core.check();
         effects.spool.drain(..).for_each(|op| self.spool.apply_op(&op));
-        let died: Vec<_> = effects.changes.iter().filter_map(|change| self.died(change)).collect();
-        self.model.advance(&died);
         for change in &effects.changes {
             operations(change).iter().for_each(|op| self.catalog.apply(op));
         }
-        let groups = std::mem::take(&mut self.model.groups);
+        let mut groups = std::mem::take(&mut self.model.groups);
         self.learn_places(&effects.changes, &groups);
+        let died: Vec<_> = effects.changes.iter().filter_map(|change| self.died(change)).collect();
+        self.model.advance(&died);
+        groups.append(&mut self.model.groups);
         self.learn_units(&effects.changes, &groups);
         if !effects.changes.is_empty() {
             self.open.since.get_or_insert(self.model.now);
@@ -367,7 +368,8 @@ impl World {
     fn squeeze(&mut self) {
         let batches = self.sealed.iter().chain([&self.open]);
         let oldest = batches.filter_map(|batch| batch.since).chain([self.model.now]).min().unwrap();
-        let in_use = self.options.limits.memory_bytes_max / 100 * [60, 80, 99][self.dice.below(3)];
+        // Far from full: what is read counts until the next squeeze, and a full memory passes consumers over (R31).
+        let in_use = self.options.limits.memory_bytes_max / 100 * [60, 80, 90][self.dice.below(3)];
         let mut effects = Effects::default();
         let spooled_before = if self.dice.one_in(3) { oldest } else { self.model.now };
         self.core.keep_within(self.model.now, in_use, Kept { stored_before: oldest, spooled_before }, &mut effects);
