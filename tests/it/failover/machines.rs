@@ -149,6 +149,6 @@ fn serving_again(brokers: &Brokers, since_what: &str) {
 /// `None`: the broker is not the master any more.
 fn first_receipt(mut client: Raw) -> Option<Frame> {
     let headers = [("destination", "/queue/another"), ("persistent", "true"), ("receipt", "first")];
-    client.send(encode("SEND", &headers, b"the first one"));
+    client.writer.send(encode("SEND", &headers, b"the first one")).ok()?;
     client.reader.next().ok()?
 }

@@ -158,8 +158,9 @@ fn short_lease(settings: Settings) -> Settings {
     settings.option("election.lease", &format!("\"{}s\"", LEASE.as_secs()))
 }
 
-/// What a master says that loses its lock, or may have lost it.
-const DOUBTS: [&str; 10] = [
+/// What a master says that loses its lock, or may have lost it; and what one says that stands still as it takes over.
+const DOUBTS: [&str; 11] = [
+    "the take-over takes long",
     "the store takes more than",
     "the lock is in doubt",
     "it is in doubt whether",
