@@ -29,9 +29,6 @@ const MAY_MAKE: &str = include_str!("../../../sql/mysql/doctor/may_make.sql");
 const SHAPE: &str = include_str!("../../../sql/mysql/doctor/shape.sql");
 const STRANGERS: &str = include_str!("../../../sql/mysql/doctor/strangers.sql");
 
-/// The lines of tables that nobody altered.
-const AS_MADE: &str = include_str!("../../../sql/mysql/doctor/shape.txt");
-
 /// The tables of a group, each with one of its columns.
 const TABLES: [(&str, &str); 12] = [
     ("baton", "id"),
@@ -149,7 +146,7 @@ impl Patient {
             return Ok(());
         }
         let found: Vec<String> = self.session.exec(SHAPE, (self.group.as_str(),)).await?;
-        shape::compare(version, AS_MADE, &BTreeSet::from_iter(found), report);
+        shape::compare(version, schema::SHAPE, &BTreeSet::from_iter(found), report);
         if config.election.strategy != Strategy::Lease {
             self.strangers(report).await?;
         }

@@ -30,9 +30,6 @@ const RIGHTS: &str = include_str!("../../../sql/postgres/doctor/rights.sql");
 const SHAPE: &str = include_str!("../../../sql/postgres/doctor/shape.sql");
 const STRANGERS: &str = include_str!("../../../sql/postgres/doctor/strangers.sql");
 
-/// The lines of tables that nobody altered.
-const AS_MADE: &str = include_str!("../../../sql/postgres/doctor/shape.txt");
-
 /// Asks everything.
 pub(super) async fn examine(config: &Config, report: &mut Report) {
     let drivers = Tasks::new();
@@ -145,7 +142,7 @@ impl Patient {
         }
         let lines = self.session.query(SHAPE, &[&self.group.as_str()]).await?;
         let found: BTreeSet<String> = lines.iter().map(|line| line.get("line")).collect();
-        shape::compare(version, AS_MADE, &found, report);
+        shape::compare(version, schema::SHAPE, &found, report);
         Ok(())
     }
 
