@@ -10,7 +10,6 @@ use std::{
 };
 
 use mysql_async::{Error, prelude::Queryable as _};
-
 use tokio::time::sleep;
 
 use self::facts::Facts;
