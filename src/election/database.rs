@@ -7,7 +7,7 @@ use std::{future::Future, time::Duration};
 use tokio::time::{error::Elapsed, timeout};
 
 use super::{HolderId, Lease, LockError, Survey};
-use crate::types::{History, Tenure};
+use crate::types::{BootClock, History, Tenure};
 
 /// What a session is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,11 @@ pub trait LockDatabase: Send + Sync + 'static {
 
     /// What there is to hold, for messages: `group orders in db:5432/shop`.
     fn what(&self) -> String;
+
+    /// By which a broker measures how long it may rely on an answer.
+    fn boot_clock(&self) -> BootClock {
+        BootClock::default()
+    }
 }
 
 /// What is answered within a lease. Whoever says nothing for longer is given up, and the connection with it.

@@ -13,7 +13,7 @@ use super::{
     database::{BatonRow, LockDatabase, LockSession, Purpose, in_time},
     keeper::{Keeper, Keeping},
 };
-use crate::types::{BootTime, Mandate, Tenure};
+use crate::types::{Mandate, Tenure};
 
 /// Who is not the recorded holder asks no sooner after its session began (R20): a master whose database restarts gets
 /// its lock back in a few attempts of 100 ms.
@@ -57,12 +57,14 @@ impl<D: LockDatabase> DatabaseLocker<D> {
 
     /// The lock is won: whatever comes between this and the tenure gives it back.
     async fn take_over(&mut self, mut session: D::Session) -> Result<Option<Baton>, LockError> {
-        let asked = BootTime::now();
+        let clock = self.database.boot_clock();
+        let asked = clock.now();
         let Some(tenure) = session.take_over(&self.me, self.seen).await? else { return Ok(None) };
         self.saw(tenure);
         let row = session.look().await?.filter(|row| row.holder.as_ref() == Some(&self.me));
         let Some(row) = row else { return Ok(None) };
-        let (told, mandate) = Mandate::until(asked.after(self.lease.relied_on()));
+        let relied_until = asked.after(self.lease.relied_on());
+        let (told, mandate) = Mandate::until_by(clock, relied_until);
         let keeper = Keeper {
             database: Arc::clone(&self.database),
             me: self.me.clone(),
@@ -71,7 +73,7 @@ impl<D: LockDatabase> DatabaseLocker<D> {
             history: row.history,
             session: Some(session),
             mandate: told,
-            relied_until: asked.after(self.lease.relied_on()),
+            relied_until,
         };
         Ok(Some(Baton { tenure: Some(tenure), mandate, held: Held::Session(Keeping::start(keeper)) }))
     }

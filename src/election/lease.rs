@@ -13,7 +13,7 @@ use super::{
     database::{BatonRow, LockDatabase, LockSession, Namesake, Purpose},
     line::{Election, LeaseRow, Line, hold_the_row, line_verbs},
 };
-use crate::types::Tenure;
+use crate::types::{BootClock, Tenure};
 
 /// How often a broker that waits looks at the lease.
 const POLL: Duration = Duration::from_millis(100);
@@ -46,6 +46,10 @@ impl<E: Election> LockDatabase for LeaseTable<E> {
 
     fn what(&self) -> String {
         self.0.what()
+    }
+
+    fn boot_clock(&self) -> BootClock {
+        self.0.boot_clock()
     }
 }
 

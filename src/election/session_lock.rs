@@ -13,7 +13,7 @@ use super::{
     database::{BatonRow, LockDatabase, LockSession, Namesake, Purpose},
     line::{Election, Line, hold_the_row, line_verbs},
 };
-use crate::types::Tenure;
+use crate::types::{BootClock, Tenure};
 
 /// So much later than it should an answer to a waiting session may come, before the connection is given up.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
@@ -42,6 +42,10 @@ impl<E: Election> LockDatabase for SessionLock<E> {
 
     fn what(&self) -> String {
         self.0.what()
+    }
+
+    fn boot_clock(&self) -> BootClock {
+        self.0.boot_clock()
     }
 }
 

@@ -25,7 +25,7 @@ pub use ids::{
     BatchNumber, ConsumerNo, DeliveryTag, DestinationId, DurableId, FencingToken, Priority, Sequence, SessionId,
     Tenure, Term,
 };
-pub use mandate::{BatonLost, BootTime, Footing, Mandate, MandateKeeper};
+pub use mandate::{BatonLost, BootClock, BootTime, Footing, Mandate, MandateKeeper};
 pub use message::{BodyKind, Message, MessageDraft};
 pub use meter::{Charge, Meter};
 pub use page::{Backlog, DueMessage, DuePage, DueReason, Page, PageRange, Window};
