@@ -17,7 +17,7 @@ use smallvec::{SmallVec, smallvec};
 use super::receipts::StepRef;
 use crate::{
     broker::{Pending, UnitId},
-    types::{Batch, BatchNumber, Held, Holder, Op, Sequence, Timestamp},
+    types::{Batch, BatchNumber, DurableId, Held, Holder, Op, Sequence, Timestamp},
 };
 
 /// What nobody waits for is sealed after this, if nothing eager takes it along before.
@@ -124,6 +124,10 @@ impl Unit {
             [Some(op @ (Op::Settle { .. } | Op::Return { .. }))] if self.id.is_none() => Some(op.clone()),
             _ => None,
         }
+    }
+
+    fn makes(&self, durable: DurableId) -> bool {
+        self.live().any(|op| matches!(op, Op::CreateDurable { id, .. } if *id == durable))
     }
 
     fn deletes_durable(&self) -> bool {
@@ -327,6 +331,11 @@ impl OpenBatch {
         self.units.iter().chain(&self.deferred).flat_map(move |unit| unit.pending(holder))
     }
 
+    /// Whether it makes a durable subscription.
+    pub(super) fn makes(&self, durable: DurableId) -> bool {
+        self.units.iter().chain(&self.deferred).any(|unit| unit.makes(durable))
+    }
+
     /// Somebody waits for what is in here.
     pub(super) fn make_eager(&mut self) {
         self.eager = true;
@@ -475,7 +484,7 @@ impl OpenBatch {
     }
 
     /// Lets a frame wait for everything that is here.
-    fn push_behind(&mut self, origin: StepRef, since: Timestamp) {
+    pub(super) fn push_behind(&mut self, origin: StepRef, since: Timestamp) {
         let barrier = Unit::barrier(origin, since);
         match self.deferred.is_empty() {
             true => self.push(barrier),
@@ -554,6 +563,11 @@ impl Part {
         self.units.iter().flat_map(move |unit| unit.pending(holder))
     }
 
+    /// Whether it makes a durable subscription.
+    pub(super) fn makes(&self, durable: DurableId) -> bool {
+        self.units.iter().any(|unit| unit.makes(durable))
+    }
+
     /// Whether a full store can't take it (R14).
     pub(super) fn adds(&self) -> bool {
         !self.units.iter().all(Unit::only_settles)
@@ -615,7 +629,7 @@ impl Hasher for SequenceHasher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{DestinationId, DurableId, Message, MessageDraft, SessionId, Stored, Term};
+    use crate::types::{DestinationId, Message, MessageDraft, SessionId, Stored, Term};
 
     const QUEUE: Holder = Holder::Queue(DestinationId(1));
     const NOW: Timestamp = Timestamp(1_000);

@@ -488,7 +488,7 @@ impl Engine {
     }
 
     fn take_change(&mut self, now: Timestamp, change: Change, session: Option<SessionId>, pending: &mut u32) {
-        let open = &mut self.writer.open;
+        let writer = &mut self.writer;
         let sessions = &self.sessions;
         let step = |origin: Option<SessionId>| {
             let origin = origin.filter(|origin| Some(*origin) == session)?;
@@ -498,36 +498,43 @@ impl Engine {
             Change::One { origin, op } => {
                 let origin = step(origin);
                 *pending += u32::from(origin.is_some());
-                open.push(Unit::new(SmallVec::from_buf([op]), origin, now));
+                writer.open.push(Unit::new(SmallVec::from_buf([op]), origin, now));
             }
             Change::Unit { origin, ops, id, awaited } => {
                 let origin = step(origin);
                 *pending += u32::from(origin.is_some());
                 if awaited {
-                    open.make_eager();
+                    writer.open.make_eager();
                 }
-                open.push(Unit::new(ops, origin, now).named(id, awaited));
+                writer.open.push(Unit::new(ops, origin, now).named(id, awaited));
             }
             Change::Return { origin, sequence, held } => {
                 let origin = step(origin);
                 *pending += u32::from(origin.is_some());
-                open.give_back(sequence, held, origin, now);
+                writer.open.give_back(sequence, held, origin, now);
             }
             Change::Mark { holder, upto, awaited } => {
-                open.mark(holder, upto, now);
+                writer.open.mark(holder, upto, now);
                 if awaited {
-                    open.make_eager();
+                    writer.open.make_eager();
                 }
             }
             Change::Purge { holder, upto } => {
-                open.purge(holder, upto, now);
-                open.make_eager();
+                writer.open.purge(holder, upto, now);
+                writer.open.make_eager();
             }
-            Change::SettleAll { holder, sequences, id } => open.settle_all(holder, &sequences, id, now),
+            Change::Rely { origin, durable } if writer.makes(durable) => {
+                if let Some(origin) = step(Some(origin)) {
+                    *pending += 1;
+                    writer.open.push_behind(origin, now);
+                }
+            }
+            Change::Rely { .. } => {}
+            Change::SettleAll { holder, sequences, id } => writer.open.settle_all(holder, &sequences, id, now),
             Change::Settle { by, asked, sequence, holder } => {
                 let clean = sessions.get(&by).is_none_or(|link| link.ledger.is_clear());
                 let origin = if asked { step(Some(by)) } else { None };
-                match open.settle(sequence, holder, origin, now, clean) {
+                match writer.open.settle(sequence, holder, origin, now, clean) {
                     Settled::Written => *pending += u32::from(origin.is_some()),
                     Settled::Cancelled(None) => {}
                     Settled::Cancelled(Some(freed)) => self.free(freed),

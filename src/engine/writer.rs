@@ -20,7 +20,7 @@ use super::{
 use crate::{
     broker::{Full, Hold, Pending},
     persistence::{CommitError, StoreError},
-    types::{Batch, BatchNumber, FencingToken, Holder, Sequence, Tenure, Term, Timestamp},
+    types::{Batch, BatchNumber, DurableId, FencingToken, Holder, Sequence, Tenure, Term, Timestamp},
 };
 
 /// SENDs wait while this much waits for the store already. Unit: bytes.
@@ -383,6 +383,12 @@ impl Writer {
         let mut pending: HashMap<_, _> = under_way.flat_map(|part| part.pending(holder)).collect();
         pending.extend(self.open.pending(holder));
         pending
+    }
+
+    /// Whether a durable subscription is being made, and is not durable.
+    pub(super) fn makes(&self, durable: DurableId) -> bool {
+        let under_way = self.under_way.iter().map(|sealed| &sealed.part).chain(&self.parts);
+        under_way.into_iter().any(|part| part.makes(durable)) || self.open.makes(durable)
     }
 
     /// What the store does, for operators.
