@@ -106,8 +106,7 @@ impl Client {
         let client_id = is_durable.then(|| format!("c{}", self.number).as_str().into());
         let connect = plain(Command::Connect(Connect { user: None, client_id, lenient: true }));
         let destination = if is_durable { Destination::topic(TOPIC) } else { Destination::queue(self.place) };
-        let mut subscribe =
-            subscribe_as(0, destination, AckMode::Individual, is_durable.then_some(self.place));
+        let mut subscribe = subscribe_as(0, destination, AckMode::Individual, is_durable.then_some(self.place));
         if let Command::Subscribe(subscribe) = &mut subscribe.command {
             subscribe.prefetch = prefetch;
         }
@@ -158,12 +157,8 @@ impl Client {
             let queue = seed.pick(&QUEUES);
             (Destination::queue(queue), vec![queue])
         };
-        let draft = MessageDraft {
-            id: id.to_string().as_str().into(),
-            persistent: true,
-            priority,
-            ..MessageDraft::default()
-        };
+        let draft =
+            MessageDraft { id: id.to_string().as_str().into(), persistent: true, priority, ..MessageDraft::default() };
         if transaction.is_none() {
             ledger.takes_effect(id, self.number, priority, None);
         }
@@ -281,10 +276,7 @@ impl Client {
             let before = connection.last.insert((sent.sender, sent.priority), sent.rank).unwrap_or(0);
             assert!(before < sent.rank, "promise 4: {id} of {} comes after a later one", self.place);
         }
-        let written = Written {
-            last: smallvec![(ConsumerNo(0), delivery.tag)],
-            bytes: delivery.message.size(),
-        };
+        let written = Written { last: smallvec![(ConsumerNo(0), delivery.tag)], bytes: delivery.message.size() };
         at_once(connection.link.written(written));
         connection.deliveries.push(delivery);
         assert!(connection.deliveries.len() <= connection.prefetch, "promise 5: no more than there is credit");

@@ -262,9 +262,8 @@ impl Server {
 
     /// Whether the row of the baton is locked by it now.
     pub(super) fn try_lock_row(&mut self, session: SessionNo, mode: Mode) -> bool {
-        let conflicts = |(by, other): (&SessionNo, &Mode)| {
-            *by != session && (mode == Mode::Exclusive || *other == Mode::Exclusive)
-        };
+        let conflicts =
+            |(by, other): (&SessionNo, &Mode)| *by != session && (mode == Mode::Exclusive || *other == Mode::Exclusive);
         if self.row_locks.iter().any(conflicts) {
             return false;
         }
@@ -316,8 +315,7 @@ impl Server {
         let last = &self.baton;
         let was_silent = last.lock_session.is_some_and(|session| self.silent.contains(&session));
         self.take_overs.push(TakeOver { tenure, was_foreseen: last.released || was_silent });
-        self.baton =
-            Baton { holder: Some(holder), released: false, lock_session: Some(session), writer_session: None };
+        self.baton = Baton { holder: Some(holder), released: false, lock_session: Some(session), writer_session: None };
         self.rows.catalog.tenure = tenure;
         self.lease.token = tenure.token;
     }

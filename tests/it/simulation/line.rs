@@ -139,10 +139,8 @@ impl Line for SimulatedLine {
     }
 
     async fn look_at_lease(&self) -> Result<Option<LeaseRow>, LockError> {
-        self.at_once(|server, _| {
-            Some(LeaseRow { is_over: server.lease.until < server.now, beat: server.lease.beat })
-        })
-        .await
+        self.at_once(|server, _| Some(LeaseRow { is_over: server.lease.until < server.now, beat: server.lease.beat }))
+            .await
     }
 
     async fn renew_lease(&self, tenure: Tenure) -> Result<bool, LockError> {

@@ -83,12 +83,7 @@ impl Process {
         let me = HolderId { broker: format!("b{number}").into(), instance: instance.to_string().into() };
         let election =
             SimulatedElection { database: database.clone(), process: number, lease: LEASE, clock: clock.clone() };
-        let life = Life {
-            database: database.clone(),
-            number,
-            setup: setup.clone(),
-            serving: Arc::clone(&serving),
-        };
+        let life = Life { database: database.clone(), number, setup: setup.clone(), serving: Arc::clone(&serving) };
         let entered = runtime.enter();
         let started = tokio::time::Instant::now();
         let time = Time { started, at: now };

@@ -216,7 +216,9 @@ impl World {
         if self.clients[client].connection.is_none() {
             return self.connect(client);
         }
-        if (!self.clients[client].only_consumes && self.seed.one_in(60)) || (self.is_stuck(client) && self.seed.one_in(20)) {
+        if (!self.clients[client].only_consumes && self.seed.one_in(60))
+            || (self.is_stuck(client) && self.seed.one_in(20))
+        {
             return self.clients[client].leave();
         }
         self.clients[client].act(&mut self.seed, &mut self.ledger);
