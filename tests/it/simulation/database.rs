@@ -135,6 +135,8 @@ struct Session {
     writes: Vec<Write>,
     statements: VecDeque<Statement>,
     client_left: Option<u64>,
+    /// Nothing goes on in it before this.
+    stalled_until: u64,
     cut: Option<u64>,
     /// It is no more, and its client has not heard of it.
     is_over: bool,
@@ -386,7 +388,7 @@ impl Server {
             let runs = session.statements.front().is_some_and(|statement| statement.phase == Phase::Running);
             let has_news = session.is_over || session.client_left.is_some() || !session.statements.is_empty();
             let talks = session.cut.is_none() && has_news && !session.over.is_cancelled();
-            (runs && !session.is_over) || talks
+            session.stalled_until <= self.now && ((runs && !session.is_over) || talks)
         };
         self.sessions.iter().filter(|(_, session)| is_busy(session)).map(|(no, _)| *no).collect()
     }
@@ -437,6 +439,13 @@ impl Server {
         }
     }
 
+    /// A statement takes its time: a disk, a lock of somebody else's, a server that is busy.
+    pub(super) fn stall(&mut self, no: SessionNo, millis: u64) {
+        if let Some(session) = self.sessions.get_mut(&no) {
+            session.stalled_until = self.now + millis;
+        }
+    }
+
     /// Nothing passes any more between a session and its client.
     pub(super) fn cut(&mut self, no: SessionNo) {
         if let Some(session) = self.sessions.get_mut(&no) {
@@ -462,6 +471,7 @@ impl Server {
             writes: Vec::new(),
             statements: VecDeque::new(),
             client_left: None,
+            stalled_until: 0,
             cut: None,
             is_over: false,
             over: over.clone(),

@@ -60,8 +60,8 @@ pub(super) struct Ledger {
     /// Transactions: all of it, or nothing.
     units: Vec<Vec<Id>>,
     subscribed: BTreeSet<Place>,
-    /// How many receipts and deliveries were held against all this.
-    pub(super) heard: u64,
+    pub(super) receipts: u64,
+    pub(super) deliveries: u64,
 }
 
 impl Ledger {
@@ -107,7 +107,7 @@ impl Ledger {
     }
 
     pub(super) fn is_told(&mut self, meaning: Meaning) {
-        self.heard += 1;
+        self.receipts += 1;
         self.owed.extend(meaning.kept);
         self.done.extend(meaning.done);
         self.subscribed.extend(meaning.subscribed);
@@ -115,7 +115,7 @@ impl Ledger {
 
     /// A delivery, by a broker that holds the token as far as anybody can know.
     pub(super) fn gets(&mut self, place: Place, id: Id, redelivered: bool, server: &Server) {
-        self.heard += 1;
+        self.deliveries += 1;
         assert!(!self.done.contains(&(place, id)), "promise 2: {id} of {place} was acknowledged and comes back");
         let is_first = self.delivered.insert((place, id));
         assert!(is_first || redelivered, "R9: {id} of {place} was delivered before");

@@ -29,11 +29,38 @@ const CALM_STEPS_MAX: usize = 3_000;
 const CALM_MILLIS: u64 = 8_000;
 
 /// What is broken on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mutation {
+    /// The store's part of a rule.
+    Database(Weakness),
+    /// Whoever writes to a socket does not ask for the lease (R24).
+    LeaseIgnored,
+}
+
+/// What happened in a run, or in many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Broken {
-    pub(super) database: Option<Weakness>,
-    /// Whoever writes to a socket does not ask for the lease.
-    pub(super) lease_ignored: bool,
+pub(super) struct Outcome {
+    receipts: u64,
+    deliveries: u64,
+    commits: u64,
+    take_overs: u64,
+    /// Unit: milliseconds.
+    time: u64,
+}
+
+impl Outcome {
+    pub(super) fn add(&mut self, other: Self) {
+        self.receipts += other.receipts;
+        self.deliveries += other.deliveries;
+        self.commits += other.commits;
+        self.take_overs += other.take_overs;
+        self.time += other.time;
+    }
+
+    /// Whether enough has happened in so many runs to prove something.
+    pub(super) fn is_eventful(&self, runs: u64) -> bool {
+        self.take_overs > runs && self.receipts > 20 * runs && self.deliveries > 20 * runs
+    }
 }
 
 /// What a seed lets go wrong: only some of it, so that each gets its turn without the others.
@@ -46,6 +73,7 @@ struct Faults {
     restarts: bool,
     fills: bool,
     again: bool,
+    stalls: bool,
 }
 
 pub(super) struct World {
@@ -58,7 +86,7 @@ pub(super) struct World {
     setup: Setup,
     faults: Faults,
     prefetch: u32,
-    broken: Broken,
+    lease_ignored: bool,
     instances: u64,
     take_overs: usize,
     /// Nothing goes wrong any more.
@@ -66,18 +94,18 @@ pub(super) struct World {
 }
 
 /// One run; panics when a promise is broken.
-pub(super) fn run(seed: u64, broken: Broken) -> World {
-    let mut world = World::new(seed, broken);
+pub(super) fn run(seed: u64, mutation: Option<Mutation>) -> Outcome {
+    let mut world = World::new(seed, mutation);
     for _ in 0..STEPS {
         world.disturb();
         world.step();
     }
     world.calm();
-    world
+    world.outcome()
 }
 
 impl World {
-    pub(super) fn new(seed: u64, broken: Broken) -> Self {
+    pub(super) fn new(seed: u64, mutation: Option<Mutation>) -> Self {
         let mut seed = Rng::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let mut flag = |times| seed.one_in(times);
         let faults = Faults {
@@ -88,6 +116,7 @@ impl World {
             restarts: flag(4),
             fills: flag(4),
             again: flag(4),
+            stalls: flag(2),
         };
         let setup = Setup {
             strategy: if flag(3) { Strategy::Lease } else { Strategy::SessionLock },
@@ -96,7 +125,9 @@ impl World {
             page_max: if flag(2) { 1 } else { 3 },
         };
         let database = Database::default();
-        database.server().weakness = broken.database;
+        if let Some(Mutation::Database(weakness)) = mutation {
+            database.server().weakness = Some(weakness);
+        }
         let clients = (0..CLIENTS).map(|number| Client::new(number, faults.fills)).collect();
         let mut world = Self {
             now: 1_000,
@@ -107,7 +138,7 @@ impl World {
             setup,
             faults,
             prefetch: seed.pick(&[1, 3, 100]),
-            broken,
+            lease_ignored: mutation == Some(Mutation::LeaseIgnored),
             instances: 0,
             take_overs: 0,
             is_calm: false,
@@ -127,7 +158,7 @@ impl World {
 
     /// Some time passes, and everybody may go on.
     fn step(&mut self) {
-        let is_served = self.clients.iter().any(|client| client.connection.is_some());
+        let is_served = (0..self.clients.len()).any(|client| self.is_served(client));
         let passes = if is_served { self.seed.pick(&[0, 0, 1, 1, 2, 5, 20]) } else { self.seed.pick(&[1, 20, 100]) };
         self.pass(passes);
         for process in self.shuffled(self.processes.len()) {
@@ -148,10 +179,8 @@ impl World {
                 self.let_leave(process);
             }
         }
-        for _ in 0..2 {
-            let client = self.seed.below(self.clients.len());
-            self.act(client);
-        }
+        let client = self.seed.below(self.clients.len());
+        self.act(client);
     }
 
     pub(super) fn pass(&mut self, millis: u64) {
@@ -199,7 +228,7 @@ impl World {
                 client.connection = None; // its term is over
                 continue;
             };
-            if is_frozen || !(self.broken.lease_ignored || serving.mandate.holds()) {
+            if is_frozen || !(self.lease_ignored || serving.mandate.holds()) {
                 continue;
             }
             let mut outgoing: Vec<Outgoing> = Vec::new();
@@ -217,16 +246,16 @@ impl World {
             return self.connect(client);
         }
         if (!self.clients[client].only_consumes && self.seed.one_in(60))
-            || (self.is_stuck(client) && self.seed.one_in(20))
+            || (!self.is_served(client) && self.seed.one_in(20))
         {
             return self.clients[client].leave();
         }
         self.clients[client].act(&mut self.seed, &mut self.ledger);
     }
 
-    fn is_stuck(&self, client: usize) -> bool {
+    fn is_served(&self, client: usize) -> bool {
         let process = self.clients[client].connection.as_ref().map(|connection| connection.process);
-        process.is_some_and(|process| self.processes[process].frozen_until.is_some())
+        process.is_some_and(|process| self.processes[process].frozen_until.is_none())
     }
 
     pub(super) fn connect(&mut self, client: usize) {
@@ -244,7 +273,7 @@ impl World {
             return;
         }
         let number = self.seed.below(self.processes.len());
-        match self.seed.below(8) {
+        match self.seed.below(9) {
             0 if self.faults.crashes => self.crash(number),
             1 if self.faults.freezes => {
                 let most = self.seed.pick(&[100, 1_200, 2_500, 6_000]);
@@ -269,6 +298,14 @@ impl World {
             6 if self.faults.fills => {
                 let mut server = self.database.server();
                 server.is_full = !server.is_full;
+            }
+            8 if self.faults.stalls => {
+                let mut server = self.database.server();
+                for session in server.busy() {
+                    if self.seed.one_in(2) {
+                        server.stall(session, self.seed.pick(&[50, 400, 3_000, 8_000]));
+                    }
+                }
             }
             7 if self.faults.again => self.database.server().again += 1,
             _ => {
@@ -326,6 +363,13 @@ impl World {
             let awaited = client.connection.as_ref().map_or(0, |connection| connection.awaited.len());
             assert_eq!(awaited, 0, "every frame is answered in the end");
         }
+    }
+
+    fn outcome(&self) -> Outcome {
+        let server = self.database.server();
+        let (receipts, deliveries) = (self.ledger.receipts, self.ledger.deliveries);
+        let take_overs = server.take_overs.len() as u64;
+        Outcome { receipts, deliveries, commits: server.version, take_overs, time: self.now }
     }
 
     /// Every client is connected to the master, has nothing and waits for nothing.

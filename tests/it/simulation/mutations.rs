@@ -1,0 +1,38 @@
+//! Each rule that can be broken in one place is broken there, and the simulation finds it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::{
+    database::Weakness,
+    world::{Mutation, run},
+};
+
+/// Each mutation, and in how many seeds it has to be found.
+const MUTATIONS: [(Mutation, u64); 3] = [
+    (Mutation::Database(Weakness::FenceNotChecked), 300),
+    (Mutation::Database(Weakness::FenceWithoutLock), 1_000),
+    (Mutation::LeaseIgnored, 300),
+];
+
+#[test]
+fn every_broken_rule_is_found() {
+    let mut table = String::new();
+    let mut not_found = Vec::new();
+    for (mutation, seeds_max) in MUTATIONS {
+        let found = (1..=seeds_max).find_map(|seed| Some((seed, how_it_fails(seed, mutation)?)));
+        match found {
+            Some((seeds, how)) => table += &format!("{seeds:>5}  {mutation:?}: {how}\n"),
+            None => not_found.push(mutation),
+        }
+    }
+    println!("seeds  mutation: what is found\n{table}");
+    assert!(not_found.is_empty(), "the simulation is too weak for {not_found:?}");
+}
+
+/// What is broken in a run, if it is noticed.
+fn how_it_fails(seed: u64, mutation: Mutation) -> Option<String> {
+    let panicked = catch_unwind(AssertUnwindSafe(|| run(seed, Some(mutation)))).err()?;
+    let text = panicked.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panicked.downcast_ref::<&str>().copied()).unwrap_or("a panic");
+    Some(text.lines().next().unwrap_or_default().chars().take(100).collect())
+}
