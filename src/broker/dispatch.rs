@@ -35,6 +35,7 @@ impl Core {
         {
             match next_message(queue, now, self.open_from, effects) {
                 Next::Deliver(entry) => {
+                    queue.served = Some(now);
                     self.deliver(key, consumer, entry, effects);
                     delivered = true;
                 }

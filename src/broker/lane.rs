@@ -226,15 +226,14 @@ impl Lane {
     pub(super) fn has_read(&mut self, after: Sequence, count: usize) {
         let Some(gap) = &mut self.gap else { return };
         self.page = count;
-        gap.after = gap.after.max(after);
-        gap.skip = gap.skip.split_off(&gap.after.next());
+        gap.begin_behind(after);
         self.close_empty_gap();
     }
 
     /// The store has nothing of what it might have had when the term began.
     pub(super) fn has_nothing_stored(&mut self) {
         if let Some(gap) = self.gap.as_mut().filter(|gap| gap.reading.is_none()) {
-            gap.after = gap.after.max(self.stored_upto);
+            gap.begin_behind(self.stored_upto);
             self.close_empty_gap();
         }
     }
@@ -295,8 +294,8 @@ impl Lane {
     /// No page brings what is in memory.
     pub(super) fn skip_what_returned(&mut self) {
         let Some(gap) = &mut self.gap else { return };
-        let after = gap.after;
-        gap.skip.extend(self.returned.range(after.next()..).map(|(sequence, _)| *sequence));
+        let within = gap.after.next()..=gap.upto;
+        gap.skip.extend(self.returned.range(within).map(|(sequence, _)| *sequence));
     }
 
     /// No page brings this any more, because it is somewhere else.
@@ -391,6 +390,12 @@ impl Gap {
             moved_back: false,
             lies_in: Places::default(),
         }
+    }
+
+    /// Nothing up to here lies in the store alone.
+    fn begin_behind(&mut self, sequence: Sequence) {
+        self.after = self.after.max(sequence);
+        self.skip = self.skip.split_off(&self.after.next());
     }
 
     /// A message in front of the gap leaves memory. What is being read now would leave it out.
@@ -520,6 +525,19 @@ mod tests {
         assert!(!lane.serves(), "lower priorities are not to wait for it");
         lane.get_mut(at(1)).unwrap().hidden = false;
         assert!(lane.serves());
+    }
+
+    #[test]
+    fn r26_what_was_handed_out_is_not_skipped_where_the_store_has_nothing() {
+        let mut lane = Lane::stored(Priority::default(), at(5));
+        lane.push(stored(6));
+        lane.push(stored(7));
+        shrink(&mut lane, 0);
+        lane.was_taken(at(3));
+        lane.has_nothing_stored();
+        lane.check();
+        read(&mut lane, [6, 7]);
+        assert_eq!(popped(&mut lane), [6, 7]);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! go of what the store has anyway (R25): first what lies behind the next messages, over three quarters everything that
 //! no consumer waits for. Over all of it, a consumer that has something unsettled gets nothing more, and SENDs wait.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use super::{
     ConsumerKey, Core, Effects, QueueKey,
@@ -19,6 +19,10 @@ const LEAVING_A_TURN_MAX: usize = 10_000;
 
 /// So many queues are looked at in one turn for something that may leave.
 const QUEUES_A_TURN_MAX: usize = 1_000;
+
+/// A queue that something was handed out from so lately is awaited, though all its consumers are busy just now: one that
+/// takes its messages one by one would else have each of them read, and a page with it.
+const SERVED_LATELY: Duration = Duration::from_secs(1);
 
 /// What each priority of a queue keeps at its head, by how much the memory is used and whether a consumer waits for it.
 /// Unit: bytes.
@@ -132,7 +136,7 @@ impl Core {
         self.forget_settled(kept.stored_before);
         if self.memory.is_over_half() {
             self.memory.lets_go();
-            self.let_leave();
+            self.let_leave(now);
         }
         if !self.memory.is_full() && !self.memory.starved.is_empty() {
             let starved = std::mem::take(&mut self.memory.starved);
@@ -155,14 +159,14 @@ impl Core {
         }
     }
 
-    fn let_leave(&mut self) {
+    fn let_leave(&mut self, now: Timestamp) {
         let mut most = LEAVING_A_TURN_MAX;
         for _ in 0..self.memory.line.len().min(QUEUES_A_TURN_MAX) {
             if most == 0 || !self.memory.is_over_half() {
                 return;
             }
             let Some(key) = self.memory.line.pop_front() else { return };
-            most = most.saturating_sub(self.shrink(key, most));
+            most = most.saturating_sub(self.shrink(now, key, most));
             let Some(queue) = self.queues.get_mut(key) else { continue };
             queue.in_line = !queue.is_out_of_memory();
             if queue.in_line {
@@ -172,9 +176,10 @@ impl Core {
     }
 
     /// Lets what a queue has beyond its share leave memory; how many messages left.
-    fn shrink(&mut self, key: QueueKey, most: usize) -> usize {
+    fn shrink(&mut self, now: Timestamp, key: QueueKey, most: usize) -> usize {
         let Some(queue) = self.queues.get_mut(key) else { return 0 };
-        let (keep, short) = (self.memory.kept(!queue.ready.is_empty()), self.memory.is_short());
+        let awaited = !queue.ready.is_empty() || queue.served.is_some_and(|at| now < at.after(SERVED_LATELY));
+        let (keep, short) = (self.memory.kept(awaited), self.memory.is_short());
         let kept = self.memory.kept;
         let mut leaving =
             Leaving { key, memory: &mut self.memory, deadlines: &mut self.deadlines, schedule: &mut self.schedule };

@@ -62,6 +62,8 @@ pub(super) struct Queue {
     /// What comes back later and lies in the store alone until then (R27).
     cold_delayed: BTreeSet<Sequence>,
     pub(super) ready: ReadyConsumers,
+    /// When something was handed out last.
+    pub(super) served: Option<Timestamp>,
     /// Without what the store held at the start of the term, until that is counted (R28).
     pub(super) messages: usize,
     pub(super) bytes: usize,
@@ -123,6 +125,7 @@ impl Queue {
             due: BTreeMap::new(),
             cold_delayed: BTreeSet::new(),
             ready: ReadyConsumers::default(),
+            served: None,
             messages: 0,
             bytes: 0,
             passed: Passed::default(),

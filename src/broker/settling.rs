@@ -32,7 +32,10 @@ impl Core {
         while let Some(in_flight) = take_reached(self.consumers.get_mut(key), mode, tag) {
             match ack.verdict {
                 Verdict::Accepted => self.settle(now, queue, &in_flight.entry, (session, true), effects),
-                Verdict::Rejected => self.reject(now, queue, in_flight.entry, session, effects),
+                Verdict::Rejected => {
+                    self.offer_turn(key); // a dead letter hands out what came back before it
+                    self.reject(now, queue, in_flight.entry, session, effects);
+                }
             }
         }
         self.offer_turn(key);

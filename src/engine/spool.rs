@@ -4,7 +4,8 @@
 //! nothing is lost with it but what a crash takes anyway.
 //! Always true: what was not written stays in memory, because until then `oldest_change` is not after it.
 //! On failure: a batch that was certainly not written is opened again, and what makes room in the spool goes first:
-//! else a full disk would keep what nobody wants any more. One of unknown outcome is repeated as it is.
+//! else a full disk would keep what nobody wants any more. One that found no room is tried again in smaller parts: the
+//! room that there is takes what fits. One of unknown outcome is repeated as it is.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -46,6 +47,8 @@ pub(super) struct Spool {
     answer_awaited: bool,
     /// The next batch, or the one under way, has only what makes room.
     makes_room: bool,
+    /// How often the next batch is cut in half, because there was no room.
+    halvings: u32,
     /// The failure was told of.
     told: bool,
     not_before: Option<Timestamp>,
@@ -173,7 +176,7 @@ impl Spool {
     /// The next batch.
     fn take_front(&mut self) -> Vec<Op> {
         let (mut ops, mut bytes) = (Vec::new(), 0);
-        while bytes < BATCH_BYTES
+        while bytes < BATCH_BYTES >> self.halvings
             && let Some(slot) = self.open.pop_front()
         {
             self.first += 1;
@@ -240,6 +243,9 @@ impl Spool {
                 if !self.makes_room && std::mem::take(&mut self.told) {
                     tracing::info!("the spool takes what is not persistent again");
                 }
+                if !self.makes_room {
+                    self.halvings = self.halvings.saturating_sub(1);
+                }
                 (self.under_way, self.not_before, self.makes_room) = (None, None, false);
             }
         }
@@ -255,6 +261,9 @@ impl Spool {
             return;
         }
         if let Some(UnderWay { batch, since }) = self.under_way.take() {
+            if matches!(error, CommitError::Full) && !self.makes_room {
+                self.halvings = BATCH_BYTES.ilog2().min(self.halvings + 1);
+            }
             self.reopen(&batch.ops, since);
         }
         self.makes_room = !self.makes_room; // in turns: neither may stand in the other's way for ever
@@ -329,11 +338,15 @@ mod tests {
     }
 
     fn insert(counter: u64, deliveries: u32) -> Op {
+        insert_of(counter, deliveries, Vec::new())
+    }
+
+    fn insert_of(counter: u64, deliveries: u32, body: Vec<u8>) -> Op {
         Op::Insert(Stored {
             sequence: at(counter),
             destination: DestinationId(1),
             holders: [held(deliveries)].into_iter().collect(),
-            message: Arc::new(Message::new(MessageDraft::default())),
+            message: Arc::new(Message::new(MessageDraft { body: body.into(), ..MessageDraft::default() })),
         })
     }
 
@@ -383,6 +396,25 @@ mod tests {
         assert!(matches!(spool.next_request(later), Some(StoreRequest::Turn(_))), "nothing makes room");
         answer(&mut spool, Ok(()));
         assert_eq!(written(&mut spool, later), [insert(1, 1), returned(2, 2), insert(3, 0)]);
+    }
+
+    #[test]
+    fn r32_what_finds_no_room_is_tried_again_in_smaller_parts() {
+        let mut spool = Spool::default();
+        let body = vec![0; BATCH_BYTES / 4];
+        take(&mut spool, (1..=8).map(|counter| insert_of(counter, 0, body.clone())));
+        let mut sizes = Vec::new();
+        for _ in 0..3 {
+            sizes.push(written(&mut spool, NOW).len());
+            answer(&mut spool, Err(CommitError::Full));
+            assert!(matches!(spool.next_request(NOW.after(RETRY)), Some(StoreRequest::Turn(_))), "nothing makes room");
+            answer(&mut spool, Ok(()));
+        }
+        while !spool.open.is_empty() {
+            sizes.push(written(&mut spool, NOW).len());
+            answer(&mut spool, Ok(()));
+        }
+        assert_eq!(sizes, [4, 2, 1, 1, 1, 2, 4]);
     }
 
     /// With so many operations beside it, one look at all of them for each that is cancelled would take minutes.

@@ -14,6 +14,9 @@ const SHORT: usize = 80;
 /// More than all of the budget.
 const FULL: usize = 110; // so that it is full still when the last of the backlog has left
 
+/// So long after the last delivery a queue is not awaited any more, if all its consumers are busy.
+const A_WHILE: Duration = Duration::from_secs(2);
+
 /// So many percent of the budget.
 fn percent(part: usize) -> usize {
     options().limits.memory_bytes_max.div_ceil(100) * part
@@ -96,9 +99,11 @@ fn r26_what_was_settled_after_a_read_began_does_not_come_back_with_it() {
     table.subscribe(first, 1, "orders", AckMode::Individual, 2);
     assert_eq!(table.got(first), names(1..=2));
     table.close(first); // both return, and leave memory with the rest
+    table.pass(A_WHILE);
     table.use_memory(percent(SHORT));
     table.subscribe(second, 1, "orders", AckMode::Individual, 1);
     assert_eq!(table.got(second), ["m1"]);
+    table.pass(A_WHILE);
     table.use_memory(percent(SHORT)); // what was read leaves again, m1 is in flight
     table.hold_reads();
     table.ack(second, 1, 1).unwrap(); // the read for the next one is under way now
@@ -117,11 +122,29 @@ fn r27_what_returned_leaves_memory_too_and_what_is_in_flight_is_not_read_again()
     table.subscribe(stays, 1, "orders", AckMode::Individual, 1);
     assert_eq!((table.got(lost), table.got(stays)), (vec!["m1".into()], vec!["m2".into()]));
     table.close(lost);
+    table.pass(A_WHILE);
     table.use_memory(percent(SHORT));
     table.subscribe(next, 1, "orders", AckMode::Individual, 10);
     assert_eq!(table.got_flagged(next), ["m1*", "m3", "m4", "m5", "m6"], "m2 is in flight");
     table.close(stays);
     assert_eq!(table.got_flagged(next), ["m2*"]);
+}
+
+#[test]
+fn a_consumer_that_takes_one_message_after_the_other_does_not_have_each_of_them_read() {
+    let mut table = Table::new();
+    let (producer, consumer) = (table.connect(), table.connect());
+    for name in names(1..=100) {
+        table.send(producer, "orders", &name);
+    }
+    table.use_memory(percent(SHORT));
+    table.subscribe(consumer, 1, "orders", AckMode::Individual, 1);
+    table.hold_reads();
+    for number in 1..=100 {
+        table.use_memory(percent(SHORT));
+        assert_eq!(table.got(consumer), [format!("m{number}")], "nothing more is read");
+        table.ack(consumer, 1, number).unwrap();
+    }
 }
 
 #[test]
