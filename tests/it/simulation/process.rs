@@ -71,7 +71,6 @@ pub(super) struct Serving {
     pub(super) tenure: Tenure,
     pub(super) handle: EngineHandle,
     pub(super) mandate: Mandate,
-    pub(super) clock: Clock,
 }
 
 impl Process {
@@ -175,11 +174,10 @@ impl Life {
         };
         let context = TermContext { clock: time.clock(), mandate: mandate.clone(), meter: Meter::new(1 << 20) };
         let _taken = context.meter.charge(self.setup.memory_taken);
-        let clock = context.clock;
         let stop = CancellationToken::new();
         let stores = Stores { store: adapter, spool: MemoryAdapter::new() };
         let running = engine::start(stores, self.setup.options.clone(), &catalog, tenure, context, stop);
-        *self.serving.lock().unwrap() = Some(Serving { tenure, handle: running.handle, mandate, clock });
+        *self.serving.lock().unwrap() = Some(Serving { tenure, handle: running.handle, mandate });
         let mut stores = JoinSet::new();
         stores.spawn(running.store);
         match running.engine.await {
