@@ -60,6 +60,8 @@ pub(super) struct Ledger {
     /// Transactions: all of it, or nothing.
     units: Vec<Vec<Id>>,
     subscribed: BTreeSet<Place>,
+    /// Whether who acts now is connected to the master.
+    pub(super) speaks_to_master: bool,
     pub(super) receipts: u64,
     pub(super) deliveries: u64,
 }
@@ -92,13 +94,21 @@ impl Ledger {
     /// The message is acknowledged, after its result was sent if it has one.
     pub(super) fn acks(&mut self, place: Place, id: Id, result: Option<Id>) {
         self.acked.insert((place, id));
-        self.results.remove(&(place, id)); // an earlier answer did not take effect, or it would not be here again
-        self.results.extend(result.map(|result| ((place, id), result)));
+        self.answers(place, id, result);
     }
 
     pub(super) fn rejects(&mut self, place: Place, id: Id) {
         self.rejected.insert((place, id));
-        self.results.remove(&(place, id));
+        self.answers(place, id, None);
+    }
+
+    /// An earlier answer did not take effect, or the message would not be there again. What a broker is told that was
+    /// deposed is lost with the result.
+    fn answers(&mut self, place: Place, id: Id, result: Option<Id>) {
+        if self.speaks_to_master {
+            self.results.remove(&(place, id));
+            self.results.extend(result.map(|result| ((place, id), result)));
+        }
     }
 
     /// Whether a topic message has somebody to go to.

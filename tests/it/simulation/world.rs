@@ -250,6 +250,8 @@ impl World {
         {
             return self.clients[client].leave();
         }
+        let tenure = self.clients[client].connection.as_ref().map(|connection| connection.tenure.term);
+        self.ledger.speaks_to_master = tenure == Some(self.database.server().tenure().term);
         self.clients[client].act(&mut self.seed, &mut self.ledger);
     }
 
