@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, error::Elapsed, sleep, timeout};
 
 use super::{
     Baton, Held, HolderId, Lease, LockError, Locker,
@@ -21,6 +21,9 @@ const HEAD_START: Duration = Duration::from_secs(2);
 
 /// How often the row is looked at meanwhile.
 const HEAD_START_LOOK: Duration = Duration::from_millis(100);
+
+/// How long a take-over may take; then the connection counts as lost. Longer than it waits for what is being written.
+const TAKE_OVER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Waiting in the database keeps its VACUUM from what became garbage meanwhile, so nobody waits longer at a time.
 const SLICE: Duration = Duration::from_secs(3);
@@ -57,11 +60,15 @@ impl<D: LockDatabase> DatabaseLocker<D> {
 
     /// The lock is won: whatever comes between this and the tenure gives it back.
     async fn take_over(&mut self, mut session: D::Session) -> Result<Option<Baton>, LockError> {
+        session.migrate().await?;
         let clock = self.database.boot_clock();
         let asked = clock.now();
-        let Some(tenure) = session.take_over(&self.me, self.seen).await? else { return Ok(None) };
+        let taking_over = timeout(TAKE_OVER_PATIENCE, session.take_over(&self.me, self.seen)).await;
+        let late = |late: Elapsed| Err(LockError::Database { action: "take_over", source: late.into() });
+        let Some(tenure) = taking_over.unwrap_or_else(late)? else { return Ok(None) };
         self.saw(tenure);
-        let row = session.look().await?.filter(|row| row.holder.as_ref() == Some(&self.me));
+        let row =
+            in_time(self.lease, "look", session.look()).await?.filter(|row| row.holder.as_ref() == Some(&self.me));
         let Some(row) = row else { return Ok(None) };
         let relied_until = asked.after(self.lease.relied_on());
         let (told, mandate) = Mandate::until_by(clock, relied_until);

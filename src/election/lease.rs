@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     HolderId, Lease, LockError, Survey,
-    database::{BatonRow, LockDatabase, LockSession, Namesake, Purpose},
+    database::{BatonRow, LockDatabase, LockSession, Namesake, Purpose, in_time},
     line::{Election, LeaseRow, Line, hold_the_row, line_verbs},
 };
 use crate::types::{BootClock, Tenure};
@@ -57,7 +57,8 @@ impl<L: Line> LeaseSession<L> {
     /// Whether the lease may be taken.
     async fn is_free(&mut self) -> Result<bool, LockError> {
         let asked = Instant::now();
-        let Some(LeaseRow { is_over, beat }) = self.line.look_at_lease().await? else { return Ok(true) };
+        let looked = in_time(self.lease, "look at the lease", self.line.look_at_lease()).await?;
+        let Some(LeaseRow { is_over, beat }) = looked else { return Ok(true) };
         let since = match self.watched {
             Some(watched) if watched.beat == beat => watched.since,
             _ => Instant::now(), // it may have changed until it was answered
@@ -92,7 +93,6 @@ impl<L: Line> LockSession for LeaseSession<L> {
     /// The lease comes first: who does not get it waits for nobody's writes, and ends nobody's session.
     async fn take_over(&mut self, me: &HolderId, seen: Tenure) -> Result<Option<Tenure>, LockError> {
         let line = &self.line;
-        line.migrate().await?;
         line.begin().await?;
         if !line.take_lease(self.unchanged()).await? {
             line.rollback().await?;

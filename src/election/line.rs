@@ -152,6 +152,10 @@ macro_rules! line_verbs {
             self.line.look().await
         }
 
+        async fn migrate(&mut self) -> Result<(), LockError> {
+            self.line.migrate().await
+        }
+
         async fn closed(&self) {
             self.line.closed().await;
         }

@@ -62,7 +62,6 @@ impl<L: Line> LockSession for SessionLockSession<L> {
 
     async fn take_over(&mut self, me: &HolderId, seen: Tenure) -> Result<Option<Tenure>, LockError> {
         let line = &self.line;
-        line.migrate().await?;
         line.begin().await?;
         hold_the_row(line, None).await?;
         let tenure = line.raise(me, seen).await?;
