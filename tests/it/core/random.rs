@@ -263,13 +263,14 @@ impl World {
         self.answer_reads(&mut effects);
         self.core.check();
         effects.spool.drain(..).for_each(|op| self.spool.apply_op(&op));
-        let died: Vec<_> = effects.changes.iter().filter_map(|change| self.died(change)).collect();
-        self.model.advance(&died);
         for change in &effects.changes {
             operations(change).iter().for_each(|op| self.catalog.apply(op));
         }
-        let groups = std::mem::take(&mut self.model.groups);
+        let mut groups = std::mem::take(&mut self.model.groups);
         self.learn_places(&effects.changes, &groups);
+        let died: Vec<_> = effects.changes.iter().filter_map(|change| self.died(change)).collect();
+        self.model.advance(&died);
+        groups.append(&mut self.model.groups);
         self.learn_units(&effects.changes, &groups);
         if !effects.changes.is_empty() {
             self.open.since.get_or_insert(self.model.now);
