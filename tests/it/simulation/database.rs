@@ -88,6 +88,8 @@ pub(super) struct Server {
     lease_locked_by: Option<SessionNo>,
     row_locks: BTreeMap<SessionNo, Mode>,
     sessions: BTreeMap<SessionNo, Session>,
+    /// A session that goes on for so many steps only.
+    halted: Option<(SessionNo, usize)>,
     last_session: SessionNo,
 }
 
@@ -390,7 +392,9 @@ impl Server {
             let talks = session.cut.is_none() && has_news && !session.over.is_cancelled();
             session.stalled_until <= self.now && ((runs && !session.is_over) || talks)
         };
-        self.sessions.iter().filter(|(_, session)| is_busy(session)).map(|(no, _)| *no).collect()
+        let is_halted = |no: SessionNo| self.halted == Some((no, 0));
+        let busy = self.sessions.iter().filter(|(no, session)| is_busy(session) && !is_halted(**no));
+        busy.map(|(no, _)| *no).collect()
     }
 
     /// The sessions of a process, or of all.
@@ -402,6 +406,12 @@ impl Server {
     /// Something happens in a session.
     pub(super) fn step(&mut self, no: SessionNo) {
         let now = self.now;
+        if let Some((halted, left)) = &mut self.halted
+            && *halted == no
+        {
+            let Some(one_less) = left.checked_sub(1) else { return };
+            *left = one_less;
+        }
         let Some(session) = self.sessions.get_mut(&no) else { return };
         if session.is_over {
             session.over.cancel();
@@ -437,6 +447,30 @@ impl Server {
         if let Some(session) = self.sessions.get_mut(&no) {
             session.statements.push_front(statement);
         }
+    }
+
+    /// Lets a session go only so many steps further, until it may go on.
+    pub(super) fn halt(&mut self, no: SessionNo, steps: usize) {
+        self.halted = Some((no, steps));
+    }
+
+    pub(super) fn go_on(&mut self) {
+        self.halted = None;
+    }
+
+    /// Whether it has been asked for something and nothing was done.
+    pub(super) fn is_asked(&self, no: SessionNo) -> bool {
+        let statement = self.sessions.get(&no).and_then(|session| session.statements.front());
+        statement.is_some_and(|statement| statement.phase == Phase::OnItsWay)
+    }
+
+    pub(super) fn process_of(&self, no: SessionNo) -> usize {
+        self.sessions[&no].process
+    }
+
+    /// The session that the row names as the one with the lock.
+    pub(super) fn end_lock_session(&mut self) {
+        self.baton.lock_session.into_iter().for_each(|session| self.end_session(session));
     }
 
     /// A statement takes its time: a disk, a lock of somebody else's, a server that is busy.

@@ -15,6 +15,7 @@ mod ledger;
 mod line;
 mod mutations;
 mod process;
+mod stops;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

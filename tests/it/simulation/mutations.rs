@@ -19,7 +19,7 @@ fn every_broken_rule_is_found() {
     let mut table = String::new();
     let mut not_found = Vec::new();
     for (mutation, seeds_max) in MUTATIONS {
-        let found = (1..=seeds_max).find_map(|seed| Some((seed, how_it_fails(seed, mutation)?)));
+        let found = (1..=seeds_max).find_map(|seed| Some((seed, failure(|| drop(run(seed, Some(mutation))))?)));
         match found {
             Some((seeds, how)) => table += &format!("{seeds:>5}  {mutation:?}: {how}\n"),
             None => not_found.push(mutation),
@@ -30,8 +30,8 @@ fn every_broken_rule_is_found() {
 }
 
 /// What is broken in a run, if it is noticed.
-fn how_it_fails(seed: u64, mutation: Mutation) -> Option<String> {
-    let panicked = catch_unwind(AssertUnwindSafe(|| run(seed, Some(mutation)))).err()?;
+pub(super) fn failure(run: impl FnOnce()) -> Option<String> {
+    let panicked = catch_unwind(AssertUnwindSafe(run)).err()?;
     let text = panicked.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panicked.downcast_ref::<&str>().copied()).unwrap_or("a panic");
     Some(text.lines().next().unwrap_or_default().chars().take(100).collect())

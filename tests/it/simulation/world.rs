@@ -95,7 +95,7 @@ pub(super) struct World {
 
 /// One run; panics when a promise is broken.
 pub(super) fn run(seed: u64, mutation: Option<Mutation>) -> Outcome {
-    let mut world = World::new(seed, mutation);
+    let mut world = World::new(seed, None, mutation);
     for _ in 0..STEPS {
         world.disturb();
         world.step();
@@ -105,7 +105,12 @@ pub(super) fn run(seed: u64, mutation: Option<Mutation>) -> Outcome {
 }
 
 impl World {
-    pub(super) fn new(seed: u64, mutation: Option<Mutation>) -> Self {
+    /// In which nothing goes wrong by itself.
+    pub(super) fn of(seed: u64, strategy: Strategy, mutation: Option<Mutation>) -> Self {
+        Self::new(seed, Some(strategy), mutation)
+    }
+
+    fn new(seed: u64, strategy: Option<Strategy>, mutation: Option<Mutation>) -> Self {
         let mut seed = Rng::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let mut flag = |times| seed.one_in(times);
         let faults = Faults {
@@ -118,8 +123,9 @@ impl World {
             again: flag(4),
             stalls: flag(2),
         };
+        let drawn = if flag(3) { Strategy::Lease } else { Strategy::SessionLock };
         let setup = Setup {
-            strategy: if flag(3) { Strategy::Lease } else { Strategy::SessionLock },
+            strategy: strategy.unwrap_or(drawn),
             options: core_options(),
             memory_taken: if flag(2) { 900 << 10 } else { 0 },
             page_max: if flag(2) { 1 } else { 3 },
@@ -157,7 +163,7 @@ impl World {
     }
 
     /// Some time passes, and everybody may go on.
-    fn step(&mut self) {
+    pub(super) fn step(&mut self) {
         let is_served = (0..self.clients.len()).any(|client| self.is_served(client));
         let passes = if is_served { self.seed.pick(&[0, 0, 1, 1, 2, 5, 20]) } else { self.seed.pick(&[1, 20, 100]) };
         self.pass(passes);
@@ -183,7 +189,7 @@ impl World {
         self.act(client);
     }
 
-    pub(super) fn pass(&mut self, millis: u64) {
+    fn pass(&mut self, millis: u64) {
         self.now += millis;
         self.database.server().advance(self.now);
         for process in &mut self.processes {
@@ -191,7 +197,7 @@ impl World {
         }
     }
 
-    pub(super) fn run_process(&mut self, process: usize) {
+    fn run_process(&mut self, process: usize) {
         let process = &mut self.processes[process];
         if process.frozen_until.is_none() {
             process.run(self.now);
@@ -207,7 +213,7 @@ impl World {
     }
 
     /// Who takes over has waited for what was being written: nothing can follow that was promised before.
-    pub(super) fn see_take_overs(&mut self) {
+    fn see_take_overs(&mut self) {
         let server = self.database.server();
         if server.take_overs.len() > self.take_overs {
             self.take_overs = server.take_overs.len();
@@ -216,7 +222,7 @@ impl World {
     }
 
     /// What a process has for its clients leaves it, if it may; as `session/connection.rs` does it (R24).
-    pub(super) fn let_leave(&mut self, number: usize) {
+    fn let_leave(&mut self, number: usize) {
         let process = &self.processes[number];
         let serving = process.serving();
         let is_frozen = process.frozen_until.is_some();
@@ -260,7 +266,7 @@ impl World {
         process.is_some_and(|process| self.processes[process].frozen_until.is_none())
     }
 
-    pub(super) fn connect(&mut self, client: usize) {
+    fn connect(&mut self, client: usize) {
         let open: Vec<(usize, Serving)> = self.processes.iter().filter_map(open_door).collect();
         if open.is_empty() {
             return;
@@ -319,9 +325,15 @@ impl World {
     }
 
     /// kill -9, and a start.
-    fn crash(&mut self, number: usize) {
+    pub(super) fn crash(&mut self, number: usize) {
         self.processes[number] = self.start(number);
         self.hang_up(number);
+    }
+
+    /// Nothing passes any more on the sessions of a process.
+    pub(super) fn cut(&mut self, process: usize) {
+        let mut server = self.database.server();
+        server.sessions_of(Some(process)).into_iter().for_each(|session| server.cut(session));
     }
 
     fn hang_up(&mut self, process: usize) {
