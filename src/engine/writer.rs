@@ -20,7 +20,7 @@ use super::{
 use crate::{
     broker::{Full, Hold, Pending},
     persistence::{CommitError, StoreError},
-    types::{Batch, BatchNumber, DurableId, FencingToken, Holder, Sequence, Tenure, Term, Timestamp},
+    types::{Batch, BatchNumber, Broken, DurableId, FencingToken, Holder, Rule, Sequence, Tenure, Term, Timestamp},
 };
 
 /// SENDs wait while this much waits for the store already. Unit: bytes.
@@ -104,6 +104,8 @@ pub(super) struct Writer {
     /// Nobody has waited too long for room before this: a pause is nobody's fault (R24).
     patient_until: Timestamp,
     last_number: BatchNumber,
+    /// For simulations.
+    broken: Broken,
 }
 
 /// Why the tenure has to be raised.
@@ -117,9 +119,9 @@ enum Raise {
 
 impl Writer {
     /// The writer of a tenure that the store has raised.
-    pub(super) fn new(tenure: Tenure) -> Self {
+    pub(super) fn new(tenure: Tenure, broken: Broken) -> Self {
         Self {
-            open: OpenBatch::default(),
+            open: OpenBatch::new(broken),
             under_way: None,
             parts: VecDeque::new(),
             flow: Flow::Open,
@@ -134,6 +136,7 @@ impl Writer {
             answers: Answers::default(),
             patient_until: Timestamp(0),
             last_number: BatchNumber(0),
+            broken,
         }
     }
 
@@ -282,7 +285,7 @@ impl Writer {
             }
             CommitError::Unknown { source } => {
                 tracing::warn!(source, "the outcome of a batch is unknown; raising the token before it is repeated");
-                self.raise_wanted = Some(Raise::Token);
+                self.raise_wanted = (!self.broken.is(Rule::RepeatsWithoutRaise)).then_some(Raise::Token);
                 self.under_way.iter_mut().for_each(|sealed| sealed.part.doubt());
                 return self.wait_out(now);
             }
@@ -452,7 +455,7 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_000);
 
     fn writer() -> Writer {
-        Writer::new(tenure(4, 7))
+        Writer::new(tenure(4, 7), Broken::default())
     }
 
     fn tenure(term: u32, token: u64) -> Tenure {

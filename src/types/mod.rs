@@ -2,6 +2,7 @@
 //!
 //! Plain values without I/O. Everything else in the crate may import this module; it imports nothing of the crate.
 
+mod broken;
 mod context;
 mod destination;
 mod group;
@@ -17,6 +18,8 @@ mod role;
 mod text;
 mod time;
 
+#[doc(hidden)]
+pub use broken::{Broken, Rule};
 pub use context::TermContext;
 pub use destination::{Destination, DestinationKind};
 pub use group::Group;

@@ -11,7 +11,8 @@ use batonmq::{
     engine::{self, EngineError, EngineHandle, SessionLink, Stores, Written},
     persistence::{MemoryAdapter, PersistenceAdapter, StoreError},
     types::{
-        BootTime, Clock, ConsumerNo, Destination, Mandate, MandateKeeper, Message, MessageDraft, Meter, TermContext,
+        BootTime, Broken, Clock, ConsumerNo, Destination, Mandate, MandateKeeper, Message, MessageDraft, Meter,
+        TermContext,
     },
 };
 use smallvec::smallvec;
@@ -135,7 +136,12 @@ impl Broker {
 
 /// Default limits.
 pub(crate) fn options() -> CoreOptions {
-    CoreOptions { limits: Limits::default(), redelivery: Vec::new(), message_bytes_max: 64 << 20 }
+    CoreOptions {
+        limits: Limits::default(),
+        redelivery: Vec::new(),
+        message_bytes_max: 64 << 20,
+        broken: Broken::default(),
+    }
 }
 
 /// Nobody works any more: paused time passes only then.

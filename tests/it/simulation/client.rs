@@ -24,6 +24,9 @@ const CONSUMED: [Place; 6] = [QUEUES[0], QUEUES[1], DEAD_LETTERS, SUBSCRIPTIONS[
 
 const TOPIC: &str = "news";
 
+/// So that a few fill what memory there is.
+const BODY: &[u8] = &[0; 6 << 10];
+
 /// How many there are.
 pub(super) const CLIENTS: usize = CONSUMED.len();
 
@@ -44,6 +47,8 @@ pub(super) struct Client {
     pub(super) connection: Option<Connection>,
     /// It sends no more.
     pub(super) only_consumes: bool,
+    /// Until when it does not come back. Unit: milliseconds.
+    pub(super) away_until: u64,
     /// Sends may wait for room, and what it acknowledges meanwhile overtakes them (R8).
     pub(super) store_may_fill: bool,
 }
@@ -87,7 +92,7 @@ impl Connection {
 
 impl Client {
     pub(super) fn new(number: usize, store_may_fill: bool) -> Self {
-        Self { number, place: CONSUMED[number], connection: None, only_consumes: false, store_may_fill }
+        Self { number, place: CONSUMED[number], connection: None, only_consumes: false, away_until: 0, store_may_fill }
     }
 
     pub(super) fn connect(&mut self, seed: &mut Rng, process: usize, serving: &Serving, prefetch: u32) {
@@ -136,6 +141,18 @@ impl Client {
             7 => self.transacts(seed, ledger),
             _ => return,
         };
+        self.submit(seed, requests);
+    }
+
+    /// Answers a delivery, if it has any.
+    pub(super) fn answer(&mut self, seed: &mut Rng, ledger: &mut Ledger) {
+        if self.connection.as_ref().is_some_and(|connection| !connection.deliveries.is_empty()) {
+            let requests = self.accepts(seed, ledger);
+            self.submit(seed, requests);
+        }
+    }
+
+    fn submit(&mut self, seed: &mut Rng, requests: Vec<Request>) {
         let Some(connection) = &mut self.connection else { return };
         let taken = match seed.one_in(4) {
             true => requests.into_iter().all(|request| connection.submit(vec![request])),
@@ -157,8 +174,13 @@ impl Client {
             let queue = seed.pick(&QUEUES);
             (Destination::queue(queue), vec![queue])
         };
-        let draft =
-            MessageDraft { id: id.to_string().as_str().into(), persistent: true, priority, ..MessageDraft::default() };
+        let draft = MessageDraft {
+            id: id.to_string().as_str().into(),
+            persistent: true,
+            priority,
+            body: BODY.into(),
+            ..MessageDraft::default()
+        };
         if transaction.is_none() {
             ledger.takes_effect(id, self.number, priority, None);
         }

@@ -164,6 +164,8 @@ trait Work: Send {
     /// Whether it went on, and whether it is done.
     fn step(&mut self, server: &mut Server, session: SessionNo) -> (bool, bool);
     fn answer(&mut self);
+    /// Nobody will hear of it.
+    fn forget(&mut self);
 }
 
 struct Asked<T, F> {
@@ -188,6 +190,10 @@ impl<T: Send, F: FnMut(&mut Server, SessionNo) -> Progress<T> + Send> Work for A
         if let (Some(to), Some(answer)) = (self.to.take(), self.answer.take()) {
             drop(to.send(answer)); // who asked may have stopped waiting
         }
+    }
+
+    fn forget(&mut self) {
+        self.to = None;
     }
 }
 
@@ -389,7 +395,7 @@ impl Server {
         let is_busy = |session: &Session| {
             let runs = session.statements.front().is_some_and(|statement| statement.phase == Phase::Running);
             let has_news = session.is_over || session.client_left.is_some() || !session.statements.is_empty();
-            let talks = session.cut.is_none() && has_news && !session.over.is_cancelled();
+            let talks = session.cut.is_none() && has_news && !(session.is_over && session.over.is_cancelled());
             session.stalled_until <= self.now && ((runs && !session.is_over) || talks)
         };
         let is_halted = |no: SessionNo| self.halted == Some((no, 0));
@@ -484,6 +490,15 @@ impl Server {
     pub(super) fn cut(&mut self, no: SessionNo) {
         if let Some(session) = self.sessions.get_mut(&no) {
             session.cut = Some(self.now);
+        }
+    }
+
+    /// The client hears that a connection is gone, and the server does not: what was asked for is done, some time.
+    pub(super) fn lose(&mut self, no: SessionNo, millis: u64) {
+        if let Some(session) = self.sessions.get_mut(&no) {
+            session.statements.iter_mut().for_each(|statement| statement.work.forget());
+            session.over.cancel();
+            session.stalled_until = self.now + millis;
         }
     }
 

@@ -2,23 +2,37 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use batonmq::types::Rule;
+
 use super::{
     database::Weakness,
     world::{Mutation, run},
 };
 
 /// Each mutation, and in how many seeds it has to be found.
-const MUTATIONS: [(Mutation, u64); 3] = [
-    (Mutation::Database(Weakness::FenceNotChecked), 300),
+const MUTATIONS: &[(Mutation, u64)] = &[
+    (Mutation::Database(Weakness::FenceNotChecked), 1_000),
     (Mutation::Database(Weakness::FenceWithoutLock), 1_000),
     (Mutation::LeaseIgnored, 300),
+    (Mutation::Rule(Rule::RepeatsWithoutRaise), 1_000),
+    (Mutation::Rule(Rule::ConfirmsAtOnce), 1_000),
+    (Mutation::Rule(Rule::ForgetsResults), 1_000),
+    (Mutation::Rule(Rule::ConfirmsWithFirstHolder), 1_000),
+    (Mutation::Rule(Rule::SettlesBeforeCommit), 1_000),
+    (Mutation::Rule(Rule::SettlesBeforeBurial), 1_000),
+    (Mutation::Rule(Rule::NeverCancels), 1_000),
+    (Mutation::Rule(Rule::SettlesBeforeInsert), 1_000),
+    (Mutation::Rule(Rule::ShowsTransactions), 1_000),
+    (Mutation::Rule(Rule::NumbersAtSend), 1_000),
+    (Mutation::Rule(Rule::LetsAnythingLeave), 1_000),
+    (Mutation::Rule(Rule::ForgetsPending), 1_000),
 ];
 
 #[test]
 fn every_broken_rule_is_found() {
     let mut table = String::new();
     let mut not_found = Vec::new();
-    for (mutation, seeds_max) in MUTATIONS {
+    for (mutation, seeds_max) in MUTATIONS.iter().copied() {
         let found = (1..=seeds_max).find_map(|seed| Some((seed, failure(|| drop(run(seed, Some(mutation))))?)));
         match found {
             Some((seeds, how)) => table += &format!("{seeds:>5}  {mutation:?}: {how}\n"),

@@ -41,7 +41,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 pub(super) struct Setup {
     pub(super) strategy: Strategy,
     pub(super) options: CoreOptions,
-    /// So much of 1 MiB of memory is taken. Unit: bytes.
+    /// So much of the memory is taken. Unit: bytes.
     pub(super) memory_taken: usize,
     /// A read brings so many messages at most.
     pub(super) page_max: usize,
@@ -172,7 +172,8 @@ impl Life {
             Ok(recovered) => recovered,
             Err(why) => return why,
         };
-        let context = TermContext { clock: time.clock(), mandate: mandate.clone(), meter: Meter::new(1 << 20) };
+        let meter = Meter::new(self.setup.options.limits.memory_bytes_max);
+        let context = TermContext { clock: time.clock(), mandate: mandate.clone(), meter };
         let _taken = context.meter.charge(self.setup.memory_taken);
         let stop = CancellationToken::new();
         let stores = Stores { store: adapter, spool: MemoryAdapter::new() };

@@ -7,8 +7,8 @@ use std::{sync::Arc, time::Duration};
 
 use batonmq::{
     broker::{CoreOptions, Outgoing},
-    config::RedeliveryPolicy,
-    types::Tenure,
+    config::{Limits, RedeliveryPolicy},
+    types::{Broken, Footing, Rule, Tenure},
 };
 
 use super::{
@@ -22,6 +22,12 @@ use crate::{engine::broker::options, harness::Rng};
 /// So many steps things go wrong.
 const STEPS: usize = 500;
 
+/// What a broker may use. Unit: bytes.
+const MEMORY: usize = 4 << 20;
+
+/// If so much of it is taken, what is durable and waits leaves memory. Unit: bytes.
+const SCARCE_FROM: usize = 3_300 << 10;
+
 /// So many steps everything has to be delivered in afterwards.
 const CALM_STEPS_MAX: usize = 3_000;
 
@@ -31,7 +37,9 @@ const CALM_MILLIS: u64 = 8_000;
 /// What is broken on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mutation {
-    /// The store's part of a rule.
+    /// The broker's part of a rule.
+    Rule(Rule),
+    /// The database's.
     Database(Weakness),
     /// Whoever writes to a socket does not ask for the lease (R24).
     LeaseIgnored,
@@ -123,18 +131,19 @@ impl World {
             again: flag(4),
             stalls: flag(2),
         };
+        let is_scarce = flag(2);
         let drawn = if flag(3) { Strategy::Lease } else { Strategy::SessionLock };
         let setup = Setup {
             strategy: strategy.unwrap_or(drawn),
-            options: core_options(),
-            memory_taken: if flag(2) { 900 << 10 } else { 0 },
+            options: core_options(mutation),
+            memory_taken: if is_scarce { SCARCE_FROM } else { 0 },
             page_max: if flag(2) { 1 } else { 3 },
         };
         let database = Database::default();
         if let Some(Mutation::Database(weakness)) = mutation {
             database.server().weakness = Some(weakness);
         }
-        let clients = (0..CLIENTS).map(|number| Client::new(number, faults.fills)).collect();
+        let clients = (0..CLIENTS).map(|number| Client::new(number, faults.fills || is_scarce)).collect();
         let mut world = Self {
             now: 1_000,
             database,
@@ -143,7 +152,7 @@ impl World {
             ledger: Ledger::default(),
             setup,
             faults,
-            prefetch: seed.pick(&[1, 3, 100]),
+            prefetch: if is_scarce { seed.pick(&[1, 3]) } else { seed.pick(&[1, 3, 100]) },
             lease_ignored: mutation == Some(Mutation::LeaseIgnored),
             instances: 0,
             take_overs: 0,
@@ -251,14 +260,23 @@ impl World {
         if self.clients[client].connection.is_none() {
             return self.connect(client);
         }
+        let tenure = self.clients[client].connection.as_ref().map(|connection| connection.tenure.term);
+        self.ledger.speaks_to_master = tenure == Some(self.database.server().tenure().term);
         if (!self.clients[client].only_consumes && self.seed.one_in(60))
             || (!self.is_served(client) && self.seed.one_in(20))
         {
-            return self.clients[client].leave();
+            return self.leave(client);
         }
-        let tenure = self.clients[client].connection.as_ref().map(|connection| connection.tenure.term);
-        self.ledger.speaks_to_master = tenure == Some(self.database.server().tenure().term);
         self.clients[client].act(&mut self.seed, &mut self.ledger);
+    }
+
+    /// Often right after an answer, and now and then for a while.
+    fn leave(&mut self, client: usize) {
+        if self.seed.one_in(2) {
+            self.clients[client].answer(&mut self.seed, &mut self.ledger);
+        }
+        self.clients[client].away_until = self.now + self.seed.pick(&[0, 0, 1_500, 3_000]);
+        self.clients[client].leave();
     }
 
     fn is_served(&self, client: usize) -> bool {
@@ -268,7 +286,7 @@ impl World {
 
     fn connect(&mut self, client: usize) {
         let open: Vec<(usize, Serving)> = self.processes.iter().filter_map(open_door).collect();
-        if open.is_empty() {
+        if open.is_empty() || self.now < self.clients[client].away_until {
             return;
         }
         let (process, serving) = &open[self.seed.below(open.len())];
@@ -290,7 +308,13 @@ impl World {
             2 if self.faults.cuts => {
                 let mut server = self.database.server();
                 let sessions = server.sessions_of(Some(number));
-                sessions.into_iter().filter(|_| self.seed.one_in(2)).for_each(|session| server.cut(session));
+                for session in sessions {
+                    match self.seed.below(4) {
+                        0 | 1 => {}
+                        2 => server.cut(session),
+                        _ => server.lose(session, self.seed.pick(&[0, 50, 400, 1_500])),
+                    }
+                }
             }
             3 if self.faults.cuts => drop(self.database.server().cut_off.insert(number)),
             4 if self.faults.ends => {
@@ -403,7 +427,7 @@ impl World {
 /// A process that serves and does not know better.
 fn open_door(process: &Process) -> Option<(usize, Serving)> {
     let serving = process.serving().filter(|_| process.frozen_until.is_none())?;
-    (serving.mandate.footing() == batonmq::types::Footing::Firm).then_some((process.number, serving))
+    (serving.mandate.footing() == Footing::Firm).then_some((process.number, serving))
 }
 
 fn standing(take_overs: &[super::database::TakeOver], tenure: Tenure) -> Standing {
@@ -415,12 +439,17 @@ fn standing(take_overs: &[super::database::TakeOver], tenure: Tenure) -> Standin
 }
 
 /// What is rejected comes back to the first queue once; from the second it is dead at once.
-fn core_options() -> CoreOptions {
+fn core_options(mutation: Option<Mutation>) -> CoreOptions {
     let policy = RedeliveryPolicy {
         destination: QUEUES[0].to_owned(),
         attempts: 2,
         delay: Duration::from_millis(5),
         ..RedeliveryPolicy::default()
     };
-    CoreOptions { redelivery: vec![Arc::new(policy)], ..options() }
+    let broken = match mutation {
+        Some(Mutation::Rule(rule)) => Broken::on_purpose(rule),
+        _ => Broken::default(),
+    };
+    let limits = Limits { memory_bytes_max: MEMORY, ..Limits::default() };
+    CoreOptions { limits, redelivery: vec![Arc::new(policy)], broken, ..options() }
 }
