@@ -49,6 +49,8 @@ pub(super) struct Client {
     pub(super) only_consumes: bool,
     /// Until when it does not come back. Unit: milliseconds.
     pub(super) away_until: u64,
+    /// Until when it takes what it gets, and does nothing. Unit: milliseconds.
+    pub(super) rests_until: u64,
     /// Sends may wait for room, and what it acknowledges meanwhile overtakes them (R8).
     pub(super) store_may_fill: bool,
 }
@@ -92,7 +94,15 @@ impl Connection {
 
 impl Client {
     pub(super) fn new(number: usize, store_may_fill: bool) -> Self {
-        Self { number, place: CONSUMED[number], connection: None, only_consumes: false, away_until: 0, store_may_fill }
+        Self {
+            number,
+            place: CONSUMED[number],
+            connection: None,
+            only_consumes: false,
+            away_until: 0,
+            rests_until: 0,
+            store_may_fill,
+        }
     }
 
     pub(super) fn connect(&mut self, seed: &mut Rng, process: usize, serving: &Serving, prefetch: u32) {

@@ -11,6 +11,7 @@ use super::{
 
 /// Each mutation, and in how many seeds it has to be found.
 const MUTATIONS: &[(Mutation, u64)] = &[
+    (Mutation::Rule(Rule::ForgetsPending), 4_000),
     (Mutation::Database(Weakness::FenceNotChecked), 1_000),
     (Mutation::Database(Weakness::FenceWithoutLock), 1_000),
     (Mutation::LeaseIgnored, 300),

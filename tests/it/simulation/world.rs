@@ -94,6 +94,10 @@ pub(super) struct World {
     setup: Setup,
     faults: Faults,
     prefetch: u32,
+    /// A client leaves every so many times that it acts.
+    leaves: usize,
+    /// How much time passes in a step while somebody is served. Unit: milliseconds.
+    pace: &'static [u64],
     lease_ignored: bool,
     instances: u64,
     take_overs: usize,
@@ -152,6 +156,8 @@ impl World {
             ledger: Ledger::default(),
             setup,
             faults,
+            pace: seed.pick(&[&[0, 0, 1, 1, 2, 5, 20], &[0, 1, 5, 20, 50, 150]]),
+            leaves: seed.pick(&[8, 60]),
             prefetch: if is_scarce { seed.pick(&[1, 3]) } else { seed.pick(&[1, 3, 100]) },
             lease_ignored: mutation == Some(Mutation::LeaseIgnored),
             instances: 0,
@@ -174,7 +180,7 @@ impl World {
     /// Some time passes, and everybody may go on.
     pub(super) fn step(&mut self) {
         let is_served = (0..self.clients.len()).any(|client| self.is_served(client));
-        let passes = if is_served { self.seed.pick(&[0, 0, 1, 1, 2, 5, 20]) } else { self.seed.pick(&[1, 20, 100]) };
+        let passes = self.seed.pick(if is_served { self.pace } else { &[1, 20, 100] });
         self.pass(passes);
         for process in self.shuffled(self.processes.len()) {
             if passes >= 20 || self.processes[process].serving().is_some() || self.seed.one_in(3) {
@@ -262,10 +268,16 @@ impl World {
         }
         let tenure = self.clients[client].connection.as_ref().map(|connection| connection.tenure.term);
         self.ledger.speaks_to_master = tenure == Some(self.database.server().tenure().term);
-        if (!self.clients[client].only_consumes && self.seed.one_in(60))
+        if (!self.clients[client].only_consumes && self.seed.one_in(self.leaves))
             || (!self.is_served(client) && self.seed.one_in(20))
         {
             return self.leave(client);
+        }
+        if self.now < self.clients[client].rests_until && !self.is_calm {
+            return;
+        }
+        if self.seed.one_in(40) {
+            self.clients[client].rests_until = self.now + self.seed.pick(&[300, 1_500, 2_500]);
         }
         self.clients[client].act(&mut self.seed, &mut self.ledger);
     }
