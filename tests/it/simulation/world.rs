@@ -12,7 +12,7 @@ use batonmq::{
 };
 
 use super::{
-    client::{CLIENTS, Client, Standing},
+    client::{CLIENTS, Client, Connection, Standing},
     database::{Database, Weakness},
     ledger::{Ledger, QUEUES},
     process::{Process, Serving, Setup, Strategy, at_once},
@@ -27,6 +27,9 @@ const MEMORY: usize = 4 << 20;
 
 /// If so much of it is taken, what is durable and waits leaves memory. Unit: bytes.
 const SCARCE_FROM: usize = 3_300 << 10;
+
+/// How much time passes in a step, in a database that is quick. Unit: milliseconds.
+const FAST: &[u64] = &[0, 0, 1, 1, 2, 5, 20];
 
 /// So many steps everything has to be delivered in afterwards.
 const CALM_STEPS_MAX: usize = 3_000;
@@ -156,7 +159,7 @@ impl World {
             ledger: Ledger::default(),
             setup,
             faults,
-            pace: seed.pick(&[&[0, 0, 1, 1, 2, 5, 20], &[0, 1, 5, 20, 50, 150]]),
+            pace: seed.pick(&[FAST, &[0, 1, 5, 20, 50, 150]]),
             leaves: seed.pick(&[8, 60]),
             prefetch: if is_scarce { seed.pick(&[1, 3]) } else { seed.pick(&[1, 3, 100]) },
             lease_ignored: mutation == Some(Mutation::LeaseIgnored),
@@ -384,7 +387,7 @@ impl World {
 
     /// Nothing goes wrong any more: everything is delivered in the terms that are, and nothing else is left.
     pub(super) fn calm(&mut self) {
-        self.is_calm = true;
+        (self.is_calm, self.pace) = (true, FAST);
         {
             let mut server = self.database.server();
             (server.is_full, server.is_down, server.again) = (false, false, 0);
@@ -422,17 +425,15 @@ impl World {
         Outcome { receipts, deliveries, commits: server.version, take_overs, time: self.now }
     }
 
-    /// Every client is connected to the master, has nothing and waits for nothing.
+    /// Every client is connected to a master that has no doubts, has nothing and waits for nothing.
     fn is_quiet(&self) -> bool {
         let tenure = self.database.server().tenure();
-        let is_quiet = |client: &Client| {
-            client.connection.as_ref().is_some_and(|connection| {
-                connection.tenure.term == tenure.term
-                    && connection.awaited.is_empty()
-                    && connection.deliveries.is_empty()
-            })
+        let has_nothing = |connection: &Connection| {
+            let is_firm = open_door(&self.processes[connection.process]).is_some();
+            let is_master = is_firm && connection.tenure.term == tenure.term;
+            is_master && connection.awaited.is_empty() && connection.deliveries.is_empty()
         };
-        self.clients.iter().all(is_quiet)
+        self.clients.iter().all(|client| client.connection.as_ref().is_some_and(has_nothing))
     }
 }
 
