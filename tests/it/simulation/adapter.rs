@@ -1,6 +1,11 @@
 //! A store in the simulated database: as those for PostgreSQL and MySQL, it only tries.
 
-use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use batonmq::{
     persistence::{
@@ -236,7 +241,7 @@ impl PersistenceAdapter for SimulatedAdapter {
     }
 
     fn reader(&self) -> SimulatedReader {
-        SimulatedReader { place: self.place.clone(), backlogs: Arc::clone(&self.backlogs) }
+        SimulatedReader { place: self.place.clone(), idle: Arc::default(), backlogs: Arc::clone(&self.backlogs) }
     }
 
     fn limits(&self) -> StoreLimits {
@@ -252,6 +257,7 @@ impl PersistenceAdapter for SimulatedAdapter {
 #[derive(Clone)]
 pub(super) struct SimulatedReader {
     place: Place,
+    idle: Arc<Mutex<Vec<Connection>>>,
     backlogs: Arc<BTreeMap<Holder, Backlog>>,
 }
 
@@ -260,9 +266,16 @@ impl SimulatedReader {
         &self,
         mut read: impl FnMut(&Server) -> T + Send + 'static,
     ) -> Result<T, StoreError> {
-        let session = self.place.connect().await?;
+        let idle = self.idle.lock().unwrap().pop();
+        let session = match idle {
+            Some(session) => session,
+            None => self.place.connect().await?,
+        };
         let read = move |server: &mut Server, _| Progress::Done(read(server));
-        session.ask(read).await.map_err(|gone| StoreError::Database { action: "read", source: gone.into() })
+        let answer = session.ask(read).await;
+        let answer = answer.map_err(|gone| StoreError::Database { action: "read", source: gone.into() })?;
+        self.idle.lock().unwrap().push(session);
+        Ok(answer)
     }
 
     fn narrow(&self, window: Window) -> Window {

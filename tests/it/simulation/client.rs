@@ -27,6 +27,9 @@ const TOPIC: &str = "news";
 /// So that a few fill what memory there is.
 const BODY: &[u8] = &[0; 6 << 10];
 
+/// The two that share a queue.
+pub(super) const RIVALS: &[usize] = &[0, 5];
+
 /// How many there are.
 pub(super) const CLIENTS: usize = CONSUMED.len();
 
@@ -45,6 +48,8 @@ pub(super) struct Client {
     number: usize,
     place: Place,
     pub(super) connection: Option<Connection>,
+    /// It sends to no other.
+    pub(super) only_first_queue: bool,
     /// It sends no more.
     pub(super) only_consumes: bool,
     /// Until when it does not come back. Unit: milliseconds.
@@ -93,11 +98,12 @@ impl Connection {
 }
 
 impl Client {
-    pub(super) fn new(number: usize, store_may_fill: bool) -> Self {
+    pub(super) fn new(number: usize, only_first_queue: bool, store_may_fill: bool) -> Self {
         Self {
             number,
             place: CONSUMED[number],
             connection: None,
+            only_first_queue,
             only_consumes: false,
             away_until: 0,
             rests_until: 0,
@@ -177,11 +183,11 @@ impl Client {
     fn message(&self, seed: &mut Rng, ledger: &mut Ledger, transaction: Option<&str>) -> (Request, Id, Vec<Place>) {
         let id = ledger.next_id();
         let priority = if seed.one_in(4) { Priority::clamped(9) } else { Priority::default() };
-        let to_topic = ledger.all_are_subscribed() && seed.one_in(5);
+        let to_topic = ledger.all_are_subscribed() && seed.one_in(3);
         let (destination, places) = if to_topic {
             (Destination::topic(TOPIC), SUBSCRIPTIONS.to_vec())
         } else {
-            let queue = seed.pick(&QUEUES);
+            let queue = if self.only_first_queue { QUEUES[0] } else { seed.pick(&QUEUES) };
             (Destination::queue(queue), vec![queue])
         };
         let draft = MessageDraft {

@@ -6,7 +6,8 @@
 //! BATONMQ_RUNS=1` repeats a failure.
 //!
 //! `world.rs` is a run, `process.rs` a broker, `client.rs` a client; `ledger.rs` is what they were promised.
-//! `mutations.rs` breaks the rules one by one, and each has to be found.
+//! `stops.rs` stops a master at every step of what it writes; `mutations.rs` breaks the rules one by one, and each has
+//! to be found.
 
 mod adapter;
 mod client;

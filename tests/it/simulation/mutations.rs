@@ -11,29 +11,30 @@ use super::{
 
 /// Each mutation, and in how many seeds it has to be found.
 const MUTATIONS: &[(Mutation, u64)] = &[
-    (Mutation::Rule(Rule::ForgetsPending), 4_000),
-    (Mutation::Database(Weakness::FenceNotChecked), 1_000),
-    (Mutation::Database(Weakness::FenceWithoutLock), 1_000),
+    (Mutation::Database(Weakness::FenceNotChecked), 3_000),
+    (Mutation::Database(Weakness::FenceWithoutLock), 3_000),
     (Mutation::LeaseIgnored, 300),
-    (Mutation::Rule(Rule::RepeatsWithoutRaise), 1_000),
-    (Mutation::Rule(Rule::ConfirmsAtOnce), 1_000),
-    (Mutation::Rule(Rule::ForgetsResults), 1_000),
-    (Mutation::Rule(Rule::ConfirmsWithFirstHolder), 1_000),
-    (Mutation::Rule(Rule::SettlesBeforeCommit), 1_000),
-    (Mutation::Rule(Rule::SettlesBeforeBurial), 1_000),
-    (Mutation::Rule(Rule::NeverCancels), 1_000),
-    (Mutation::Rule(Rule::SettlesBeforeInsert), 1_000),
-    (Mutation::Rule(Rule::ShowsTransactions), 1_000),
-    (Mutation::Rule(Rule::NumbersAtSend), 1_000),
-    (Mutation::Rule(Rule::LetsAnythingLeave), 1_000),
-    (Mutation::Rule(Rule::ForgetsPending), 1_000),
+    (Mutation::Rule(Rule::RepeatsWithoutRaise), 3_000),
+    (Mutation::Rule(Rule::ConfirmsAtOnce), 3_000),
+    (Mutation::Rule(Rule::ForgetsResults), 3_000),
+    (Mutation::Rule(Rule::ConfirmsWithFirstHolder), 3_000),
+    (Mutation::Rule(Rule::SettlesBeforeCommit), 3_000),
+    (Mutation::Rule(Rule::SettlesBeforeBurial), 3_000),
+    (Mutation::Rule(Rule::NeverCancels), 3_000),
+    (Mutation::Rule(Rule::SettlesBeforeInsert), 3_000),
+    (Mutation::Rule(Rule::ShowsTransactions), 3_000),
+    (Mutation::Rule(Rule::NumbersAtSend), 3_000),
+    (Mutation::Rule(Rule::LetsAnythingLeave), 3_000),
+    (Mutation::Rule(Rule::ForgetsPending), 3_000),
 ];
 
 #[test]
 fn every_broken_rule_is_found() {
     let mut table = String::new();
     let mut not_found = Vec::new();
-    for (mutation, seeds_max) in MUTATIONS.iter().copied() {
+    // A release build keeps the broker's rules whatever it is told.
+    let is_broken = |mutation: &Mutation| cfg!(debug_assertions) || !matches!(mutation, Mutation::Rule(_));
+    for (mutation, seeds_max) in MUTATIONS.iter().copied().filter(|(mutation, _)| is_broken(mutation)) {
         let found = (1..=seeds_max).find_map(|seed| Some((seed, failure(|| drop(run(seed, Some(mutation))))?)));
         match found {
             Some((seeds, how)) => table += &format!("{seeds:>5}  {mutation:?}: {how}\n"),

@@ -12,7 +12,7 @@ use batonmq::{
 };
 
 use super::{
-    client::{CLIENTS, Client, Connection, Standing},
+    client::{CLIENTS, Client, Connection, RIVALS, Standing},
     database::{Database, Weakness},
     ledger::{Ledger, QUEUES},
     process::{Process, Serving, Setup, Strategy, at_once},
@@ -99,6 +99,8 @@ pub(super) struct World {
     prefetch: u32,
     /// A client leaves every so many times that it acts.
     leaves: usize,
+    /// Who acts.
+    active: &'static [usize],
     /// How much time passes in a step while somebody is served. Unit: milliseconds.
     pace: &'static [u64],
     lease_ignored: bool,
@@ -138,19 +140,20 @@ impl World {
             again: flag(4),
             stalls: flag(2),
         };
+        let few = flag(4);
         let is_scarce = flag(2);
         let drawn = if flag(3) { Strategy::Lease } else { Strategy::SessionLock };
         let setup = Setup {
             strategy: strategy.unwrap_or(drawn),
             options: core_options(mutation),
             memory_taken: if is_scarce { SCARCE_FROM } else { 0 },
-            page_max: if flag(2) { 1 } else { 3 },
+            page_max: if flag(2) { 100 } else { 2 },
         };
         let database = Database::default();
         if let Some(Mutation::Database(weakness)) = mutation {
             database.server().weakness = Some(weakness);
         }
-        let clients = (0..CLIENTS).map(|number| Client::new(number, faults.fills || is_scarce)).collect();
+        let clients = (0..CLIENTS).map(|number| Client::new(number, few, faults.fills || is_scarce)).collect();
         let mut world = Self {
             now: 1_000,
             database,
@@ -160,6 +163,7 @@ impl World {
             setup,
             faults,
             pace: seed.pick(&[FAST, &[0, 1, 5, 20, 50, 150]]),
+            active: if few { RIVALS } else { &[0, 1, 2, 3, 4, 5] },
             leaves: seed.pick(&[8, 60]),
             prefetch: if is_scarce { seed.pick(&[1, 3]) } else { seed.pick(&[1, 3, 100]) },
             lease_ignored: mutation == Some(Mutation::LeaseIgnored),
@@ -203,7 +207,7 @@ impl World {
                 self.let_leave(process);
             }
         }
-        let client = self.seed.below(self.clients.len());
+        let client = self.seed.pick(self.active);
         self.act(client);
     }
 
@@ -279,8 +283,8 @@ impl World {
         if self.now < self.clients[client].rests_until && !self.is_calm {
             return;
         }
-        if self.seed.one_in(40) {
-            self.clients[client].rests_until = self.now + self.seed.pick(&[300, 1_500, 2_500]);
+        if self.seed.one_in(15) {
+            self.clients[client].rests_until = self.now + self.seed.pick(&[100, 300, 1_500]);
         }
         self.clients[client].act(&mut self.seed, &mut self.ledger);
     }
