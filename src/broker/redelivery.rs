@@ -258,6 +258,9 @@ impl Core {
         if entry.is_disowned() {
             return self.drop_disowned(now, key, &entry, origin, effects);
         }
+        if !self.queues.contains_key(key) {
+            return; // its subscription is gone
+        }
         self.deaths_from = now.after(DEATH_DELAY);
         self.return_entry(now, key, entry, Some(self.deaths_from), origin, effects);
     }

@@ -10,6 +10,7 @@ use crate::{
     node::NodeError,
     persistence::{StoreError, journal::RepairError},
     server::ServerError,
+    types::with_causes,
 };
 
 /// The exit codes, for `--help`.
@@ -59,14 +60,8 @@ impl Failure {
     /// `error` and its causes, and then what to do.
     #[must_use]
     pub fn new(exit: Exit, error: &(dyn Error + 'static), fix: &str) -> Self {
-        let mut sentence = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            sentence = format!("{sentence}: {error}");
-            cause = error.source();
-        }
-        let sentence = if fix.is_empty() { sentence } else { format!("{sentence}; {fix}") };
-        Self { exit, sentence: sentence.replace('\n', " ") }
+        let sentence = with_causes(error);
+        Self { exit, sentence: if fix.is_empty() { sentence } else { format!("{sentence}; {fix}") } }
     }
 
     /// Of a journal that no broker starts on.
@@ -123,7 +118,7 @@ impl From<NodeError> for Failure {
             NodeError::TaskEnded(_) => (Exit::Other, "the log says why; start the broker again"),
             NodeError::StopTimeout(_) => (Exit::Other, "what was confirmed is safe; raise stop_timeout"),
             NodeError::StoppedAtOnce => (Exit::Other, "what was confirmed is safe"),
-            NodeError::Signals(_) => (Exit::Other, ""),
+            NodeError::Signals(_) => (Exit::Other, "raise the limit of open files"),
         };
         Self::new(exit, &error, fix)
     }
@@ -142,10 +137,12 @@ impl From<JournalCommandError> for Failure {
             JournalCommandError::InUse { .. } => (Exit::Locked, ""),
             JournalCommandError::NotOwner { .. } => (Exit::Permission, "repair it as the user that runs the broker"),
             JournalCommandError::Repair(RepairError::NoRoom { .. }) => (Exit::Other, "make room, and repair it again"),
-            JournalCommandError::Repair(_) => (Exit::Other, ""),
+            JournalCommandError::Repair(RepairError::Exchange { .. }) => (Exit::Other, ""), // it says itself what to do
             JournalCommandError::Lock(error) => of_lock(error),
-            JournalCommandError::Store(error) => of_store(error),
-            JournalCommandError::Output(_) => (Exit::Other, ""),
+            JournalCommandError::Store(error) | JournalCommandError::Repair(RepairError::Store(error)) => {
+                of_store(error)
+            }
+            JournalCommandError::Output(_) => (Exit::Other, "write it to a place that takes it"),
         };
         Self::new(exit, &error, fix)
     }

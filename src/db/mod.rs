@@ -3,6 +3,8 @@
 //! The texts lie in `sql/`, one file a statement, and say `{group}` where the tables of a broker group are meant.
 //! Always true: an error names the database and what to do, and no password.
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod columns;
 #[cfg(feature = "mysql")]
 pub mod mysql;
 #[cfg(feature = "postgres")]
@@ -189,13 +191,6 @@ pub(crate) fn big(number: u64) -> i64 {
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(crate) fn number(big: i64) -> u64 {
     u64::try_from(big).unwrap_or_default()
-}
-
-/// An error and what caused it, in one line.
-#[cfg(feature = "postgres")]
-fn causes(error: &(dyn Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |&cause| cause.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Who may sign the certificate that a database shows.

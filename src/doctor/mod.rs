@@ -18,7 +18,10 @@ use std::error::Error;
 
 use serde::Serialize;
 
-use crate::config::{Backend, Config};
+use crate::{
+    config::{Backend, Config},
+    types::with_causes,
+};
 
 /// What was found about one thing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -96,8 +99,6 @@ impl Report {
 
     /// Of a question that could not be asked, or whose answer is an error.
     fn failed(&mut self, subject: &'static str, error: &(dyn Error + 'static), fix: impl Into<String>) {
-        let causes = std::iter::successors(Some(error), |&cause| cause.source());
-        let says = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ").replace('\n', " ");
-        self.fail(subject, says, fix);
+        self.fail(subject, with_causes(error), fix);
     }
 }

@@ -20,9 +20,6 @@ const CLOCK: &str = include_str!("../../sql/mysql/doctor/clock.sql");
 const MAY_MAKE: &str = include_str!("../../sql/mysql/doctor/may_make.sql");
 const SHAPE: &str = include_str!("../../sql/mysql/doctor/shape.sql");
 
-/// The lines of tables that nobody altered.
-const AS_MADE: &str = include_str!("../../sql/mysql/doctor/shape.txt");
-
 /// The tables of a group, each with one of its columns.
 const TABLES: [(&str, &str); 12] = [
     ("baton", "id"),
@@ -137,7 +134,7 @@ impl Patient {
             return Ok(());
         }
         let found: Vec<String> = self.session.exec(SHAPE, (self.group.as_str(),)).await?;
-        shape::compare(version, AS_MADE, &BTreeSet::from_iter(found), report);
+        shape::compare(version, schema::SHAPE, &BTreeSet::from_iter(found), report);
         group::brokers(config, report).await;
         Ok(())
     }

@@ -28,9 +28,6 @@ const RIGHTS: &str = include_str!("../../sql/postgres/doctor/rights.sql");
 const SHAPE: &str = include_str!("../../sql/postgres/doctor/shape.sql");
 const STRANGERS: &str = include_str!("../../sql/postgres/doctor/strangers.sql");
 
-/// The lines of tables that nobody altered.
-const AS_MADE: &str = include_str!("../../sql/postgres/doctor/shape.txt");
-
 /// What a broker that is the master uses, with some to spare.
 const CONNECTIONS: i64 = 10;
 
@@ -150,7 +147,7 @@ impl Patient {
         }
         let lines = self.session.query(SHAPE, &[&self.group.as_str()]).await?;
         let found: BTreeSet<String> = lines.iter().map(|line| line.get("line")).collect();
-        shape::compare(version, AS_MADE, &found, report);
+        shape::compare(version, schema::SHAPE, &found, report);
         Ok(())
     }
 

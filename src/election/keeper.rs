@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     tasks::Tasks,
-    types::{BootTime, History, MandateKeeper, Tenure},
+    types::{BootTime, History, MandateKeeper, OUTAGE_PATIENCE, Tenure, with_causes},
 };
 
 /// A heartbeat that is unanswered for so long leaves a doubt.
@@ -27,9 +27,6 @@ const DOUBT_AFTER: Duration = Duration::from_secs(1);
 
 /// How often a lock that is gone is tried for.
 const REGAIN_EVERY: Duration = Duration::from_millis(100);
-
-/// How long it is tried for; as long as the engine waits for its store.
-const OUTAGE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long giving the lock back may take; then the end of the connection does it.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(1);
@@ -216,11 +213,6 @@ fn require_mine(row: &BatonRow, me: &HolderId) -> Result<(), Lost> {
         Some(holder) => Err(Lost(format!("broker {} took over", holder.broker))),
         None => Err(Lost("the database is another one: its baton has no holder".to_owned())),
     }
-}
-
-fn with_causes(error: &LockError) -> String {
-    let causes = std::iter::successors(std::error::Error::source(error), |&cause| cause.source());
-    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
 }
 
 #[cfg(test)]

@@ -20,7 +20,10 @@ use super::{
 use crate::{
     broker::{Full, Hold, Pending},
     persistence::{CommitError, StoreError},
-    types::{Batch, BatchNumber, Broken, DurableId, FencingToken, Holder, Rule, Sequence, Tenure, Term, Timestamp},
+    types::{
+        Batch, BatchNumber, Broken, DurableId, FencingToken, Holder, OUTAGE_PATIENCE, Rule, Sequence, Tenure, Term,
+        Timestamp, with_causes,
+    },
 };
 
 /// SENDs wait while this much waits for the store already. Unit: bytes.
@@ -37,9 +40,6 @@ const AGAIN_RETRY: Duration = Duration::from_millis(10);
 
 /// How long until a raise that failed is tried again.
 const RAISE_RETRY: Duration = Duration::from_millis(100);
-
-/// A store that does not answer for this long ends the term.
-const OUTAGE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the store is asked for.
 #[derive(Debug)]
@@ -251,8 +251,7 @@ impl Writer {
             CommitError::Deposed => return over("somebody else holds the baton"),
             CommitError::Refused { source } => return self.bisect(source.as_ref()),
             CommitError::Unusable(error) => {
-                let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-                return over(&format!("{error}{cause}; {}", error.fix()));
+                return over(&format!("{}; {}", with_causes(&error), error.fix()));
             }
             CommitError::Full => {
                 if self.flow == Flow::Open {

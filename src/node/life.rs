@@ -5,7 +5,7 @@
 //! On failure: where a store refuses what an earlier master writes, a term that is over makes a standby of this broker.
 //! Where nothing does (the file lock), it ends the process, and the lock goes with that: a thread may still be writing.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::sleep};
 
@@ -20,6 +20,7 @@ use crate::{
     persistence::{PersistenceAdapter, StoreError},
     server::{Doors, PublishedAddresses},
     tasks::Tasks,
+    types::with_causes,
 };
 
 /// How long a standby waits at a time before it asks again.
@@ -200,11 +201,6 @@ fn failure(ended: Result<Ended, NodeError>) -> NodeError {
         }
         Ok(Ended::Stopped(Ok(()), _)) => NodeError::TaskEnded("node"),
     }
-}
-
-fn with_causes(error: &dyn Error) -> String {
-    let causes = std::iter::successors(error.source(), |&cause| cause.source());
-    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
 }
 
 /// What became of asking for the baton.

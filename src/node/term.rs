@@ -6,7 +6,6 @@
 //! somebody else may serve by now.
 
 use std::{
-    error::Error,
     future::Future,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
@@ -25,7 +24,7 @@ use crate::{
     server::{Doors, OpenDoors, PublishedAddresses, Service},
     tasks::Tasks,
     telemetry::Traffic,
-    types::{Broken, Catalog, Clock, Footing, Mandate, Meter, Tenure, TermContext},
+    types::{Broken, Catalog, Clock, Footing, Mandate, Meter, Tenure, TermContext, with_causes},
 };
 
 /// Which part of the stop timeout sessions may use up for their goodbyes; the rest is the engine's.
@@ -283,9 +282,7 @@ async fn run_store(
 ) {
     if let Err(error) = store.await {
         failed.get_or_init(|| "store");
-        let causes = std::iter::successors(error.source(), |&cause| cause.source());
-        let causes: String = causes.map(|cause| format!(": {cause}")).collect();
-        tracing::error!("{error}{causes}");
+        tracing::error!("{}", with_causes(&error));
         return;
     }
     stopped.await;

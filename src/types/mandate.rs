@@ -12,6 +12,9 @@ use std::{
 
 use tokio::{sync::watch, time::sleep};
 
+/// How long a term outlives a store that takes nothing, and a lock that can't be had back.
+pub const OUTAGE_PATIENCE: Duration = Duration::from_secs(30);
+
 /// While a lease has run out, it is looked at this often.
 const LEASE_LOOK: Duration = Duration::from_millis(50);
 

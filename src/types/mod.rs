@@ -5,6 +5,7 @@
 mod broken;
 mod context;
 mod destination;
+mod error;
 mod group;
 mod history;
 mod ids;
@@ -22,13 +23,14 @@ mod time;
 pub use broken::{Broken, Rule};
 pub use context::TermContext;
 pub use destination::{Destination, DestinationKind};
+pub use error::with_causes;
 pub use group::Group;
 pub use history::History;
 pub use ids::{
     BatchNumber, ConsumerNo, DeliveryTag, DestinationId, DurableId, FencingToken, Priority, Sequence, SessionId,
     Tenure, Term,
 };
-pub use mandate::{BatonLost, BootClock, BootTime, Footing, Mandate, MandateKeeper};
+pub use mandate::{BatonLost, BootClock, BootTime, Footing, Mandate, MandateKeeper, OUTAGE_PATIENCE};
 pub use message::{BodyKind, Message, MessageDraft};
 pub use meter::{Charge, Meter};
 pub use page::{Backlog, DueMessage, DuePage, DueReason, Page, PageRange, Window};

@@ -11,7 +11,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::harness::PostgresServer;
+use crate::harness::{DatabaseServer as _, PostgresServer};
 
 /// Its own temporary directory is in `place`, where a database server of another user finds it.
 fn demo(place: &TempDir, flags: &[&str]) -> Command {

@@ -6,12 +6,13 @@ use batonmq::cli::EXIT_CODES;
 
 use crate::harness::{Broker, Script};
 
-fn read(name: &str) -> String {
+/// A document of the project.
+pub(crate) fn read(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
 }
 
 /// The lines of a document's fenced blocks of this language.
-fn fenced(document: &str, language: &str) -> Vec<String> {
+pub(crate) fn fenced(document: &str, language: &str) -> Vec<String> {
     let (mut lines, mut inside) = (Vec::new(), false);
     for line in document.lines() {
         match line.trim_start().strip_prefix("```") {

@@ -1,5 +1,5 @@
 -- What the tables of a group (?) look like: a line for each thing that a broker relies on, or that could be in its way.
--- shape.txt beside this file has the lines of tables that nobody altered.
+-- ../shape.txt has the lines of tables that nobody altered.
 WITH relation AS (
     SELECT t.table_name AS full_name, SUBSTR(t.table_name, CHAR_LENGTH(g.name) + 2) AS name, t.engine, t.table_collation
     FROM (SELECT ? AS name) AS g

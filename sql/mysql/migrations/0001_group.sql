@@ -136,14 +136,14 @@ CREATE TABLE IF NOT EXISTS {group}_returned (
     INDEX returned_due (due, sequence, durable)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;
 
--- Views for people. They only read, and no broker needs them.
+-- Views for people. They only read, and no broker needs them. Ages are in seconds: a TIME ends after 35 days.
 
 -- How much lies in each queue, and since when. Counts; ask with WHERE name = '…' while a backlog is large.
 CREATE OR REPLACE VIEW {group}_queue_depth AS
 SELECT
     d.name, d.kind, COUNT(m.sequence) AS messages, COALESCE(SUM(m.size), 0) AS bytes,
     FROM_UNIXTIME(MIN(m.created) / 1000) AS oldest,
-    TIMEDIFF(NOW(3), FROM_UNIXTIME(MIN(m.created) / 1000)) AS age
+    TIMESTAMPDIFF(SECOND, FROM_UNIXTIME(MIN(m.created) / 1000), NOW(3)) AS age
 FROM {group}_destination AS d
 LEFT JOIN {group}_purged AS p ON p.holder_kind = 'queue' AND p.holder = d.id
 LEFT JOIN {group}_message AS m ON m.queue = d.id AND m.sequence > COALESCE(p.upto, 0)
@@ -166,7 +166,7 @@ CREATE OR REPLACE VIEW {group}_durable_subscription AS
 SELECT
     s.client_id, s.name, d.name AS topic, COUNT(h.sequence) AS messages, COALESCE(SUM(h.size), 0) AS bytes,
     FROM_UNIXTIME(MIN(m.created) / 1000) AS oldest,
-    TIMEDIFF(NOW(3), FROM_UNIXTIME(MIN(m.created) / 1000)) AS age
+    TIMESTAMPDIFF(SECOND, FROM_UNIXTIME(MIN(m.created) / 1000), NOW(3)) AS age
 FROM {group}_durable AS s
 LEFT JOIN {group}_destination AS d ON d.id = s.topic
 LEFT JOIN {group}_purged AS p ON p.holder_kind = 'durable' AND p.holder = s.id

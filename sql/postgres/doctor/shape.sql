@@ -1,5 +1,5 @@
 -- What the tables of a group ($1) look like: a line for each thing that a broker relies on, or that could be in its way.
--- shape.txt beside this file has the lines of tables that nobody altered.
+-- ../shape.txt has the lines of tables that nobody altered.
 WITH relation AS (
     SELECT c.*
     FROM pg_class AS c

@@ -189,9 +189,14 @@ fn failure(error: DemoError) -> Failure {
         DemoError::Server(ServerError::NotInstalled | ServerError::NoUser) => {
             "install it (Debian: apt-get install postgresql), or name a database with --url"
         }
+        DemoError::Server(ServerError::Io { .. }) | DemoError::Io(_) => {
+            "check the directory for temporary files (TMPDIR), and the limits of this user"
+        }
+        DemoError::Server(ServerError::Failed { .. }) | DemoError::Broker { .. } => "mend what it names, and try again",
         DemoError::Url => "write where the database is",
+        DemoError::Stuck => "see whether the machine or the database is busy, and try again",
+        DemoError::Stopped => "", // somebody wanted that
         DemoError::Broken(_) | DemoError::Missing(_) => "that is a fault of BatonMQ: please report it",
-        _ => "",
     };
     Failure::new(Exit::Other, &error, fix)
 }

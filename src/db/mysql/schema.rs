@@ -6,16 +6,25 @@
 
 use std::time::Duration;
 
-use mysql_async::{Error, prelude::Queryable as _};
+use mysql_async::{Error, Row, consts::ColumnFlags, prelude::Queryable as _};
 
-use super::{Mysql, Session, cause, statement};
-use crate::{db::SchemaError, types::Group};
+use super::{Mysql, Session, cause, is_altered, statement};
+use crate::{
+    db::{
+        SchemaError,
+        columns::{self, Column},
+    },
+    types::Group,
+};
 
 /// The version that this program needs.
 pub const SUPPORTED: u32 = 1;
 
 /// What leads from each version to the next, beginning with none.
 const MIGRATIONS: [&str; SUPPORTED as usize] = [include_str!("../../../sql/mysql/migrations/0001_group.sql")];
+
+/// What the tables look like that they make: a line for each thing that a broker relies on.
+pub const SHAPE: &str = include_str!("../../../sql/mysql/shape.txt");
 
 const VERSION: &str = include_str!("../../../sql/mysql/version.sql");
 
@@ -65,24 +74,36 @@ pub async fn version(session: &mut Session, group: &Group) -> Result<u32, Schema
 /// Brings the group's tables up to date; the versions that were missing.
 ///
 /// # Errors
-/// [`SchemaError::Denied`] if this role may not do it, [`SchemaError::Altered`] if a table has no transactions.
+/// [`SchemaError::Denied`] if this role may not do it.
 pub async fn migrate(mysql: &Mysql, session: &mut Session, group: &Group) -> Result<Vec<u32>, SchemaError> {
-    let mut missing = Vec::new();
-    if version(session, group).await? < SUPPORTED {
-        let lock = mysql.lock_name("migrate", group);
-        let failed = |source| failed(group, "make", source);
-        let got =
-            session.exec_first("SELECT GET_LOCK(?, ?)", (&lock, LOCK_PATIENCE.as_secs())).await.map_err(failed)?;
-        if got.flatten() != Some(1) {
-            let source = "somebody else is at it for too long".into();
-            return Err(SchemaError::Failed { group: group.clone(), action: "make", source });
-        }
-        let migrated = migrate_locked(session, group).await;
-        session.exec_drop("DO RELEASE_LOCK(?)", (&lock,)).await.map_err(failed)?;
-        missing = migrated?;
+    if version(session, group).await? == SUPPORTED {
+        return Ok(Vec::new());
     }
+    let lock = mysql.lock_name("migrate", group);
+    let failed = |source| failed(group, "make", source);
+    let got = session.exec_first("SELECT GET_LOCK(?, ?)", (&lock, LOCK_PATIENCE.as_secs())).await.map_err(failed)?;
+    if got.flatten() != Some(1) {
+        let source = "somebody else is at it for too long".into();
+        return Err(SchemaError::Failed { group: group.clone(), action: "make", source });
+    }
+    let migrated = migrate_locked(session, group).await;
+    session.exec_drop("DO RELEASE_LOCK(?)", (&lock,)).await.map_err(failed)?;
+    migrated
+}
+
+/// Checks that the group's tables, which are up to date, have transactions, and that nobody altered their columns.
+///
+/// # Errors
+/// [`SchemaError::Altered`], which names the table and what is wrong with it.
+pub async fn check(session: &mut Session, group: &Group) -> Result<(), SchemaError> {
     require_transactions(session, group).await?;
-    Ok(missing)
+    let columns = columns(session, group).await.map_err(|error| match &error {
+        Error::Server(said) if is_altered(said) => {
+            SchemaError::Altered { group: group.clone(), statement: "columns", source: cause(error) }
+        }
+        _ => failed(group, "look at", error),
+    })?;
+    columns::check(group, SHAPE, &columns)
 }
 
 /// Removes the group's tables and views, with all that is in them.
@@ -119,6 +140,24 @@ async fn require_transactions(session: &mut Session, group: &Group) -> Result<()
     let Some((table, engine)) = tables.first() else { return Ok(()) };
     let source = format!("table {table} is kept by the engine {engine}, which is not InnoDB").into();
     Err(SchemaError::Altered { group: group.clone(), statement: "engines", source })
+}
+
+/// What comes with the answer to a question for no rows: the server's lists of columns take the longer, the more tables
+/// others have beside ours.
+async fn columns(session: &mut Session, group: &Group) -> Result<Vec<Column>, Error> {
+    let tables = columns::tables(SHAPE);
+    let questions: String = tables.iter().map(|table| format!("SELECT * FROM {group}_{table} LIMIT 0;")).collect();
+    let mut answers = session.query_iter(questions).await?;
+    let mut columns = Vec::new();
+    for table in tables {
+        columns.extend(answers.columns_ref().iter().map(|column| Column {
+            table: table.to_owned(),
+            name: column.name_str().into_owned(),
+            must_be_filled: column.flags().contains(ColumnFlags::NO_DEFAULT_VALUE_FLAG),
+        }));
+        answers.collect::<Row>().await?; // there are none, but the next answer follows
+    }
+    Ok(columns)
 }
 
 fn failed(group: &Group, action: &'static str, source: Error) -> SchemaError {

@@ -30,8 +30,8 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use self::hosts::Hosts;
-use super::{ConnectError, causes, for_group, number, roots};
-use crate::types::{Group, History};
+use super::{ConnectError, for_group, number, roots};
+use crate::types::{Group, History, with_causes};
 
 /// What every session relies on.
 const SETTINGS: &str = include_str!("../../../sql/postgres/session.sql");
@@ -77,7 +77,7 @@ impl Postgres {
     /// [`ConnectError::Url`] and [`ConnectError::Certificates`].
     pub fn new(options: &PostgresOptions<'_>) -> Result<Self, ConnectError> {
         let mut config = Config::from_str(options.url)
-            .map_err(|error| ConnectError::Url { problem: causes(&error).trim_end().to_owned() })?;
+            .map_err(|error| ConnectError::Url { problem: with_causes(&error).trim_end().to_owned() })?;
         if let Some(password) = options.password {
             config.password(password);
         }
@@ -140,7 +140,7 @@ impl Postgres {
                 Err(late) => self.failed("check that it is there, and not overloaded", late.into()),
             };
             if let Some(earlier) = failed.replace(error) {
-                tracing::debug!("another host did not do: {}", causes(&earlier));
+                tracing::debug!("another host did not do: {}", with_causes(&earlier));
             }
         }
         Err(failed.unwrap_or_else(|| self.unfit("it has no host".to_owned(), "name one in store.url")))
@@ -285,7 +285,7 @@ impl Driver {
                 // It is noted before what comes behind it is answered.
                 Ok(AsyncMessage::Notice(notice)) => self.note(&notice),
                 Ok(_) => {}
-                Err(error) => return tracing::debug!("a connection to the database ended: {}", causes(&error)),
+                Err(error) => return tracing::debug!("a connection to the database ended: {}", with_causes(&error)),
             }
         }
     }
@@ -352,7 +352,7 @@ fn fix_of(error: &tokio_postgres::Error) -> &'static str {
         Some(code) if *code == SqlState::CANNOT_CONNECT_NOW => "wait until it has started",
         Some(_) => "look into the database's own log",
         None => {
-            let said = causes(error);
+            let said = with_causes(error);
             match () {
                 () if said.contains("password missing") => {
                     "write the password to a file that store.password_file names"
@@ -377,7 +377,7 @@ fn is_refusal(error: &tokio_postgres::Error) -> bool {
             SqlState::INSUFFICIENT_PRIVILEGE,
         ]
         .contains(code),
-        None => causes(error).contains("password missing"),
+        None => with_causes(error).contains("password missing"),
     }
 }
 

@@ -3,11 +3,15 @@
 //! Only the master brings them up to date (in `recover`), or a human (`batonmq migrate`); a broker that waits never
 //! touches them. Always true: all missing migrations are applied in one transaction, by one at a time.
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::{Row, error::SqlState};
 
 use super::{Session, statement};
 use crate::{
-    db::{SchemaError, lock_key},
+    db::{
+        SchemaError,
+        columns::{self, Column},
+        lock_key,
+    },
     types::Group,
 };
 
@@ -16,6 +20,11 @@ pub const SUPPORTED: u32 = 1;
 
 /// What leads from each version to the next, beginning with none.
 const MIGRATIONS: [&str; SUPPORTED as usize] = [include_str!("../../../sql/postgres/migrations/0001_group.sql")];
+
+/// What the tables look like that they make: a line for each thing that a broker relies on.
+pub const SHAPE: &str = include_str!("../../../sql/postgres/shape.txt");
+
+const COLUMNS: &str = include_str!("../../../sql/postgres/columns.sql");
 
 const VERSION: &str = include_str!("../../../sql/postgres/version.sql");
 
@@ -65,6 +74,21 @@ pub async fn migrate(session: &Session, group: &Group) -> Result<Vec<u32>, Schem
     let migrated = migrate_in_transaction(session, group).await;
     session.batch_execute(if migrated.is_ok() { "COMMIT" } else { "ROLLBACK" }).await.map_err(failed)?;
     migrated
+}
+
+/// Checks that nobody altered the columns of the group's tables, which are up to date.
+///
+/// # Errors
+/// [`SchemaError::Altered`], which names table and column.
+pub async fn check(session: &Session, group: &Group) -> Result<(), SchemaError> {
+    let rows = session.query(COLUMNS, &[&group.as_str()]).await;
+    let rows = rows.map_err(|source| failed(group, "look at", source))?;
+    let column = |row: &Row| Column {
+        table: row.get("table_name"),
+        name: row.get("name"),
+        must_be_filled: row.get("must_be_filled"),
+    };
+    columns::check(group, SHAPE, &rows.iter().map(column).collect::<Vec<_>>())
 }
 
 /// Removes the group's tables, with all that is in them.

@@ -94,12 +94,13 @@ impl MysqlAdapter {
         Self { store, tasks: Tasks::new(), writing, pool, census, message_bytes_max }
     }
 
-    /// Makes the tables if they are missing, or brings them up to date: only the master gets here.
+    /// Makes the tables if they are missing, or brings them up to date, and looks at what was there: only the master
+    /// gets here.
     async fn migrate(&self, session: &mut Session) -> Result<(), StoreError> {
         for version in schema::migrate(&self.store.mysql, session, &self.store.group).await? {
             tracing::info!("the tables of group {} were brought to version {version}", self.store.group);
         }
-        Ok(())
+        Ok(schema::check(session, &self.store.group).await?)
     }
 
     fn heed(&mut self, server: &Server) {

@@ -32,6 +32,7 @@ texts! { "mysql", statement,
     mark
     marks
     messages
+    name_writer
     next_durable
     next_queue
     orphans

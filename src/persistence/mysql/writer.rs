@@ -86,7 +86,14 @@ impl Writer {
     }
 
     /// Holds the row of the baton, as [`Self::hold_baton`] does, and takes what it says for the beginning of the term.
+    /// The row names this session before it is held for long, so that a take-over can end it (R19).
     pub(super) async fn recover_baton(&mut self) -> Result<Baton, StoreError> {
+        self.hold_baton(None).await?;
+        let Self { store, session, .. } = self;
+        let text = &store.texts.name_writer;
+        let failed = |error| failed(&store.group, text.name, error);
+        session.exec_drop(text.sql.as_str(), (&self.mark,)).await.map_err(failed)?;
+        session.query_drop("COMMIT").await.map_err(failed)?;
         let baton = self.hold_baton(None).await?;
         if let Some(held) = &self.held {
             self.store.history.begin(held.batch);

@@ -111,12 +111,13 @@ impl PostgresAdapter {
         Ok(Self { store, tasks: Tasks::new(), writing, pool, census })
     }
 
-    /// Makes the tables if they are missing, or brings them up to date: only the master gets here.
+    /// Makes the tables if they are missing, or brings them up to date, and looks at what was there: only the master
+    /// gets here.
     async fn migrate(&self, session: &Session) -> Result<(), StoreError> {
         for version in schema::migrate(session, &self.store.group).await? {
             tracing::info!("the tables of group {} were brought to version {version}", self.store.group);
         }
-        Ok(())
+        Ok(schema::check(session, &self.store.group).await?)
     }
 }
 
@@ -130,7 +131,7 @@ impl PersistenceAdapter for PostgresAdapter {
         self.migrate(&session).await?;
         let mut writer = Writer::prepare(Arc::clone(&self.store), session).await?;
         *self.store.seen() = Seen::default(); // nothing is in memory yet
-        let baton = writer.hold_baton(None).await?;
+        let baton = writer.recover_baton().await?;
         let read = CatalogReads { store: &self.store, session: writer.session() };
         let catalog = Catalog {
             tenure: baton.tenure,

@@ -24,6 +24,7 @@ texts! { "postgres", statement,
     holders
     marks
     messages
+    name_writer
     page_of_durable
     page_of_queue
     purge

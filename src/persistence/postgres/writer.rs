@@ -64,10 +64,21 @@ impl Writer {
         &self.session
     }
 
+    /// Holds the row of the baton, as [`Self::hold_baton`] does, for a recovery. The row names this session before it is
+    /// held for long, so that a take-over can end it (R19).
+    pub(super) async fn recover_baton(&mut self) -> Result<Baton, StoreError> {
+        self.hold_baton(None).await?;
+        let text = &self.store.texts.name_writer;
+        let failed = |error| self.failed(text.name, error);
+        self.session.execute(&text.sql, &[]).await.map_err(failed)?;
+        self.session.batch_execute("COMMIT").await.map_err(failed)?;
+        self.hold_baton(None).await
+    }
+
     /// Holds the row of the baton until [`Self::raise`]: what was being written is durable then or never will be, and
     /// nothing follows. After a patience it ends the session that the row names as its writer, and nobody else's (R19);
     /// whoever goes on in a term, `within`, not that of a broker that took over.
-    pub(super) async fn hold_baton(&mut self, within: Option<Term>) -> Result<Baton, StoreError> {
+    async fn hold_baton(&mut self, within: Option<Term>) -> Result<Baton, StoreError> {
         let text = &self.store.texts.hold_baton;
         for _ in 0..BATON_ATTEMPTS {
             let begin = format!("BEGIN; SET LOCAL lock_timeout = {}", BATON_PATIENCE.as_millis());

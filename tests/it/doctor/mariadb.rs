@@ -32,13 +32,14 @@ fn a_store_that_is_well_is_well() {
 /// The doctor knows the tables by heart.
 #[test]
 fn the_shape_of_fresh_tables_is_known() {
-    let sql = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/mysql/doctor");
-    let [statement, known] = ["shape.sql", "shape.txt"].map(|file| std::fs::read_to_string(sql.join(file)).unwrap());
+    let sql = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/mysql");
+    let [statement, known] =
+        ["doctor/shape.sql", "shape.txt"].map(|file| std::fs::read_to_string(sql.join(file)).unwrap());
     let found =
         MariadbServer::shared().client(&statement.replace("? AS name", &format!("'{}' AS name", fresh_group())));
     let mut lines: Vec<&str> = found.lines().collect();
     lines.sort_unstable();
-    assert_eq!(lines.join("\n"), known.trim_end(), "left: sql/mysql/migrations, right: sql/mysql/doctor/shape.txt");
+    assert_eq!(lines.join("\n"), known.trim_end(), "left: sql/mysql/migrations, right: sql/mysql/shape.txt");
 }
 
 #[test]

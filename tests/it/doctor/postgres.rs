@@ -46,16 +46,13 @@ fn a_store_that_is_well_is_well() {
 /// The doctor knows the tables by heart.
 #[test]
 fn the_shape_of_fresh_tables_is_known() {
-    let sql = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/postgres/doctor");
-    let [statement, known] = ["shape.sql", "shape.txt"].map(|file| std::fs::read_to_string(sql.join(file)).unwrap());
+    let sql = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/postgres");
+    let [statement, known] =
+        ["doctor/shape.sql", "shape.txt"].map(|file| std::fs::read_to_string(sql.join(file)).unwrap());
     let found = PostgresServer::shared().psql(&statement.replace("$1", &format!("'{}'", fresh_group())));
     let mut lines: Vec<&str> = found.lines().collect();
     lines.sort_unstable();
-    assert_eq!(
-        lines.join("\n"),
-        known.trim_end(),
-        "left: sql/postgres/migrations, right: sql/postgres/doctor/shape.txt"
-    );
+    assert_eq!(lines.join("\n"), known.trim_end(), "left: sql/postgres/migrations, right: sql/postgres/shape.txt");
 }
 
 #[test]

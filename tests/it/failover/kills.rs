@@ -1,9 +1,12 @@
 //! Brokers that are killed, or stopped.
 
+use std::ops::Range;
+
 use super::Brokers;
-use crate::harness::{DatabaseServer, Raw, Script, Settings, encode};
+use crate::harness::{Broker, DatabaseServer, Raw, Script, Settings, encode, own_group};
 
 on_each_database! {
+    a_broker_alone_loses_nothing_by_a_kill
     ten_kills_in_a_row_lose_nothing
     a_polite_stop_hands_over_at_once
     r17_a_take_over_goes_on_in_a_higher_term
@@ -12,6 +15,31 @@ on_each_database! {
 /// Longer than a test waits for anything: nobody who takes over waited for its end.
 fn long_lease(settings: Settings) -> Settings {
     settings.option("election.lease", "\"5m\"")
+}
+
+/// What was confirmed survives, and nothing that was acknowledged comes back.
+fn a_broker_alone_loses_nothing_by_a_kill<D: DatabaseServer>() {
+    let (server, group) = (D::shared(), own_group());
+    let mut broker = Broker::start_with(server.settings(&group));
+    let mut client = Raw::connect(broker.address());
+    for number in 0..20 {
+        client.publish("/queue/orders", &format!("order {number}"));
+    }
+    let take = |client: &mut Raw, numbers: Range<u32>| {
+        client.subscribe("/queue/orders", "client-individual", &[("prefetch-count", "1")]);
+        for number in numbers {
+            let next = client.expect("MESSAGE");
+            assert_eq!(next.text(), format!("order {number}"));
+            client.ack(&next);
+        }
+    };
+    take(&mut client, 0..5);
+    broker.kill_9();
+    broker.restart();
+    let mut client = Raw::connect(broker.address());
+    take(&mut client, 5..20);
+    assert_eq!(server.ask(&group, "SELECT messages FROM {group}queue_depth WHERE name = 'orders'"), "0");
+    client.disconnect();
 }
 
 /// The main job: whoever is master is killed ten times in a row, each comes back as a standby, and a client of a foreign

@@ -35,7 +35,9 @@ mod kills;
 mod lease;
 mod network;
 mod operators;
+mod readme;
 mod silence;
+mod terms;
 
 use std::{
     net::SocketAddr,
@@ -87,16 +89,7 @@ impl Brokers {
     }
 
     fn master_but(&self, not: Option<usize>) -> (usize, Raw) {
-        let since = Instant::now();
-        while since.elapsed() < PATIENCE {
-            let mut others = self.addresses.iter().enumerate().filter(|(number, _)| Some(*number) != not);
-            let connect = |(number, address): (usize, &SocketAddr)| Some((number, Raw::try_connect(*address)?));
-            if let Some(master) = others.find_map(connect) {
-                return master;
-            }
-            sleep(CLIENT_POLL);
-        }
-        panic!("no broker serves");
+        one_that_serves(&self.addresses, not)
     }
 
     /// The number of the first one whose log has a line that contains this text.
@@ -143,6 +136,20 @@ impl Brokers {
         }
         self.brokers[master].sigterm();
     }
+}
+
+/// Tries a list of addresses until there is a broker at one of them, and not at that which is left out.
+fn one_that_serves(addresses: &[SocketAddr], not: Option<usize>) -> (usize, Raw) {
+    let since = Instant::now();
+    while since.elapsed() < PATIENCE {
+        let mut others = addresses.iter().enumerate().filter(|(number, _)| Some(*number) != not);
+        let connect = |(number, address): (usize, &SocketAddr)| Some((number, Raw::try_connect(*address)?));
+        if let Some(master) = others.find_map(connect) {
+            return master;
+        }
+        sleep(CLIENT_POLL);
+    }
+    panic!("no broker serves");
 }
 
 /// A lease that a test can wait for.

@@ -21,6 +21,12 @@ pub(super) fn through(proxy: &Proxy, server: &impl DatabaseServer, settings: Set
     settings.option("store.url", &format!("{url:?}"))
 }
 
+/// So the first broker that is asked for; the others go straight.
+pub(super) fn through_first(proxy: &Proxy, server: &impl DatabaseServer) -> impl Fn(Settings) -> Settings {
+    let is_first = Cell::new(true);
+    move |settings| if is_first.replace(false) { through(proxy, server, settings) } else { settings }
+}
+
 fn r24_a_master_that_is_cut_off_pauses_and_goes_on_if_nobody_took_over<D: DatabaseServer>() {
     let server = D::shared();
     let network = network();
@@ -46,11 +52,8 @@ fn a_master_that_is_cut_off_while_another_takes_over_drops_its_clients<D: Databa
     let server = D::shared();
     let network = network();
     let proxy = network.block_on(Proxy::to(server.port()));
-    let is_first = Cell::new(true);
-    let mut brokers = Brokers::start(server, 2, |settings| {
-        let settings = short_lease(settings);
-        if is_first.replace(false) { through(&proxy, server, settings) } else { settings }
-    });
+    let proxied = through_first(&proxy, server);
+    let mut brokers = Brokers::start(server, 2, |settings| proxied(short_lease(settings)));
     brokers.announce(&DOUBTS);
     brokers.announce(&["the row of the baton is held", "this broker can't take part in the election"]);
     let (master, mut client) = brokers.master();

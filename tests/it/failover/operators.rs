@@ -1,9 +1,9 @@
 //! What an operator sees of a group, and what is said when it is set up wrongly.
 
-use std::{process::Command, time::Instant};
+use std::{path::Path, process::Command, time::Instant};
 
 use super::Brokers;
-use crate::harness::{Broker, DatabaseServer, PATIENCE, own_group};
+use crate::harness::{Broker, DatabaseServer, PATIENCE, own_group, run};
 
 on_each_database! {
     status_tells_who_is_the_master_and_who_waits
@@ -12,14 +12,20 @@ on_each_database! {
     an_unsafe_lease_is_refused_and_says_why
     r22_a_broker_whose_port_is_taken_steps_back
     r22_a_broker_that_finds_altered_tables_steps_back_and_says_what_to_do
+    the_tables_are_made_by_migrate_or_printed
+    a_broker_that_waits_makes_no_tables
     no_wait_ends_while_another_is_the_master
 }
 
-fn status(config: &std::path::Path, flags: &[&str]) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_batonmq"));
-    let output = command.arg("status").arg("--config").arg(config).args(flags).output().unwrap();
-    assert!(output.status.success(), "{output:?}");
+/// What a command says of this configuration.
+fn told(command: &str, config: &Path, flags: &[&str]) -> String {
+    let mut batonmq = Command::new(env!("CARGO_BIN_EXE_batonmq"));
+    let output = run(batonmq.arg(command).arg("--config").arg(config).args(flags));
     String::from_utf8(output.stdout).unwrap()
+}
+
+fn status(config: &Path, flags: &[&str]) -> String {
+    told("status", config, flags)
 }
 
 fn status_tells_who_is_the_master_and_who_waits<D: DatabaseServer>() {
@@ -120,13 +126,63 @@ fn r22_a_broker_that_finds_altered_tables_steps_back_and_says_what_to_do<D: Data
     let mut broker = Broker::start_with(server.settings(&group));
     broker.sigterm();
     broker.announce("this broker has the baton and cannot serve");
-    server.ask(&group, "ALTER TABLE {group}message RENAME COLUMN size TO bytes");
-    broker.launch();
-    let told = broker.logged("this broker has the baton and cannot serve");
-    assert!(told.contains("not as batonmq made them") && told.contains("batonmq migrate --print"), "{told}");
-    server.ask(&group, "ALTER TABLE {group}message RENAME COLUMN bytes TO size");
-    broker.serving();
+    for (change, says, undo) in [
+        (
+            "ALTER TABLE {group}message RENAME COLUMN size TO bytes",
+            "table message lacks the column size",
+            "ALTER TABLE {group}message RENAME COLUMN bytes TO size",
+        ),
+        (
+            "ALTER TABLE {group}held RENAME COLUMN durable TO holder",
+            "table held lacks the column durable",
+            "ALTER TABLE {group}held RENAME COLUMN holder TO durable",
+        ),
+        (
+            "ALTER TABLE {group}returned ADD COLUMN note INT NOT NULL",
+            "table returned has a column note that is not batonmq's and must be filled",
+            "ALTER TABLE {group}returned DROP COLUMN note",
+        ),
+    ] {
+        server.ask(&group, change);
+        broker.launch();
+        let told = broker.logged("this broker has the baton and cannot serve");
+        assert!(told.contains("not as batonmq made them") && told.contains(says), "{told}");
+        assert!(told.contains("batonmq migrate --print"), "{told}");
+        broker.sigterm();
+        server.ask(&group, undo);
+    }
+    broker.restart();
     broker.sigterm();
+}
+
+fn the_tables_are_made_by_migrate_or_printed<D: DatabaseServer>() {
+    let (server, group) = (D::shared(), own_group());
+    let mut broker = Broker::prepare(server.settings(&group));
+    let config = broker.write_config().to_owned();
+    let printed = told("migrate", &config, &["--print"]);
+    assert!(printed.contains("CREATE TABLE ") && printed.contains(group.as_str()), "{printed}");
+    assert!(status(&config, &[]).contains("has no tables yet"), "printing changes nothing");
+    let made = told("migrate", &config, &[]);
+    assert_eq!(made, format!("the tables of group {group} were brought to version 1\n"));
+    let made = told("migrate", &config, &[]);
+    assert_eq!(made, format!("the tables of group {group} have version 1; nothing to do\n"));
+    server.ask(&group, "INSERT INTO {group}schema_version (version, applied) VALUES (2, NOW())");
+    let said = broker.refuses_to_start(6);
+    assert!(said.contains("have version 2") && said.contains("start the newer version"), "{said}");
+}
+
+fn a_broker_that_waits_makes_no_tables<D: DatabaseServer>() {
+    let (server, group) = (D::shared(), own_group());
+    let stranger = server.hold_lock(&group);
+    let mut waiting = Broker::prepare(server.settings(&group));
+    let config = waiting.write_config().to_owned();
+    waiting.launch();
+    waiting.logged("standby: another broker holds");
+    assert!(status(&config, &[]).contains("has no tables yet"));
+    stranger.leave();
+    waiting.serving();
+    assert_eq!(server.ask(&group, "SELECT holder FROM {group}baton"), "batonmq");
+    waiting.sigterm();
 }
 
 fn no_wait_ends_while_another_is_the_master<D: DatabaseServer>() {

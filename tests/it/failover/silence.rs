@@ -4,7 +4,7 @@ use std::{cell::Cell, thread::sleep, time::Instant};
 
 use super::{
     Brokers, CLIENT_POLL, DOUBTS,
-    network::{network, through},
+    network::{network, through, through_first},
     short_lease,
 };
 use crate::harness::{DatabaseServer, PATIENCE, Proxy, Raw, encode, get};
@@ -42,11 +42,8 @@ fn a_master_that_hears_nothing_confirms_nothing_after_another_took_over<D: Datab
     let server = D::shared();
     let network = network();
     let proxy = network.block_on(Proxy::to(server.port()));
-    let is_first = Cell::new(true);
-    let mut brokers = Brokers::start(server, 2, |settings| {
-        let settings = short_lease(settings);
-        if is_first.replace(false) { through(&proxy, server, settings) } else { settings }
-    });
+    let proxied = through_first(&proxy, server);
+    let mut brokers = Brokers::start(server, 2, |settings| proxied(short_lease(settings)));
     brokers.announce(&DOUBTS);
     brokers.announce(&["the row of the baton is held", "this broker can't take part in the election"]);
     let (master, mut client) = brokers.master();

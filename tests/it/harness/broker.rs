@@ -518,7 +518,8 @@ pub(super) fn sign_certificate(host: Ipv4Addr, directory: &Path) {
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
-fn own_loopback_address() -> Ipv4Addr {
+/// An address that nobody else in these tests uses.
+pub(crate) fn own_loopback_address() -> Ipv4Addr {
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     // 127.128.0.0/9 has 23 bits: 14 of this process and 9 of the broker.
     let own = ((std::process::id() & 0x3fff) << 9) | (number & 0x1ff);

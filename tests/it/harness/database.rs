@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read, Write as _},
     net::TcpListener,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
@@ -107,6 +107,9 @@ pub(crate) trait DatabaseServer: Sized + Sync + 'static {
     /// What a heartbeat of a master asks, and nothing else does.
     const HEARTBEAT: &'static str;
 
+    /// The complete example of a configuration for it.
+    const CONFIG: &'static str;
+
     /// The one that tests share: they must leave it as it is.
     fn shared() -> &'static Self;
 
@@ -147,6 +150,9 @@ pub(crate) trait DatabaseServer: Sized + Sync + 'static {
     /// Where it is, for its owner.
     fn url(&self) -> String;
 
+    /// A file with its owner's password.
+    fn password_file(&self) -> PathBuf;
+
     /// The port that it listens on.
     fn port(&self) -> u16;
 
@@ -162,23 +168,36 @@ pub(crate) trait DatabaseServer: Sized + Sync + 'static {
     /// How the tables of a group begin.
     fn prefix(group: &Group) -> String;
 
+    /// Takes the lock of a group, which nobody has, for the session that asks; answers a row.
+    fn lock_statement(&self, group: &Group) -> String;
+
     /// Somebody who is no broker holds the row of the baton.
     fn hold_baton(&self, group: &Group) -> Stranger {
-        let mut client = self.client_command().stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let baton = format!("{}baton", Self::prefix(group));
-        writeln!(client.stdin.as_ref().unwrap(), "BEGIN; SELECT 'held' FROM {baton} FOR UPDATE;").unwrap();
-        let mut answer = String::new();
-        BufReader::new(client.stdout.take().unwrap()).read_line(&mut answer).unwrap();
-        assert_eq!(answer, "held\n");
-        Stranger(client)
+        Stranger::says(self.client_command(), &format!("BEGIN; SELECT 'held' FROM {baton} FOR UPDATE;"))
+    }
+
+    /// Somebody who is no broker holds the lock of a group.
+    fn hold_lock(&self, group: &Group) -> Stranger {
+        Stranger::says(self.client_command(), &format!("{};", self.lock_statement(group)))
     }
 }
 
-/// A client in the middle of a transaction.
+/// A client in the middle of something.
 pub(crate) struct Stranger(Child);
 
 impl Stranger {
-    /// It ends, and its transaction with it.
+    /// It has done what these statements say, which answer `held`.
+    fn says(mut client: Command, statements: &str) -> Self {
+        let mut client = client.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        writeln!(client.stdin.as_ref().unwrap(), "{statements}").unwrap();
+        let mut answer = String::new();
+        BufReader::new(client.stdout.take().unwrap()).read_line(&mut answer).unwrap();
+        assert_eq!(answer, "held\n");
+        Self(client)
+    }
+
+    /// It ends, and its transaction and its locks with it.
     pub(crate) fn leave(mut self) {
         drop(self.0.stdin.take());
         self.0.wait().unwrap();

@@ -11,6 +11,7 @@ use std::{
 
 use batonmq::{
     db::mysql::{Mysql, MysqlOptions},
+    election::LOCK_PURPOSE,
     types::Group,
 };
 use tempfile::TempDir;
@@ -132,11 +133,6 @@ impl MariadbServer {
         self.port
     }
 
-    /// A file with its owner's password.
-    pub(crate) fn password_file(&self) -> PathBuf {
-        self.directory.path().join(PASSWORD_FILE)
-    }
-
     fn first_statements(&self) -> PathBuf {
         self.directory.path().join(FIRST_STATEMENTS)
     }
@@ -179,6 +175,7 @@ impl MariadbServer {
 
 impl DatabaseServer for MariadbServer {
     const HEARTBEAT: &'static str = "b.batch, b.holder";
+    const CONFIG: &'static str = "config/mysql.toml";
 
     fn shared() -> &'static Self {
         Self::shared()
@@ -228,6 +225,10 @@ impl DatabaseServer for MariadbServer {
         self.url()
     }
 
+    fn password_file(&self) -> PathBuf {
+        self.directory.path().join(PASSWORD_FILE)
+    }
+
     fn port(&self) -> u16 {
         self.port
     }
@@ -239,6 +240,10 @@ impl DatabaseServer for MariadbServer {
     fn end_lock_session(&self, group: &Group) {
         let session = self.ask(group, "SELECT lock_session FROM {group}baton");
         self.client(&format!("KILL {session}"));
+    }
+
+    fn lock_statement(&self, group: &Group) -> String {
+        format!("SELECT 'held' WHERE GET_LOCK('{}', 0)", self.connector("nobody").lock_name(LOCK_PURPOSE, group))
     }
 
     fn client_command(&self) -> Command {

@@ -25,9 +25,9 @@ mod small_disk;
 
 use std::time::Duration;
 
-pub(crate) use broker::{Broker, Settings};
+pub(crate) use broker::{Broker, Settings, own_loopback_address};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
-pub(crate) use database::{DatabaseServer, Stop, own_group};
+pub(crate) use database::{DatabaseServer, Stop, own_group, run};
 pub(crate) use faulty_disk::{Fault, FaultyDisk, Moment};
 pub(crate) use http::{get, request};
 #[cfg(feature = "mysql")]

@@ -10,7 +10,11 @@ use std::{
 };
 
 use batonmq::{
-    db::postgres::{Postgres, PostgresOptions},
+    db::{
+        lock_key,
+        postgres::{Postgres, PostgresOptions},
+    },
+    election::LOCK_PURPOSE,
     types::Group,
 };
 use tempfile::TempDir;
@@ -115,11 +119,6 @@ impl PostgresServer {
         self.port
     }
 
-    /// A file with its owner's password.
-    pub(crate) fn password_file(&self) -> PathBuf {
-        self.directory.path().join(PASSWORD_FILE)
-    }
-
     /// Its owner's name.
     pub(crate) fn owner(&self) -> &'static str {
         OWNER.0
@@ -165,6 +164,7 @@ impl PostgresServer {
 
 impl DatabaseServer for PostgresServer {
     const HEARTBEAT: &'static str = "pg_control_system";
+    const CONFIG: &'static str = "config/postgres.toml";
 
     fn shared() -> &'static Self {
         Self::shared()
@@ -214,6 +214,10 @@ impl DatabaseServer for PostgresServer {
         self.url()
     }
 
+    fn password_file(&self) -> PathBuf {
+        self.directory.path().join(PASSWORD_FILE)
+    }
+
     fn port(&self) -> u16 {
         self.port
     }
@@ -224,6 +228,10 @@ impl DatabaseServer for PostgresServer {
 
     fn end_lock_session(&self, group: &Group) {
         assert_eq!(self.ask(group, "SELECT pg_terminate_backend(lock_pid) FROM {group}baton"), "t");
+    }
+
+    fn lock_statement(&self, group: &Group) -> String {
+        format!("SELECT 'held' FROM pg_advisory_lock({})", lock_key(LOCK_PURPOSE, group))
     }
 
     fn client_command(&self) -> Command {

@@ -2,7 +2,10 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 use batonmq::tasks::Tasks;
@@ -30,12 +33,15 @@ struct Network {
     cuts: u32,
     /// The same on the server's side only: the client hears nothing of it.
     server_cuts: u32,
+    /// On connections that began with this text, what goes there and back is counted.
+    counted: Option<&'static str>,
 }
 
 /// Carries connections to a server; ends with the value.
 pub(crate) struct Proxy {
     port: u16,
     network: watch::Sender<Network>,
+    round_trips: Arc<AtomicU64>,
     tasks: Tasks,
 }
 
@@ -45,19 +51,30 @@ impl Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (network, tasks) = (watch::Sender::new(Network::default()), Tasks::new());
-        let (shared, carriers) = (network.clone(), tasks.clone());
+        let round_trips = Arc::<AtomicU64>::default();
+        let (shared, counter, carriers) = (network.clone(), Arc::clone(&round_trips), tasks.clone());
         tasks.spawn("proxy", async move {
             let server = SocketAddr::from((Ipv4Addr::LOCALHOST, server));
             while let Ok((client, _)) = listener.accept().await {
-                carriers.spawn("carrier", carry(client, server, shared.clone()));
+                carriers.spawn("carrier", carry(client, server, shared.clone(), counter.clone()));
             }
         });
-        Self { port, network, tasks }
+        Self { port, network, round_trips, tasks }
     }
 
     /// Where it listens.
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Counts round trips from now on, of connections whose client says this text when it introduces itself.
+    pub(crate) fn count_for(&self, introduction: &'static str) {
+        self.network.send_modify(|network| network.counted = Some(introduction));
+    }
+
+    /// How often somebody asked something, and waited for the answer.
+    pub(crate) fn round_trips(&self) -> u64 {
+        self.round_trips.load(Ordering::SeqCst)
     }
 
     /// On a connection that asks something with this text nothing arrives any more that the server says; others asked
@@ -102,17 +119,18 @@ impl Drop for Proxy {
     }
 }
 
-async fn carry(client: TcpStream, server: SocketAddr, network: watch::Sender<Network>) {
+async fn carry(client: TcpStream, server: SocketAddr, network: watch::Sender<Network>, counter: Arc<AtomicU64>) {
     let Ok(mut server) = TcpStream::connect(server).await else { return };
     let (mut watched, mut watched_server) = (network.subscribe(), network.subscribe());
     let Network { cuts, server_cuts, .. } = *watched.borrow();
     let (mut from_client, mut to_client) = client.into_split();
     let (held_back, is_servers_end) = {
-        let answers_are_lost = AtomicBool::new(false);
+        let (answers_are_lost, answered) = (AtomicBool::new(false), AtomicBool::new(true));
+        let asking = Asking { network: &network, answers_are_lost: &answers_are_lost, answered: &answered };
         let (from_server, to_server) = server.split();
         tokio::select! {
-            held_back = carry_requests(&mut from_client, to_server, &network, &answers_are_lost) => (held_back, false),
-            () = carry_answers(from_server, &mut to_client, &answers_are_lost) => (None, false),
+            held_back = carry_requests(&mut from_client, to_server, &asking, &counter) => (held_back, false),
+            () = carry_answers(from_server, &mut to_client, &asking) => (None, false),
             _ = watched.wait_for(|network| network.cuts > cuts) => (None, false),
             _ = watched_server.wait_for(|network| network.server_cuts > server_cuts) => (None, true),
         }
@@ -132,22 +150,35 @@ async fn carry(client: TcpStream, server: SocketAddr, network: watch::Sender<Net
     }
 }
 
+/// What both directions of a connection know.
+struct Asking<'a> {
+    network: &'a watch::Sender<Network>,
+    answers_are_lost: &'a AtomicBool,
+    /// Since the client last said something.
+    answered: &'a AtomicBool,
+}
+
 /// Until the client ends, or asks what is to be held back: then that.
 async fn carry_requests(
     from: &mut OwnedReadHalf,
     mut to: WriteHalf<'_>,
-    network: &watch::Sender<Network>,
-    answers_are_lost: &AtomicBool,
+    asking: &Asking<'_>,
+    counter: &AtomicU64,
 ) -> Option<Vec<u8>> {
     let mut buffer = vec![0; 64 << 10];
+    let mut is_counted = false;
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
         let asked = &buffer[..length];
-        let Network { held_after, lost_after, .. } = *network.borrow();
+        let Network { held_after, lost_after, counted, .. } = *asking.network.borrow();
+        is_counted |= contains(asked, counted);
+        if asking.answered.swap(false, Ordering::SeqCst) && is_counted {
+            counter.fetch_add(1, Ordering::SeqCst);
+        }
         if contains(asked, held_after) {
             return Some(asked.to_vec());
         }
         if contains(asked, lost_after) {
-            answers_are_lost.store(true, Ordering::Relaxed);
+            asking.answers_are_lost.store(true, Ordering::Relaxed);
         }
         to.write_all(asked).await.ok()?;
     }
@@ -158,10 +189,11 @@ fn contains(asked: &[u8], text: Option<&str>) -> bool {
     text.is_some_and(|text| asked.windows(text.len()).any(|part| part == text.as_bytes()))
 }
 
-async fn carry_answers(mut from: ReadHalf<'_>, to: &mut OwnedWriteHalf, are_lost: &AtomicBool) {
+async fn carry_answers(mut from: ReadHalf<'_>, to: &mut OwnedWriteHalf, asking: &Asking<'_>) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        if !are_lost.load(Ordering::Relaxed) && to.write_all(&buffer[..length]).await.is_err() {
+        asking.answered.store(true, Ordering::SeqCst);
+        if !asking.answers_are_lost.load(Ordering::Relaxed) && to.write_all(&buffer[..length]).await.is_err() {
             return;
         }
     }

@@ -1,57 +1,10 @@
 //! The real broker on a real database.
 
-use std::{fs, process::Command};
+use std::fs;
 
 use mysql_async::prelude::Queryable as _;
 
 use crate::harness::{Broker, DatabaseServer as _, MariadbServer, Raw, own_group};
-
-#[test]
-fn what_was_confirmed_survives_kill_9_and_nothing_acknowledged_comes_back() {
-    let group = own_group();
-    let mut broker = Broker::start_with(MariadbServer::shared().settings(&group));
-    let mut client = Raw::connect(broker.address());
-    for number in 0..20 {
-        client.publish("/queue/orders", &format!("order {number}"));
-    }
-    let take = |client: &mut Raw, numbers: std::ops::Range<u32>| {
-        client.subscribe("/queue/orders", "client-individual", &[("prefetch-count", "1")]);
-        for number in numbers {
-            let next = client.expect("MESSAGE");
-            assert_eq!(next.body, format!("order {number}").as_bytes());
-            client.ack(&next);
-        }
-    };
-    take(&mut client, 0..5);
-    broker.kill_9();
-    broker.restart();
-    let mut client = Raw::connect(broker.address());
-    take(&mut client, 5..20);
-    let depth = format!("SELECT name, messages FROM {group}_queue_depth");
-    assert_eq!(MariadbServer::shared().client(&depth), "orders\t0");
-    client.disconnect();
-}
-
-#[test]
-fn the_tables_are_made_by_migrate_or_printed() {
-    let (server, group) = (MariadbServer::shared(), own_group());
-    let mut broker = Broker::prepare(MariadbServer::shared().settings(&group));
-    let config = broker.write_config().to_owned();
-    let migrate = |flags: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_batonmq"));
-        let output = command.arg("migrate").arg("--config").arg(&config).args(flags).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    };
-    let printed = migrate(&["--print"]);
-    assert!(printed.contains(&format!("CREATE TABLE IF NOT EXISTS {group}_message (")), "{printed}");
-    assert_eq!(server.client(&format!("SHOW TABLES LIKE '{group}\\_%'")), "", "printing changes nothing");
-    assert_eq!(migrate(&[]), format!("the tables of group {group} were brought to version 1\n"));
-    assert_eq!(migrate(&[]), format!("the tables of group {group} have version 1; nothing to do\n"));
-    server.client(&format!("INSERT INTO {group}_schema_version (version, applied) VALUES (2, NOW())"));
-    let said = broker.refuses_to_start(6);
-    assert!(said.contains("have version 2") && said.contains("start the newer version"), "{said}");
-}
 
 #[test]
 fn a_broker_that_may_not_use_the_database_says_why_and_what_to_do() {

@@ -76,6 +76,21 @@ async fn cut_when(proxy: &Proxy, session: &mut Session, condition: &str) {
 /// As it is sent: settings of a session have the word too.
 const COMMIT: &str = "\u{3}COMMIT";
 
+/// A transaction has as many as it has statements (BEGIN, fence, settles, inserts, the end), however many messages.
+#[tokio::test]
+async fn a_batch_takes_few_round_trips_however_much_is_in_it() {
+    let (backend, proxy) = (Mysql::new().await, proxy().await);
+    proxy.count_for(" writer");
+    let mut broker = behind(&proxy, &backend).await;
+    broker.commit((1..=128).map(|counter| insert(seq(counter), 10)).collect()).await;
+    for (first, count) in [(129, 1), (130, 128)] {
+        let ops = (first..first + count).map(|counter| insert(seq(counter), 10)).chain([settle(seq(first - 1))]);
+        let before = proxy.round_trips();
+        broker.commit(ops.collect()).await;
+        assert_eq!(proxy.round_trips() - before, 5, "{count} messages");
+    }
+}
+
 #[tokio::test]
 async fn r11_when_the_answer_to_a_raise_is_lost_the_next_one_is_no_deposition() {
     let (backend, mut stranger, proxy) = (Mysql::new().await, stranger().await, proxy().await);
@@ -256,6 +271,22 @@ async fn a_take_over_waits_for_what_is_being_written_and_sees_it() {
     assert_eq!(sequences(&new.messages(ORDERS).await), [seq(1)], "it was durable before the take-over was");
     stranger.query_drop(prove).await.unwrap();
     assert_eq!(stranger.affected_rows(), 0, "and nothing follows");
+}
+
+/// As a broker that is frozen while it reads what it took over.
+#[tokio::test]
+async fn r19_a_recovery_that_hangs_can_be_ended() {
+    let (backend, mut stranger) = (Mysql::new().await, stranger().await);
+    drop(Broker::start(&backend).await);
+    let group = backend.group();
+    let emptied = format!("UPDATE {group}_baton SET writer_session = NULL, writer_mark = NULL"); // as a take-over does
+    stranger.query_drop(emptied).await.unwrap();
+    let mut hangs = backend.open().await;
+    let catalog = hangs.recover().await.unwrap();
+    let next = Broker::start(&backend).await;
+    assert_eq!(next.catalog.tenure, catalog.tenure, "nothing was written");
+    let answer = hangs.raise(catalog.tenure.next_token()).await;
+    assert!(matches!(answer, Err(StoreError::Database { .. })), "its session is gone: {answer:?}");
 }
 
 #[tokio::test]

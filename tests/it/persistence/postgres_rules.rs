@@ -70,6 +70,21 @@ async fn cut_when(proxy: &Proxy, session: &Session, condition: &str) {
     proxy.cut();
 }
 
+/// All of a batch is one statement: fence, settles and inserts.
+#[tokio::test]
+async fn a_batch_is_one_round_trip() {
+    let (backend, proxy) = (Postgres::new().await, proxy().await);
+    proxy.count_for(" writer");
+    let mut broker = behind(&proxy, &backend).await;
+    broker.commit(vec![insert(seq(1), 10)]).await; // the first one may have to prepare something
+    for (first, count) in [(2, 1), (3, 200)] {
+        let ops = (first..first + count).map(|counter| insert(seq(counter), 10)).chain([settle(seq(first - 1))]);
+        let before = proxy.round_trips();
+        broker.commit(ops.collect()).await;
+        assert_eq!(proxy.round_trips() - before, 1, "{count} messages");
+    }
+}
+
 #[tokio::test]
 async fn r11_when_the_answer_to_a_raise_is_lost_the_next_one_is_no_deposition() {
     let (backend, stranger, proxy) = (Postgres::new().await, stranger().await, proxy().await);
@@ -280,6 +295,22 @@ async fn a_take_over_waits_for_what_is_being_written_and_sees_it() {
     assert_eq!(sequences(&new.messages(ORDERS).await), [seq(1)], "it was durable before the take-over was");
     stranger.batch_execute("BEGIN").await.unwrap();
     assert_eq!(stranger.query(&prove, &[]).await.unwrap().len(), 0, "and nothing follows");
+}
+
+/// As a broker that is frozen while it reads what it took over.
+#[tokio::test]
+async fn r19_a_recovery_that_hangs_can_be_ended() {
+    let (backend, stranger) = (Postgres::new().await, stranger().await);
+    drop(Broker::start(&backend).await);
+    let group = backend.group();
+    let emptied = format!("UPDATE {group}.baton SET writer_pid = NULL, writer_started = NULL"); // as a take-over does
+    stranger.batch_execute(&emptied).await.unwrap();
+    let mut hangs = backend.open().await;
+    let catalog = hangs.recover().await.unwrap();
+    let next = Broker::start(&backend).await;
+    assert_eq!(next.catalog.tenure, catalog.tenure, "nothing was written");
+    let answer = hangs.raise(catalog.tenure.next_token()).await;
+    assert!(matches!(answer, Err(StoreError::Database { .. })), "its session is gone: {answer:?}");
 }
 
 #[tokio::test]

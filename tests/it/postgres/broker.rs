@@ -1,82 +1,11 @@
 //! The real broker on a real database.
 
-use std::{
-    fs,
-    io::{BufRead as _, BufReader, Write as _},
-    process::{Command, Stdio},
-};
+use std::fs;
 
-use batonmq::db::{lock_key, postgres::schema};
+use batonmq::db::postgres::schema;
 
 use super::{docs, session};
 use crate::harness::{Broker, DatabaseServer as _, PostgresServer, Raw, own_group};
-
-#[test]
-fn what_was_confirmed_survives_kill_9_and_nothing_acknowledged_comes_back() {
-    let group = own_group();
-    let mut broker = Broker::start_with(PostgresServer::shared().settings(&group));
-    let mut client = Raw::connect(broker.address());
-    for number in 0..20 {
-        client.publish("/queue/orders", &format!("order {number}"));
-    }
-    let take = |client: &mut Raw, numbers: std::ops::Range<u32>| {
-        client.subscribe("/queue/orders", "client-individual", &[("prefetch-count", "1")]);
-        for number in numbers {
-            let next = client.expect("MESSAGE");
-            assert_eq!(next.body, format!("order {number}").as_bytes());
-            client.ack(&next);
-        }
-    };
-    take(&mut client, 0..5);
-    broker.kill_9();
-    broker.restart();
-    let mut client = Raw::connect(broker.address());
-    take(&mut client, 5..20);
-    let depth = format!("SELECT name, messages FROM {group}.queue_depth");
-    assert_eq!(PostgresServer::shared().psql(&depth), "orders|0");
-    client.disconnect();
-}
-
-#[test]
-fn the_tables_are_made_by_migrate_or_printed() {
-    let (server, group) = (PostgresServer::shared(), own_group());
-    let mut broker = Broker::prepare(PostgresServer::shared().settings(&group));
-    let config = broker.write_config().to_owned();
-    let migrate = |flags: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_batonmq"));
-        let output = command.arg("migrate").arg("--config").arg(&config).args(flags).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    };
-    let printed = migrate(&["--print"]);
-    assert!(printed.contains(&format!("CREATE TABLE \"{group}\".message (")), "{printed}");
-    let exists = format!("SELECT count(*) FROM pg_namespace WHERE nspname = '{group}'");
-    assert_eq!(server.psql(&exists), "0", "printing changes nothing");
-    assert_eq!(migrate(&[]), format!("the tables of group {group} were brought to version 1\n"));
-    assert_eq!(migrate(&[]), format!("the tables of group {group} have version 1; nothing to do\n"));
-    server.psql(&format!("INSERT INTO {group}.schema_version (version) VALUES (2)"));
-    let said = broker.refuses_to_start(6);
-    assert!(said.contains("have version 2") && said.contains("start the newer version"), "{said}");
-}
-
-#[test]
-fn a_broker_that_waits_makes_no_tables() {
-    let (server, group) = (PostgresServer::shared(), own_group());
-    let mut somebody = server.psql_command().stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut says = somebody.stdin.take().unwrap();
-    writeln!(says, "SELECT 'has it' FROM pg_advisory_lock({});", lock_key("baton", &group)).unwrap();
-    let mut answer = String::new();
-    BufReader::new(somebody.stdout.take().unwrap()).read_line(&mut answer).unwrap();
-    assert_eq!(answer, "has it\n");
-    let mut waiting = Broker::prepare(server.settings(&group));
-    waiting.launch();
-    waiting.logged("standby: another broker holds");
-    assert_eq!(server.psql(&format!("SELECT nspname FROM pg_namespace WHERE nspname = '{group}'")), "");
-    drop(says);
-    somebody.wait().unwrap();
-    waiting.serving();
-    assert_eq!(server.psql(&format!("SELECT holder FROM {group}.baton")), "batonmq");
-}
 
 #[test]
 fn a_broker_that_may_not_use_the_database_says_why_and_what_to_do() {

@@ -1,11 +1,8 @@
-//! What docs/databases.md and config/postgres.toml say is so.
+//! What docs/databases.md says is so.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use batonmq::{
-    config::{Backend, Config, Sources},
-    db::postgres::schema,
-};
+use batonmq::db::postgres::schema;
 
 use super::session;
 use crate::harness::{PostgresServer, own_group};
@@ -74,18 +71,4 @@ async fn the_views_show_what_is_there() {
         shows("SELECT client_id, name, topic, messages, oldest FROM {}.durable_subscription"),
         "me|mine|news|1|2023-11-14 22:13:22+00"
     );
-}
-
-#[test]
-fn the_example_configuration_is_complete() {
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/postgres.toml")).unwrap();
-    let server = PostgresServer::shared();
-    let password_file = format!("{:?}", server.password_file());
-    let text = text.replace("\"/etc/batonmq/database.password\"", &password_file);
-    let file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
-    fs::write(file.path(), text).unwrap();
-    let sources = Sources { file: Some(file.path().to_owned()), ..Sources::default() };
-    let config = Config::load(&sources).unwrap();
-    assert_eq!(config.store.backend, Backend::Postgres);
-    assert_eq!(config.store.database.unwrap().password.unwrap().reveal(), server.password());
 }

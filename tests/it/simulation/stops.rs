@@ -51,7 +51,7 @@ fn promises_hold_wherever_a_master_is_stopped() {
 fn a_fence_that_does_not_hold_is_found_at_every_step() {
     for (weakness, steps) in [(Weakness::FenceNotChecked, 0..=5), (Weakness::FenceWithoutLock, 2..=5)] {
         let mutation = Some(Mutation::Database(weakness));
-        let fails = |seed, steps| failure(|| drop(stop(seed, Strategy::SessionLock, Fate::Frozen, steps, mutation)));
+        let fails = |seed, steps| failure(|| stop(seed, Strategy::SessionLock, Fate::Frozen, steps, mutation));
         for step in steps {
             assert!((1..=SEEDS).any(|seed| fails(seed, step).is_some()), "{weakness:?}, stopped before step {step}");
         }
