@@ -34,8 +34,8 @@ const FAST: &[u64] = &[0, 0, 1, 1, 2, 5, 20];
 /// So many steps everything has to be delivered in afterwards.
 const CALM_STEPS_MAX: usize = 3_000;
 
-/// Nobody has anything to do for so long: longer than a read or an answer is waited for.
-const CALM_MILLIS: u64 = 8_000;
+/// Nobody has anything to do for so long: longer than four reads are waited for, each on a session that is dead.
+const CALM_MILLIS: u64 = 26_000;
 
 /// What is broken on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
