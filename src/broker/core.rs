@@ -29,8 +29,8 @@ use super::{
 use crate::{
     config::{Limits, RedeliveryPolicy},
     types::{
-        Catalog, Destination, DestinationId, DestinationKind, Durable, DurableId, Holder, Op, Sequence, SessionId,
-        Term, Text, Timestamp,
+        Broken, Catalog, Destination, DestinationId, DestinationKind, Durable, DurableId, Holder, Op, Sequence,
+        SessionId, Term, Text, Timestamp,
     },
 };
 
@@ -43,6 +43,9 @@ pub struct CoreOptions {
     pub redelivery: Vec<Arc<RedeliveryPolicy>>,
     /// The largest message that the store takes. Unit: bytes, as `Message::content_bytes` counts.
     pub message_bytes_max: usize,
+    /// For simulations.
+    #[doc(hidden)]
+    pub broken: Broken,
 }
 
 /// Why a command was not applied.
@@ -412,7 +415,8 @@ mod tests {
             topic_backlog_bytes_max: 1 << 20,
             slow_consumer_timeout: Duration::from_secs(30),
         };
-        let options = CoreOptions { limits, redelivery: Vec::new(), message_bytes_max: 1 << 20 };
+        let options =
+            CoreOptions { limits, redelivery: Vec::new(), message_bytes_max: 1 << 20, broken: Broken::default() };
         let mut core = Core::recover(options, Term(3), &Catalog::default());
         let mut effects = Effects::default();
         let connect = Connect { user: None, client_id: None, lenient: false };

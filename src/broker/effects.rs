@@ -5,7 +5,7 @@
 use smallvec::SmallVec;
 
 use super::{Outgoing, Read, committing::UnitId};
-use crate::types::{Held, Holder, Op, Sequence, SessionId};
+use crate::types::{DurableId, Held, Holder, Op, Sequence, SessionId};
 
 /// A buffer for what the core brings about.
 #[derive(Debug, Default)]
@@ -77,6 +77,13 @@ pub enum Change {
         sequences: Vec<Sequence>,
         /// The unit's; for [`super::Purged::behind`].
         id: UnitId,
+    },
+    /// A frame relies on a durable subscription that an earlier one made: it waits as long as that is not durable.
+    Rely {
+        /// Whose frame.
+        origin: SessionId,
+        /// On which.
+        durable: DurableId,
     },
     /// Operations that stand or fall together.
     Unit {

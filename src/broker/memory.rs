@@ -12,7 +12,7 @@ use super::{
     lane::Lane,
     reading::Schedule,
 };
-use crate::types::{Priority, Sequence, Timestamp};
+use crate::types::{Priority, Rule, Sequence, Timestamp};
 
 /// So many messages leave memory in one turn; others follow in the next.
 const LEAVING_A_TURN_MAX: usize = 10_000;
@@ -132,7 +132,8 @@ impl Core {
     /// Keeps within the budget, of which `in_use` bytes are in use now. What is `kept` may leave memory (R25).
     pub fn keep_within(&mut self, now: Timestamp, in_use: usize, kept: Kept, effects: &mut Effects) {
         self.memory.in_use = in_use;
-        self.memory.kept = kept;
+        let everything = Kept { stored_before: Timestamp(u64::MAX), spooled_before: Timestamp(u64::MAX) };
+        self.memory.kept = if self.options.broken.is(Rule::LetsAnythingLeave) { everything } else { kept };
         self.forget_settled(kept.stored_before);
         if self.memory.is_over_half() {
             self.memory.lets_go();

@@ -11,7 +11,7 @@ use super::{
     entry::{Entry, Storage},
     queue::{Queue, QueueRole},
 };
-use crate::types::{Destination, Held, Message, Op, Priority, Sequence, SessionId, Stored, Timestamp};
+use crate::types::{Destination, Held, Message, Op, Priority, Rule, Sequence, SessionId, Stored, Timestamp};
 
 /// Where a message goes, found before anything changes.
 #[derive(Debug)]
@@ -36,6 +36,14 @@ impl Targets {
             Self::One(key) => std::slice::from_ref(key),
             Self::All(keys) => keys,
         }
+    }
+}
+
+impl Route {
+    /// For simulations: the same with another sequence.
+    pub(super) fn renumbered(mut self, sequence: Sequence) -> Self {
+        self.stored.iter_mut().for_each(|stored| stored.sequence = sequence);
+        Self { sequence, ..self }
     }
 }
 
@@ -181,7 +189,7 @@ impl Core {
         message: &Arc<Message>,
         hidden: &mut Hidden,
     ) {
-        self.enqueue(now, route, message, true);
+        self.enqueue(now, route, message, !self.options.broken.is(Rule::ShowsTransactions));
         hidden.extend(route.targets.as_slice().iter().map(|key| (*key, message.priority, route.sequence)));
     }
 

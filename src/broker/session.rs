@@ -231,8 +231,9 @@ impl Core {
         if self.durables.get(&identity).is_some_and(|durable| durable.topic != subscribe.destination) {
             self.delete_durable(now, id, &identity, effects);
         }
-        if !self.durables.contains_key(&identity) {
-            self.create_durable(id, identity.clone(), &subscribe.destination, effects);
+        match self.durables.get(&identity) {
+            Some(durable) => effects.changes.push(super::Change::Rely { origin: id, durable: durable.id }),
+            None => self.create_durable(id, identity.clone(), &subscribe.destination, effects),
         }
         let durable = self.durables.get_mut(&identity).expect("it was there or has just been made");
         let key = self.consumers.insert(Consumer::new(id, durable.queue, subscribe));

@@ -12,7 +12,7 @@ use super::{
     spooling::unspool,
     transaction::{Acknowledged, Transaction},
 };
-use crate::types::{ConsumerNo, DeliveryTag, Op, SessionId, Timestamp};
+use crate::types::{ConsumerNo, DeliveryTag, Op, Rule, SessionId, Timestamp};
 
 impl Core {
     /// An ACK or NACK.
@@ -134,7 +134,9 @@ impl Core {
         }
         let size = send.message.size();
         let name = send.transaction.unwrap_or_default();
+        let numbered = if self.options.broken.is(Rule::NumbersAtSend) { self.sequences.take() } else { None };
         let transaction = self.open_transaction(session, &name, size)?;
+        transaction.numbered.extend(numbered);
         transaction.bytes += size;
         transaction.sends.push((send.destination, send.message));
         Ok(())
@@ -217,7 +219,7 @@ impl Core {
         Ok(())
     }
 
-    fn commit_unit(&mut self, now: Timestamp, session: SessionId, transaction: Transaction, effects: &mut Effects) {
+    fn commit_unit(&mut self, now: Timestamp, session: SessionId, mut transaction: Transaction, effects: &mut Effects) {
         let mut ops: SmallVec<[Op; 1]> = smallvec![];
         let mut hidden = Hidden::new();
         for (destination, message) in &transaction.sends {
@@ -225,6 +227,10 @@ impl Core {
                 continue;
             }
             let route = self.route(destination, message).expect("its place was made with it, and sequences are left");
+            let route = match transaction.numbered.pop_front() {
+                Some(sequence) => route.renumbered(sequence),
+                None => route,
+            };
             ops.extend(route.stored.clone().map(Op::Insert));
             self.totals.received += 1;
             self.enqueue_hidden(now, &route, message, &mut hidden);

@@ -3,10 +3,10 @@
 //! Always true: nothing of a transaction is visible or settled before all of it is durable (R5). Its acknowledged
 //! deliveries lie here and with no consumer, so a cumulative ACK can't reach them (R7).
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use super::{ConsumerKey, QueueKey, Verdict, consumer::InFlight};
-use crate::types::{Destination, Message};
+use crate::types::{Destination, Message, Sequence};
 
 /// An open transaction.
 #[derive(Debug, Default)]
@@ -14,6 +14,8 @@ pub(super) struct Transaction {
     pub(super) sends: Vec<(Destination, Arc<Message>)>,
     pub(super) acks: Vec<Acknowledged>,
     pub(super) bytes: usize,
+    /// For simulations: sequences that were given at SEND.
+    pub(super) numbered: VecDeque<Sequence>,
 }
 
 impl Transaction {

@@ -7,7 +7,7 @@ use std::{future::Future, time::Duration};
 use tokio::time::{error::Elapsed, timeout};
 
 use super::{HolderId, Lease, LockError, Survey};
-use crate::types::{History, Tenure};
+use crate::types::{BootClock, History, Tenure};
 
 /// What a session is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,11 @@ pub trait LockDatabase: Send + Sync + 'static {
 
     /// What there is to hold, for messages: `group orders in db:5432/shop`.
     fn what(&self) -> String;
+
+    /// By which a broker measures how long it may rely on an answer.
+    fn boot_clock(&self) -> BootClock {
+        BootClock::default()
+    }
 }
 
 /// What is answered within a lease. Whoever says nothing for longer is given up, and the connection with it.
@@ -61,9 +66,12 @@ pub trait LockSession: Send + Sync + 'static {
     /// Waits for the lock, for up to `patience`. `false`: somebody else has it.
     fn lock(&mut self, patience: Duration) -> impl Future<Output = Result<bool, LockError>> + Send;
 
-    /// With the lock won: makes the tables if they are missing, waits for what is being written, and writes a tenure
-    /// above both the row's and `seen` (R17), durably; closes the records of earlier tenures. After half a second it
-    /// ends the sessions that the row names, and nobody else's (R19). `None`: somebody else was faster after all.
+    /// With the lock won: makes the tables if they are missing, or brings them up to date. That may take long.
+    fn migrate(&mut self) -> impl Future<Output = Result<(), LockError>> + Send;
+
+    /// With the lock won, and the tables there: waits for what is being written, and writes a tenure above both the
+    /// row's and `seen` (R17), durably; closes the records of earlier tenures. After half a second it ends the sessions
+    /// that the row names, and nobody else's (R19). `None`: somebody else was faster after all.
     fn take_over(
         &mut self,
         me: &HolderId,

@@ -6,14 +6,14 @@
 
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, error::Elapsed, sleep, timeout};
 
 use super::{
     Baton, Held, HolderId, Lease, LockError, Locker,
     database::{BatonRow, LockDatabase, LockSession, Purpose, in_time},
     keeper::{Keeper, Keeping},
 };
-use crate::types::{BootTime, Mandate, Tenure};
+use crate::types::{Mandate, Tenure};
 
 /// Who is not the recorded holder asks no sooner after its session began (R20): a master whose database restarts gets
 /// its lock back in a few attempts of 100 ms.
@@ -21,6 +21,9 @@ const HEAD_START: Duration = Duration::from_secs(2);
 
 /// How often the row is looked at meanwhile.
 const HEAD_START_LOOK: Duration = Duration::from_millis(100);
+
+/// How long a take-over may take; then the connection counts as lost. Longer than it waits for what is being written.
+const TAKE_OVER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Waiting in the database keeps its VACUUM from what became garbage meanwhile, so nobody waits longer at a time.
 const SLICE: Duration = Duration::from_secs(3);
@@ -57,13 +60,19 @@ impl<D: LockDatabase> DatabaseLocker<D> {
 
     /// The lock is won: whatever comes between this and the tenure gives it back.
     async fn take_over(&mut self, mut session: D::Session) -> Result<Option<Baton>, LockError> {
-        let asked = BootTime::now();
-        let taking = session.take_over(&self.me, self.seen);
-        let Some(tenure) = told_if_long(self.lease, taking).await? else { return Ok(None) };
+        session.migrate().await?;
+        let clock = self.database.boot_clock();
+        let asked = clock.now();
+        let taking = told_if_long(self.lease, session.take_over(&self.me, self.seen));
+        let late = |late: Elapsed| Err(LockError::Database { action: "take_over", source: late.into() });
+        let taken = timeout(TAKE_OVER_PATIENCE, taking).await.unwrap_or_else(late)?;
+        let Some(tenure) = taken else { return Ok(None) };
         self.saw(tenure);
-        let row = session.look().await?.filter(|row| row.holder.as_ref() == Some(&self.me));
+        let row =
+            in_time(self.lease, "look", session.look()).await?.filter(|row| row.holder.as_ref() == Some(&self.me));
         let Some(row) = row else { return Ok(None) };
-        let (told, mandate) = Mandate::until(asked.after(self.lease.relied_on()));
+        let relied_until = asked.after(self.lease.relied_on());
+        let (told, mandate) = Mandate::until_by(clock, relied_until);
         let keeper = Keeper {
             database: Arc::clone(&self.database),
             me: self.me.clone(),
@@ -72,7 +81,7 @@ impl<D: LockDatabase> DatabaseLocker<D> {
             history: row.history,
             session: Some(session),
             mandate: told,
-            relied_until: asked.after(self.lease.relied_on()),
+            relied_until,
         };
         Ok(Some(Baton { tenure: Some(tenure), mandate, held: Held::Session(Keeping::start(keeper)) }))
     }
@@ -122,11 +131,10 @@ impl<D: LockDatabase> Locker for DatabaseLocker<D> {
     }
 }
 
-/// It is waited for as long as it takes, because what was asked may be done; but whoever looks into the log knows why
-/// there is no master.
+/// Whoever looks into the log knows why there is no master.
 async fn told_if_long<T>(lease: Lease, taking: impl Future<Output = T>) -> T {
     let mut taking = pin!(taking);
-    if let Ok(taken) = timeout(lease.length(), &mut taking).await {
+    if let Ok(taken) = timeout(lease.length().min(TAKE_OVER_PATIENCE / 2), &mut taking).await {
         return taken;
     }
     tracing::warn!("the take-over takes long: the database may wait for a synchronous standby that is not there");

@@ -124,10 +124,11 @@ impl<D: LockDatabase> Keeper<D> {
         let Some(session) = &mut self.session else { return Trouble::Doubt("there is no session".to_owned()) };
         loop {
             tokio::select! {
+                biased;
                 () = session.closed() => return Trouble::Doubt("its session was ended".to_owned()),
                 () = sleep(self.lease.heartbeat()) => {}
             }
-            let asked = BootTime::now();
+            let asked = self.database.boot_clock().now();
             let rest = asked.until(self.relied_until);
             let answer = answer_within(rest, &self.mandate, session.beat(self.tenure)).await;
             let row = match answer {
@@ -173,7 +174,7 @@ impl<D: LockDatabase> Keeper<D> {
             *session = Some(in_time(self.lease, "connect", self.database.connect(Purpose::Lock)).await?);
         }
         let Some(session) = session else { return Ok(Ok(false)) };
-        let asked = BootTime::now();
+        let asked = self.database.boot_clock().now();
         let Some(row) = in_time(self.lease, "look", session.look()).await? else {
             return Ok(Err(Lost("its tables are gone".to_owned())));
         };

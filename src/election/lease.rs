@@ -10,10 +10,10 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     HolderId, Lease, LockError, Survey,
-    database::{BatonRow, LockDatabase, LockSession, Namesake, Purpose},
+    database::{BatonRow, LockDatabase, LockSession, Namesake, Purpose, in_time},
     line::{Election, LeaseRow, Line, hold_the_row, line_verbs},
 };
-use crate::types::Tenure;
+use crate::types::{BootClock, Tenure};
 
 /// How often a broker that waits looks at the lease.
 const POLL: Duration = Duration::from_millis(100);
@@ -47,13 +47,18 @@ impl<E: Election> LockDatabase for LeaseTable<E> {
     fn what(&self) -> String {
         self.0.what()
     }
+
+    fn boot_clock(&self) -> BootClock {
+        self.0.boot_clock()
+    }
 }
 
 impl<L: Line> LeaseSession<L> {
     /// Whether the lease may be taken.
     async fn is_free(&mut self) -> Result<bool, LockError> {
         let asked = Instant::now();
-        let Some(LeaseRow { is_over, beat }) = self.line.look_at_lease().await? else { return Ok(true) };
+        let looked = in_time(self.lease, "look at the lease", self.line.look_at_lease()).await?;
+        let Some(LeaseRow { is_over, beat }) = looked else { return Ok(true) };
         let since = match self.watched {
             Some(watched) if watched.beat == beat => watched.since,
             _ => Instant::now(), // it may have changed until it was answered
@@ -99,7 +104,6 @@ impl<L: Line> LockSession for LeaseSession<L> {
     }
 
     async fn take_over(&mut self, me: &HolderId, seen: Tenure) -> Result<Option<Tenure>, LockError> {
-        self.line.migrate().await?;
         self.line.begin().await?;
         match self.take(me, seen).await {
             Ok(Some(tenure)) => Ok(Some(tenure)),

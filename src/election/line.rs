@@ -12,7 +12,7 @@ use super::{
     HolderId, Lease, LockError, Survey,
     database::{BatonRow, Namesake, Purpose},
 };
-use crate::types::{Tenure, Term};
+use crate::types::{BootClock, Tenure, Term};
 
 /// How long a take-over waits for what is being written, before it ends the sessions that the row names (R19).
 const ROW_PATIENCE: Duration = Duration::from_millis(500);
@@ -33,6 +33,11 @@ pub trait Election: Send + Sync + 'static {
 
     /// What there is to hold, for messages.
     fn what(&self) -> String;
+
+    /// See [`super::database::LockDatabase::boot_clock`].
+    fn boot_clock(&self) -> BootClock {
+        BootClock::default()
+    }
 }
 
 /// A connection. Dropping it ends it at once, whatever is under way: that is how a broker in doubt lets go.
@@ -145,6 +150,10 @@ macro_rules! line_verbs {
     () => {
         async fn look(&mut self) -> Result<Option<BatonRow>, LockError> {
             self.line.look().await
+        }
+
+        async fn migrate(&mut self) -> Result<(), LockError> {
+            self.line.migrate().await
         }
 
         async fn closed(&self) {

@@ -13,7 +13,7 @@ use super::{
     database::{BatonRow, LockDatabase, LockSession, Namesake, Purpose},
     line::{Election, Line, hold_the_row, line_verbs},
 };
-use crate::types::Tenure;
+use crate::types::{BootClock, Tenure};
 
 /// So much later than it should an answer to a waiting session may come, before the connection is given up.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
@@ -43,6 +43,10 @@ impl<E: Election> LockDatabase for SessionLock<E> {
     fn what(&self) -> String {
         self.0.what()
     }
+
+    fn boot_clock(&self) -> BootClock {
+        self.0.boot_clock()
+    }
 }
 
 impl<L: Line> LockSession for SessionLockSession<L> {
@@ -58,7 +62,6 @@ impl<L: Line> LockSession for SessionLockSession<L> {
 
     async fn take_over(&mut self, me: &HolderId, seen: Tenure) -> Result<Option<Tenure>, LockError> {
         let line = &self.line;
-        line.migrate().await?;
         line.begin().await?;
         hold_the_row(line, None).await?;
         let tenure = line.raise(me, seen).await?;

@@ -17,7 +17,7 @@ use smallvec::{SmallVec, smallvec};
 use super::receipts::StepRef;
 use crate::{
     broker::{Pending, UnitId},
-    types::{Batch, BatchNumber, Held, Holder, Op, Sequence, Timestamp},
+    types::{Batch, BatchNumber, Broken, DurableId, Held, Holder, Op, Rule, Sequence, Timestamp},
 };
 
 /// What nobody waits for is sealed after this, if nothing eager takes it along before.
@@ -126,6 +126,10 @@ impl Unit {
         }
     }
 
+    fn makes(&self, durable: DurableId) -> bool {
+        self.live().any(|op| matches!(op, Op::CreateDurable { id, .. } if *id == durable))
+    }
+
     fn deletes_durable(&self) -> bool {
         self.live().any(|op| matches!(op, Op::DeleteDurable { .. }))
     }
@@ -184,6 +188,8 @@ pub(super) struct OpenBatch {
     bytes: usize,
     eager: bool,
     first: Option<Timestamp>,
+    /// For simulations.
+    broken: Broken,
 }
 
 /// What was taken out of the open batch to be written, and who waits for what of it.
@@ -206,6 +212,21 @@ pub(super) struct Sealed {
 }
 
 impl OpenBatch {
+    pub(super) fn new(broken: Broken) -> Self {
+        Self { broken, ..Self::default() }
+    }
+
+    /// All of it; this is empty then.
+    fn take_all(&mut self) -> Self {
+        let empty = Self::new(self.broken);
+        std::mem::replace(self, empty)
+    }
+
+    /// Where a message's insert stands, if it is open.
+    fn insert_of(&self, sequence: Sequence) -> Option<Slot> {
+        self.inserts.get(&sequence).copied().filter(|_| !self.broken.is(Rule::NeverCancels))
+    }
+
     /// Adds operations that stand or fall together.
     pub(super) fn push(&mut self, mut unit: Unit) {
         unit.leave_out(&self.purges);
@@ -238,7 +259,7 @@ impl OpenBatch {
         since: Timestamp,
         clean: bool,
     ) -> Settled {
-        if let Some(slot) = self.inserts.get(&sequence).copied() {
+        if let Some(slot) = self.insert_of(sequence) {
             let doubtful = self.is_doubtful(slot);
             let freed = match self.cancel(slot, sequence, holder, clean && !doubtful) {
                 Some((sender, true)) => {
@@ -263,7 +284,7 @@ impl OpenBatch {
     /// Adds a message's return to its holder; merged into its insert or earlier return if that is open. An insert that
     /// the store may have changes nothing there, so the return follows it.
     pub(super) fn give_back(&mut self, sequence: Sequence, held: Held, origin: Option<StepRef>, since: Timestamp) {
-        if let Some(slot) = self.inserts.get(&sequence).copied().filter(|slot| !self.is_doubtful(*slot)) {
+        if let Some(slot) = self.insert_of(sequence).filter(|slot| !self.is_doubtful(*slot)) {
             if let Some(Some(Op::Insert(stored))) = self.op(slot)
                 && let Some(part) = stored.holders.iter_mut().find(|part| part.holder == held.holder)
             {
@@ -289,7 +310,7 @@ impl OpenBatch {
     /// Purges a holder. What it covers here cancels, sends whose insert is open too: their senders wait for the batch (R2).
     /// A settle that is covered needs no operation, and who asked for it waits for the purge (R1, R29).
     pub(super) fn purge(&mut self, holder: Holder, upto: Sequence, since: Timestamp) {
-        let before = std::mem::take(self);
+        let before = self.take_all();
         (self.marks, self.purges) = (before.marks, before.purges);
         raise(&mut self.purges, holder, upto);
         self.refill(before.units.into_iter().chain(before.deferred));
@@ -302,7 +323,7 @@ impl OpenBatch {
     pub(super) fn settle_all(&mut self, holder: Holder, sequences: &[Sequence], id: UnitId, since: Timestamp) {
         let mut ops: SmallVec<[Op; 1]> = smallvec![];
         for sequence in sequences.iter().copied() {
-            match self.inserts.get(&sequence).copied().filter(|slot| !self.is_doubtful(*slot)) {
+            match self.insert_of(sequence).filter(|slot| !self.is_doubtful(*slot)) {
                 Some(slot) => match self.cancel(slot, sequence, holder, true) {
                     Some((sender, true)) => self.push_behind(sender, since),
                     Some((sender, false)) => self.push(Unit::new(smallvec![], Some(sender), since)),
@@ -325,6 +346,11 @@ impl OpenBatch {
     /// What became of a holder's messages by what is in here (R26).
     pub(super) fn pending(&self, holder: Holder) -> impl Iterator<Item = (Sequence, Pending)> {
         self.units.iter().chain(&self.deferred).flat_map(move |unit| unit.pending(holder))
+    }
+
+    /// Whether it makes a durable subscription.
+    pub(super) fn makes(&self, durable: DurableId) -> bool {
+        self.units.iter().chain(&self.deferred).any(|unit| unit.makes(durable))
     }
 
     /// Somebody waits for what is in here.
@@ -378,7 +404,7 @@ impl OpenBatch {
 
     /// Opens a batch again that was certainly not written: it comes before all that is here, and cancels again (R14).
     pub(super) fn reopen(&mut self, part: Part) {
-        let newer = std::mem::take(self);
+        let newer = self.take_all();
         part.since.into_iter().for_each(|since| self.touch(since));
         for (holder, upto) in part.marks.into_iter().chain(newer.marks) {
             self.mark(holder, upto, newer.first.unwrap_or_default());
@@ -397,7 +423,7 @@ impl OpenBatch {
             return Vec::new();
         }
         let (late, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.units).into_iter().partition(overdue);
-        let newer = std::mem::take(self);
+        let newer = self.take_all();
         (self.marks, self.purges) = (newer.marks, newer.purges);
         self.refill(rest.into_iter().chain(newer.deferred));
         (self.eager, self.first) = (newer.eager, newer.first);
@@ -440,7 +466,7 @@ impl OpenBatch {
         let deferred = std::mem::take(&mut self.deferred);
         let marks: Vec<_> = std::mem::take(&mut self.marks).into_iter().collect();
         let purges: Vec<_> = std::mem::take(&mut self.purges).into_iter().collect();
-        *self = Self { eager, ..Self::default() };
+        *self = Self { eager, ..Self::new(self.broken) };
         self.refill(waiting.into_iter().chain(deferred));
         self.eager |= !self.units.is_empty(); // somebody waits for what was deferred
         Part { marks, purges, units, since }
@@ -453,8 +479,9 @@ impl OpenBatch {
             let Unit { origin, since, in_order, .. } = unit;
             let clean = !in_order;
             match unit.stands_alone() {
+                Some(Op::Settle { .. }) if self.broken.is(Rule::SettlesBeforeInsert) => self.units.push(unit),
                 Some(Op::Settle { sequence, holder }) => {
-                    let slot = self.inserts.get(&sequence).copied().filter(|slot| !self.is_doubtful(*slot));
+                    let slot = self.insert_of(sequence).filter(|slot| !self.is_doubtful(*slot));
                     let Some(slot) = slot else {
                         self.settle(sequence, holder, origin, since, clean);
                         continue;
@@ -475,7 +502,7 @@ impl OpenBatch {
     }
 
     /// Lets a frame wait for everything that is here.
-    fn push_behind(&mut self, origin: StepRef, since: Timestamp) {
+    pub(super) fn push_behind(&mut self, origin: StepRef, since: Timestamp) {
         let barrier = Unit::barrier(origin, since);
         match self.deferred.is_empty() {
             true => self.push(barrier),
@@ -494,7 +521,7 @@ impl OpenBatch {
             Op::Return { sequence, held } => (sequence, held.holder),
             _ => return false,
         };
-        self.inserts.contains_key(sequence) || self.returns.contains_key(&(*sequence, holder))
+        self.insert_of(*sequence).is_some() || self.returns.contains_key(&(*sequence, holder))
     }
 
     /// Takes a holder out of an open insert; if nothing is left of a plain send, its frame, and whether that has to
@@ -509,7 +536,8 @@ impl OpenBatch {
         }
         let unit = self.units.get_mut(slot.0)?;
         unit.in_order |= !clean;
-        let sender = if unit.is_empty() { unit.origin.take() } else { None };
+        let is_over = unit.is_empty() || self.broken.is(Rule::ConfirmsWithFirstHolder);
+        let sender = if is_over { unit.origin.take() } else { None };
         sender.map(|sender| (sender, unit.in_order))
     }
 
@@ -552,6 +580,11 @@ impl Part {
     /// What became of a holder's messages by it.
     pub(super) fn pending(&self, holder: Holder) -> impl Iterator<Item = (Sequence, Pending)> {
         self.units.iter().flat_map(move |unit| unit.pending(holder))
+    }
+
+    /// Whether it makes a durable subscription.
+    pub(super) fn makes(&self, durable: DurableId) -> bool {
+        self.units.iter().any(|unit| unit.makes(durable))
     }
 
     /// Whether a full store can't take it (R14).
@@ -615,7 +648,7 @@ impl Hasher for SequenceHasher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{DestinationId, DurableId, Message, MessageDraft, SessionId, Stored, Term};
+    use crate::types::{DestinationId, Message, MessageDraft, SessionId, Stored, Term};
 
     const QUEUE: Holder = Holder::Queue(DestinationId(1));
     const NOW: Timestamp = Timestamp(1_000);

@@ -63,9 +63,11 @@ pub fn start<A: PersistenceAdapter, S: PersistenceAdapter>(
     let (read_answers, reads_answered) = mpsc::channel(READS_WAITING_MAX);
     let (inbox, inbound) = mpsc::channel(INBOX_MAX);
     let handle = EngineHandle::new(inbox, context.meter.clone());
+    let broken = options.broken;
     let engine = Engine {
         core: Core::recover(options, tenure.term, catalog),
-        writer: Writer::new(tenure),
+        writer: Writer::new(tenure, broken),
+        broken,
         clock: context.clock,
         doubts: context.mandate.doubts(),
         mandate: context.mandate,

@@ -34,7 +34,9 @@ use crate::{
         Change, CloseReason, Command, Core, Effects, Hold, Kept, NotDone, Outgoing, Purged, Read, Receipt, Refusal,
         Request, UnitId,
     },
-    types::{Clock, Destination, Footing, Holder, Mandate, Meter, Op, Sequence, SessionId, Stored, Timestamp},
+    types::{
+        Broken, Clock, Destination, Footing, Holder, Mandate, Meter, Op, Rule, Sequence, SessionId, Stored, Timestamp,
+    },
 };
 
 /// So many messages from sessions are taken in one turn.
@@ -102,6 +104,8 @@ pub(super) struct Engine {
     /// Sessions with something to flush at the end of the turn.
     pub(super) touched: Vec<SessionId>,
     pub(super) answers: Vec<Answer>,
+    /// For simulations.
+    pub(super) broken: Broken,
 }
 
 /// A session as the engine sees it.
@@ -309,7 +313,9 @@ impl Engine {
         while let Some(read) = self.reads.pop_front() {
             let Ok(permit) = self.read_requests.try_reserve() else { return self.reads.push_front(read) };
             let mut pending = HashMap::new();
-            if let Read::Page { stored, spooled, handed_out: true, .. } = &read {
+            if let Read::Page { stored, spooled, handed_out: true, .. } = &read
+                && !self.broken.is(Rule::ForgetsPending)
+            {
                 pending.extend(stored.iter().flat_map(|holder| self.writer.pending(*holder)));
                 pending.extend(spooled.iter().flat_map(|holder| self.spool.pending(*holder)));
             }
@@ -434,6 +440,7 @@ impl Engine {
 
     /// Adds a frame with so many changes to its session's ledger, or answers it if nothing is before it.
     fn add_step(&mut self, session: SessionId, pending: u32, answer: Answer) {
+        let pending = if self.broken.is(Rule::ConfirmsAtOnce) { 0 } else { pending };
         let Some(link) = self.sessions.get_mut(&session) else { return };
         let asks = !matches!(answer, Answer::Nothing);
         if pending == 0 && (link.ledger.is_clear() || !asks) {
@@ -488,7 +495,7 @@ impl Engine {
     }
 
     fn take_change(&mut self, now: Timestamp, change: Change, session: Option<SessionId>, pending: &mut u32) {
-        let open = &mut self.writer.open;
+        let writer = &mut self.writer;
         let sessions = &self.sessions;
         let step = |origin: Option<SessionId>| {
             let origin = origin.filter(|origin| Some(*origin) == session)?;
@@ -498,40 +505,62 @@ impl Engine {
             Change::One { origin, op } => {
                 let origin = step(origin);
                 *pending += u32::from(origin.is_some());
-                open.push(Unit::new(SmallVec::from_buf([op]), origin, now));
+                writer.open.push(Unit::new(SmallVec::from_buf([op]), origin, now));
             }
             Change::Unit { origin, ops, id, awaited } => {
                 let origin = step(origin);
                 *pending += u32::from(origin.is_some());
                 if awaited {
-                    open.make_eager();
+                    writer.open.make_eager();
                 }
-                open.push(Unit::new(ops, origin, now).named(id, awaited));
+                if self.broken.is(if awaited { Rule::SettlesBeforeCommit } else { Rule::SettlesBeforeBurial }) {
+                    self.settle_at_once(now, &ops);
+                }
+                self.writer.open.push(Unit::new(ops, origin, now).named(id, awaited));
             }
             Change::Return { origin, sequence, held } => {
                 let origin = step(origin);
                 *pending += u32::from(origin.is_some());
-                open.give_back(sequence, held, origin, now);
+                writer.open.give_back(sequence, held, origin, now);
             }
             Change::Mark { holder, upto, awaited } => {
-                open.mark(holder, upto, now);
+                writer.open.mark(holder, upto, now);
                 if awaited {
-                    open.make_eager();
+                    writer.open.make_eager();
                 }
             }
             Change::Purge { holder, upto } => {
-                open.purge(holder, upto, now);
-                open.make_eager();
+                writer.open.purge(holder, upto, now);
+                writer.open.make_eager();
             }
-            Change::SettleAll { holder, sequences, id } => open.settle_all(holder, &sequences, id, now),
+            Change::Rely { origin, durable } if writer.makes(durable) => {
+                if let Some(origin) = step(Some(origin)) {
+                    *pending += 1;
+                    writer.open.push_behind(origin, now);
+                }
+            }
+            Change::Rely { .. } => {}
+            Change::SettleAll { holder, sequences, id } => writer.open.settle_all(holder, &sequences, id, now),
             Change::Settle { by, asked, sequence, holder } => {
                 let clean = sessions.get(&by).is_none_or(|link| link.ledger.is_clear());
+                let clean = clean || self.broken.is(Rule::ForgetsResults);
                 let origin = if asked { step(Some(by)) } else { None };
-                match open.settle(sequence, holder, origin, now, clean) {
+                match writer.open.settle(sequence, holder, origin, now, clean) {
                     Settled::Written => *pending += u32::from(origin.is_some()),
                     Settled::Cancelled(None) => {}
                     Settled::Cancelled(Some(freed)) => self.free(freed),
                 }
+            }
+        }
+    }
+
+    /// For simulations: what a unit settles counts as if it were acknowledged alone.
+    fn settle_at_once(&mut self, now: Timestamp, ops: &[Op]) {
+        for op in ops {
+            if let Op::Settle { sequence, holder } = op
+                && let Settled::Cancelled(Some(freed)) = self.writer.open.settle(*sequence, *holder, None, now, true)
+            {
+                self.free(freed);
             }
         }
     }

@@ -21,7 +21,8 @@ use crate::{
     broker::{Full, Hold, Pending},
     persistence::{CommitError, StoreError},
     types::{
-        Batch, BatchNumber, FencingToken, Holder, OUTAGE_PATIENCE, Sequence, Tenure, Term, Timestamp, with_causes,
+        Batch, BatchNumber, Broken, DurableId, FencingToken, Holder, OUTAGE_PATIENCE, Rule, Sequence, Tenure, Term,
+        Timestamp, with_causes,
     },
 };
 
@@ -103,6 +104,8 @@ pub(super) struct Writer {
     /// Nobody has waited too long for room before this: a pause is nobody's fault (R24).
     patient_until: Timestamp,
     last_number: BatchNumber,
+    /// For simulations.
+    broken: Broken,
 }
 
 /// Why the tenure has to be raised.
@@ -116,9 +119,9 @@ enum Raise {
 
 impl Writer {
     /// The writer of a tenure that the store has raised.
-    pub(super) fn new(tenure: Tenure) -> Self {
+    pub(super) fn new(tenure: Tenure, broken: Broken) -> Self {
         Self {
-            open: OpenBatch::default(),
+            open: OpenBatch::new(broken),
             under_way: None,
             parts: VecDeque::new(),
             flow: Flow::Open,
@@ -133,6 +136,7 @@ impl Writer {
             answers: Answers::default(),
             patient_until: Timestamp(0),
             last_number: BatchNumber(0),
+            broken,
         }
     }
 
@@ -280,7 +284,7 @@ impl Writer {
             }
             CommitError::Unknown { source } => {
                 tracing::warn!(source, "the outcome of a batch is unknown; raising the token before it is repeated");
-                self.raise_wanted = Some(Raise::Token);
+                self.raise_wanted = (!self.broken.is(Rule::RepeatsWithoutRaise)).then_some(Raise::Token);
                 self.under_way.iter_mut().for_each(|sealed| sealed.part.doubt());
                 return self.wait_out(now);
             }
@@ -383,6 +387,12 @@ impl Writer {
         pending
     }
 
+    /// Whether a durable subscription is being made, and is not durable.
+    pub(super) fn makes(&self, durable: DurableId) -> bool {
+        let under_way = self.under_way.iter().map(|sealed| &sealed.part).chain(&self.parts);
+        under_way.into_iter().any(|part| part.makes(durable)) || self.open.makes(durable)
+    }
+
     /// What the store does, for operators.
     pub(super) fn overview(&self) -> StoreOverview {
         StoreOverview {
@@ -444,7 +454,7 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_000);
 
     fn writer() -> Writer {
-        Writer::new(tenure(4, 7))
+        Writer::new(tenure(4, 7), Broken::default())
     }
 
     fn tenure(term: u32, token: u64) -> Tenure {

@@ -24,7 +24,7 @@ use crate::{
     server::{Doors, OpenDoors, PublishedAddresses, Service},
     tasks::Tasks,
     telemetry::Traffic,
-    types::{Catalog, Clock, Footing, Mandate, Meter, Tenure, TermContext, with_causes},
+    types::{Broken, Catalog, Clock, Footing, Mandate, Meter, Tenure, TermContext, with_causes},
 };
 
 /// Which part of the stop timeout sessions may use up for their goodbyes; the rest is the engine's.
@@ -269,6 +269,7 @@ fn core_options(config: &Config, store: &impl PersistenceAdapter) -> CoreOptions
         limits: config.limits.clone(),
         redelivery: config.redelivery.iter().cloned().map(Arc::new).collect(),
         message_bytes_max: store.limits().message_bytes_max,
+        broken: Broken::default(),
     }
 }
 

@@ -60,11 +60,37 @@ impl BootTime {
     }
 }
 
+/// Where boot times come from: the machine, unless a simulation sets them. Clones show the same time.
+#[derive(Clone, Debug, Default)]
+pub struct BootClock(Option<Arc<AtomicU64>>);
+
+impl BootClock {
+    /// A clock that stands still until it is set.
+    #[must_use]
+    pub fn simulated() -> Self {
+        Self(Some(Arc::default()))
+    }
+
+    /// Sets a simulated clock; the machine's goes on as it does. Unit: milliseconds.
+    pub fn set(&self, millis: u64) {
+        if let Some(time) = &self.0 {
+            time.store(millis, Ordering::Release);
+        }
+    }
+
+    /// The time now.
+    #[must_use]
+    pub fn now(&self) -> BootTime {
+        self.0.as_ref().map_or_else(BootTime::now, |time| BootTime(time.load(Ordering::Acquire)))
+    }
+}
+
 /// A term's right to act as the master. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Mandate {
     known: watch::Receiver<Known>,
     lease: Arc<AtomicU64>,
+    clock: BootClock,
     /// What keeps a mandate that nobody takes away.
     _keeper: Option<Arc<MandateKeeper>>,
 }
@@ -98,9 +124,15 @@ impl Mandate {
     /// Of a lock that was proven, and may be relied on until `end`.
     #[must_use]
     pub fn until(end: BootTime) -> (MandateKeeper, Self) {
+        Self::until_by(BootClock::default(), end)
+    }
+
+    /// The same by this clock.
+    #[must_use]
+    pub fn until_by(clock: BootClock, end: BootTime) -> (MandateKeeper, Self) {
         let (told, known) = watch::channel(Known { footing: Footing::Firm, doubts: 0 });
         let lease = Arc::new(AtomicU64::new(end.0));
-        let mandate = Self { known, lease: Arc::clone(&lease), _keeper: None };
+        let mandate = Self { known, lease: Arc::clone(&lease), clock, _keeper: None };
         (MandateKeeper { known: told, lease }, mandate)
     }
 
@@ -127,7 +159,7 @@ impl Mandate {
     #[must_use]
     pub fn holds(&self) -> bool {
         let end = self.lease.load(Ordering::Acquire);
-        end == NO_END || BootTime::now().0 < end
+        end == NO_END || self.clock.now().0 < end
     }
 
     /// Waits until the lease holds.

@@ -2,6 +2,7 @@
 //!
 //! Plain values without I/O. Everything else in the crate may import this module; it imports nothing of the crate.
 
+mod broken;
 mod context;
 mod destination;
 mod error;
@@ -18,6 +19,8 @@ mod role;
 mod text;
 mod time;
 
+#[doc(hidden)]
+pub use broken::{Broken, Rule};
 pub use context::TermContext;
 pub use destination::{Destination, DestinationKind};
 pub use error::with_causes;
@@ -27,7 +30,7 @@ pub use ids::{
     BatchNumber, ConsumerNo, DeliveryTag, DestinationId, DurableId, FencingToken, Priority, Sequence, SessionId,
     Tenure, Term,
 };
-pub use mandate::{BatonLost, BootTime, Footing, Mandate, MandateKeeper, OUTAGE_PATIENCE};
+pub use mandate::{BatonLost, BootClock, BootTime, Footing, Mandate, MandateKeeper, OUTAGE_PATIENCE};
 pub use message::{BodyKind, Message, MessageDraft};
 pub use meter::{Charge, Meter};
 pub use page::{Backlog, DueMessage, DuePage, DueReason, Page, PageRange, Window};

@@ -50,7 +50,13 @@ impl Clock {
     pub fn start() -> Self {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let millis = u64::try_from(wall.as_millis()).unwrap_or(u64::MAX); // rounded down: nothing expires early
-        Self { started: Instant::now(), wall_at_start: Timestamp(millis) }
+        Self::start_at(Timestamp(millis))
+    }
+
+    /// Goes on from this time.
+    #[must_use]
+    pub fn start_at(wall: Timestamp) -> Self {
+        Self { started: Instant::now(), wall_at_start: wall }
     }
 
     /// The time now.

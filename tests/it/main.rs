@@ -34,6 +34,7 @@ mod polite_stop;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod process;
+mod simulation;
 mod stomp_py;
 mod stompjs;
 mod systemd;

@@ -65,6 +65,10 @@ impl LockSession for FaultySession {
         unreachable!("a keeper does not wait for the lock")
     }
 
+    async fn migrate(&mut self) -> Result<(), LockError> {
+        unreachable!("a keeper makes no tables")
+    }
+
     async fn take_over(&mut self, _: &HolderId, _: Tenure) -> Result<Option<Tenure>, LockError> {
         unreachable!("a keeper raises nothing")
     }

@@ -22,7 +22,7 @@ use super::{
     sequences::Sequences,
     skim::{Skimmed, skim_op},
 };
-use crate::types::{Batch, Held, Holder, Op, Sequence};
+use crate::types::{Batch, Broken, Held, Holder, Op, Rule, Sequence};
 
 /// How much is copied beside one batch at most. Unit: bytes.
 const SLICE_BYTES_MAX: u64 = 1 << 20;
@@ -42,6 +42,8 @@ pub(super) struct Copying {
     settled_max: u64,
     source: Option<Source>,
     in_background: bool,
+    /// For simulations.
+    broken: Broken,
 }
 
 /// The oldest segment, as far as it is not copied.
@@ -75,8 +77,8 @@ pub(super) struct Slice {
 
 impl Copying {
     /// Bytes that an earlier term wrote count for nothing; so there is credit for one segment to begin with.
-    pub(super) fn new(segment_bytes: u64, in_background: bool) -> Self {
-        Self { credit: segment_bytes, settled: 0, settled_max: 0, source: None, in_background }
+    pub(super) fn new(segment_bytes: u64, in_background: bool, broken: Broken) -> Self {
+        Self { credit: segment_bytes, settled: 0, settled_max: 0, source: None, in_background, broken }
     }
 
     /// What is to be copied beside `batch`, of which so many bytes are to be written. With a `last_room`, nothing
@@ -111,7 +113,8 @@ impl Copying {
         if taken.is_empty() {
             return Slice { copies: Vec::new(), next };
         }
-        let changes = Changes::of(batch);
+        let ops = if self.broken.is(Rule::CopiesWhatIsSettled) { &[] } else { batch.ops.as_slice() };
+        let changes = Changes::of(ops);
         let mut copies = Vec::with_capacity(taken.len());
         let read = read_places(file.as_ref(), &taken, |_, bytes| {
             copies.extend(live.with(|live| copy_of(live, &bytes, &changes)));
@@ -195,17 +198,17 @@ struct Changes {
 }
 
 impl Changes {
-    fn of(batch: &Batch) -> Self {
-        let parts = batch.ops.iter().filter_map(|op| match op {
+    fn of(ops: &[Op]) -> Self {
+        let parts = ops.iter().filter_map(|op| match op {
             Op::Settle { sequence, holder } => Some(((*sequence, *holder), None)),
             Op::Return { sequence, held } => Some(((*sequence, held.holder), Some(*held))),
             _ => None,
         });
-        let deleted = batch.ops.iter().filter_map(|op| match op {
+        let deleted = ops.iter().filter_map(|op| match op {
             Op::DeleteDurable { id } => Some(Holder::Durable(*id)),
             _ => None,
         });
-        let purged = batch.ops.iter().filter_map(|op| match op {
+        let purged = ops.iter().filter_map(|op| match op {
             Op::Purge { holder, upto } => Some((*holder, *upto)),
             _ => None,
         });

@@ -69,7 +69,7 @@ pub use walk::{Damage, Lost, Progress, TornWrite, Watch, lost_records};
 
 use self::{recovery::failed, segment::BLOCK, writer::Writer};
 use super::{CommitError, PersistenceAdapter, StoreError, StoreLimits};
-use crate::types::{Batch, Catalog, Tenure};
+use crate::types::{Batch, Broken, Catalog, Tenure};
 
 /// A message's body, properties, texts and names together. Unit: bytes. So a record with one message is far below 2
 /// GiB.
@@ -101,6 +101,9 @@ pub struct JournalOptions {
     /// Where incarnations begin in a new journal. Default: `None`, at random, so that no body can hold a record that
     /// passes for one of this journal.
     pub first_incarnation: Option<u64>,
+    /// For simulations.
+    #[doc(hidden)]
+    pub broken: Broken,
 }
 
 impl Default for JournalOptions {
@@ -111,6 +114,7 @@ impl Default for JournalOptions {
             fill_in_background: true,
             on_poison: OnPoison::default(),
             first_incarnation: None,
+            broken: Broken::default(),
         }
     }
 }

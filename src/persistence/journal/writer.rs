@@ -28,7 +28,7 @@ use super::{
     segment::{BLOCK, FRAME_HEAD, Header, RECORDS_AT, SEALED, SEALED_AT, SegmentNumber, aligned, padded},
     spare::{Purpose, Slot, Spares, is_full},
 };
-use crate::types::{Batch, BatchNumber, Catalog, Op, Tenure, Term};
+use crate::types::{Batch, BatchNumber, Catalog, Op, Rule, Tenure, Term};
 
 /// A batch of a larger record is refused; far below what a record's length and an operation's offset can say.
 /// Unit: bytes.
@@ -139,7 +139,9 @@ impl Writer {
         make_dir(disk.as_ref(), dir)?;
         let mut scan = Scan::new(disk, dir, Open::Write);
         scan.run()?;
-        make_durable(&scan)?;
+        if !options.broken.is(Rule::BelievesTheCache) {
+            make_durable(&scan)?;
+        }
         Self::after(options, dir, scan)
     }
 
@@ -178,7 +180,7 @@ impl Writer {
             encoder: Encoder::default(),
             slices: Vec::new(),
             spares,
-            copying: Copying::new(options.segment_bytes, options.fill_in_background),
+            copying: Copying::new(options.segment_bytes, options.fill_in_background, options.broken),
             indexing: None,
             index_failed: false,
             written_bytes: 0,
@@ -602,7 +604,9 @@ impl Writer {
             self.stuck = true;
             return false;
         }
-        if let Err(error) = self.disk.sync_dir(&self.dir) {
+        if !self.options.broken.is(Rule::ReusesSegmentsAtOnce)
+            && let Err(error) = self.disk.sync_dir(&self.dir)
+        {
             self.poison("sync the directory of", error);
             return false;
         }

@@ -13,7 +13,7 @@ use batonmq::{
     },
     config::{Limits, RedeliveryPolicy},
     types::{
-        Backlog, ConsumerNo, DeliveryTag, Destination, Holder, Message, MessageDraft, Op, Priority, Sequence,
+        Backlog, Broken, ConsumerNo, DeliveryTag, Destination, Holder, Message, MessageDraft, Op, Priority, Sequence,
         SessionId, Stored, Term, Text, Timestamp,
     },
 };
@@ -36,6 +36,7 @@ pub(super) fn options() -> CoreOptions {
         },
         redelivery: Vec::new(),
         message_bytes_max: 1 << 20,
+        broken: Broken::default(),
     }
 }
 

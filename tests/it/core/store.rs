@@ -141,6 +141,7 @@ pub(super) fn operations(change: &Change) -> Vec<Op> {
         }
         Change::Purge { holder, upto } => vec![Op::Purge { holder: *holder, upto: *upto }],
         Change::Mark { holder, upto, .. } => vec![Op::Mark { holder: *holder, upto: *upto }],
+        Change::Rely { .. } => Vec::new(),
         Change::Unit { ops, .. } => ops.to_vec(),
     }
 }

@@ -11,7 +11,8 @@ use batonmq::{
     engine::{self, EngineError, EngineHandle, SessionLink, Stores, Written},
     persistence::{MemoryAdapter, PersistenceAdapter, StoreError},
     types::{
-        BootTime, Clock, ConsumerNo, Destination, Mandate, MandateKeeper, Message, MessageDraft, Meter, TermContext,
+        BootTime, Broken, Clock, ConsumerNo, Destination, Mandate, MandateKeeper, Message, MessageDraft, Meter,
+        TermContext,
     },
 };
 use smallvec::smallvec;
@@ -134,8 +135,13 @@ impl Broker {
 }
 
 /// Default limits.
-pub(super) fn options() -> CoreOptions {
-    CoreOptions { limits: Limits::default(), redelivery: Vec::new(), message_bytes_max: 64 << 20 }
+pub(crate) fn options() -> CoreOptions {
+    CoreOptions {
+        limits: Limits::default(),
+        redelivery: Vec::new(),
+        message_bytes_max: 64 << 20,
+        broken: Broken::default(),
+    }
 }
 
 /// Nobody works any more: paused time passes only then.
@@ -248,11 +254,11 @@ impl Client {
     }
 }
 
-pub(super) fn plain(command: Command) -> Request {
+pub(crate) fn plain(command: Command) -> Request {
     Request { command, receipt: None, bytes: 0 }
 }
 
-pub(super) fn asking(receipt: &str, request: Request) -> Request {
+pub(crate) fn asking(receipt: &str, request: Request) -> Request {
     Request { receipt: Some(receipt.into()), ..request }
 }
 
@@ -270,7 +276,7 @@ pub(super) fn send_to(destination: Destination, id: &str, transaction: Option<&s
     send_draft(destination, draft, transaction)
 }
 
-pub(super) fn send_draft(destination: Destination, draft: MessageDraft, transaction: Option<&str>) -> Request {
+pub(crate) fn send_draft(destination: Destination, draft: MessageDraft, transaction: Option<&str>) -> Request {
     let message = Message::new(draft).into();
     let bytes = 100;
     Request { bytes, ..plain(Command::Send(Send { destination, message, transaction: transaction.map(Into::into) })) }
@@ -280,7 +286,7 @@ pub(super) fn subscribe(consumer: u32, destination: Destination) -> Request {
     subscribe_as(consumer, destination, AckMode::Individual, None)
 }
 
-pub(super) fn subscribe_as(consumer: u32, destination: Destination, ack: AckMode, durable: Option<&str>) -> Request {
+pub(crate) fn subscribe_as(consumer: u32, destination: Destination, ack: AckMode, durable: Option<&str>) -> Request {
     plain(Command::Subscribe(Subscribe {
         consumer: ConsumerNo(consumer),
         destination,
@@ -291,15 +297,15 @@ pub(super) fn subscribe_as(consumer: u32, destination: Destination, ack: AckMode
     }))
 }
 
-pub(super) fn ack(delivery: &Delivery) -> Request {
+pub(crate) fn ack(delivery: &Delivery) -> Request {
     answer(delivery, Verdict::Accepted, None)
 }
 
-pub(super) fn ack_in(transaction: &str, delivery: &Delivery) -> Request {
+pub(crate) fn ack_in(transaction: &str, delivery: &Delivery) -> Request {
     answer(delivery, Verdict::Accepted, Some(transaction))
 }
 
-pub(super) fn nack(delivery: &Delivery) -> Request {
+pub(crate) fn nack(delivery: &Delivery) -> Request {
     answer(delivery, Verdict::Rejected, None)
 }
 
@@ -312,10 +318,10 @@ fn answer(delivery: &Delivery, verdict: Verdict, transaction: Option<&str>) -> R
     plain(Command::Ack(Ack { target, verdict, transaction: transaction.map(Into::into) }))
 }
 
-pub(super) fn begin(transaction: &str) -> Request {
+pub(crate) fn begin(transaction: &str) -> Request {
     plain(Command::Begin(transaction.into()))
 }
 
-pub(super) fn commit(transaction: &str) -> Request {
+pub(crate) fn commit(transaction: &str) -> Request {
     plain(Command::Commit(transaction.into()))
 }

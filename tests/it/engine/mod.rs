@@ -2,7 +2,7 @@
 //! only when nobody works.
 
 mod backlog;
-mod broker;
+pub(crate) mod broker;
 mod errors;
 mod journal;
 mod life;

@@ -1,6 +1,9 @@
 //! Which answer leaves when: R1 to R5.
 
-use batonmq::{broker::AckMode, types::Destination};
+use batonmq::{
+    broker::AckMode,
+    types::{Destination, Op},
+};
 
 use super::{
     broker::{Broker, ack, ack_in, asking, begin, commit, nack, send, send_in, send_to, subscribe, subscribe_as},
@@ -37,6 +40,29 @@ async fn r2_a_settled_message_confirms_its_send_before_any_disk() {
     producer.gets_nothing().await;
     consumer.submit([ack(&delivery)]).await;
     producer.gets_receipts(&["sent"]).await;
+    broker.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r4_a_durable_subscription_is_confirmed_again_when_it_is_durable() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    broker.keep_busy(&store).await;
+    let durably = || subscribe_as(1, Destination::topic("news"), AckMode::Individual, Some("all"));
+    let mut first = broker.client_as(Some("reader"), false).await;
+    first.submit([durably()]).await;
+    first.link.close().await;
+    let mut second = broker.client_as(Some("reader"), false).await;
+    second.submit([asking("subscribed", durably())]).await;
+    second.gets_nothing().await;
+    store.let_go();
+    second.gets_receipts(&["subscribed"]).await;
+    assert!(store.commits().iter().flat_map(|batch| &batch.ops).any(|op| matches!(op, Op::CreateDurable { .. })));
+    second.link.close().await;
+    store.hold();
+    let mut third = broker.client_as(Some("reader"), false).await;
+    third.submit([asking("subscribed", durably())]).await;
+    third.gets_receipts(&["subscribed"]).await;
     broker.crash().await;
 }
 

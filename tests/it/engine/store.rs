@@ -11,14 +11,15 @@ use std::{
 
 use batonmq::{
     persistence::{
-        Backlog, CommitError, DueMessage, DuePage, DueReason, MessageReader, Page, PageRange, PersistenceAdapter,
-        StoreError, StoreLimits, Window,
+        Backlog, CommitError, DuePage, MessageReader, Page, PageRange, PersistenceAdapter, StoreError, StoreLimits,
+        Window,
     },
-    types::{Batch, Catalog, Holder, Op, Priority, Sequence, Stored, Tenure, Timestamp},
+    types::{Batch, Catalog, Holder, Op, Priority, Sequence, Tenure, Timestamp},
 };
 use tokio::{sync::Notify, time::timeout};
 
 use super::broker::BLOCKER;
+use crate::harness::Rows;
 
 /// Longer than everything that the engine waits for by itself. Paused time passes at once when nobody works.
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
@@ -46,8 +47,7 @@ pub(super) struct Store {
 
 #[derive(Default)]
 struct State {
-    catalog: Catalog,
-    messages: BTreeMap<Sequence, Stored>,
+    rows: Rows,
     /// Everything that was ever asked for.
     commits: Vec<Arc<Batch>>,
     raises: Vec<Tenure>,
@@ -175,8 +175,7 @@ impl Store {
 
 impl State {
     fn ids(&self) -> Vec<String> {
-        let ids = self.messages.values().map(|stored| stored.message.id.to_string());
-        ids.filter(|id| id != BLOCKER).collect()
+        self.rows.ids().filter(|id| id != BLOCKER).collect()
     }
 
     fn reply_to(&mut self, batch: &Batch) -> Reply {
@@ -195,41 +194,6 @@ impl State {
             Reply::Full
         } else {
             Reply::Done
-        }
-    }
-
-    fn apply(&mut self, batch: &Batch) {
-        for op in &batch.ops {
-            self.catalog.apply(op);
-            match op {
-                Op::Insert(stored) => {
-                    self.messages.entry(stored.sequence).or_insert_with(|| stored.clone());
-                }
-                Op::Settle { sequence, holder } => self.settle(*sequence, *holder),
-                Op::Return { sequence, held } => {
-                    let parts = self.messages.get_mut(sequence).map(|stored| &mut stored.holders);
-                    for part in parts.into_iter().flatten().filter(|part| part.holder == held.holder) {
-                        *part = *held;
-                    }
-                }
-                Op::DeleteDurable { id } => self.purge(Holder::Durable(*id), Sequence::MAX),
-                Op::Purge { holder, upto } => self.purge(*holder, *upto),
-                Op::Mark { .. } | Op::CreateDestination { .. } | Op::CreateDurable { .. } => {}
-            }
-        }
-    }
-
-    fn purge(&mut self, holder: Holder, upto: Sequence) {
-        for sequence in self.messages.range(..=upto).map(|(sequence, _)| *sequence).collect::<Vec<_>>() {
-            self.settle(sequence, holder);
-        }
-    }
-
-    fn settle(&mut self, sequence: Sequence, holder: Holder) {
-        let Some(stored) = self.messages.get_mut(&sequence) else { return };
-        stored.holders.retain(|held| held.holder != holder);
-        if stored.holders.is_empty() {
-            self.messages.remove(&sequence);
         }
     }
 }
@@ -326,7 +290,7 @@ impl PersistenceAdapter for Store {
     async fn recover(&mut self) -> Result<Catalog, StoreError> {
         let mut state = self.lock();
         state.rules.begin_term();
-        Ok(state.catalog.clone())
+        Ok(state.rows.catalog.clone())
     }
 
     async fn raise(&mut self, to: Tenure) -> Result<(), StoreError> {
@@ -338,7 +302,7 @@ impl PersistenceAdapter for Store {
             return Err(error);
         }
         state.rules.see_raise(last, to);
-        state.catalog.tenure = to;
+        state.rows.catalog.tenure = to;
         drop(state);
         self.changed.notify_waiters();
         Ok(())
@@ -361,7 +325,7 @@ impl PersistenceAdapter for Store {
         let reply = state.reply_to(batch);
         state.rules.see_reply(batch, reply);
         if matches!(reply, Reply::Done | Reply::Unknown { applied: true }) {
-            state.apply(batch);
+            batch.ops.iter().for_each(|op| state.rows.apply(op));
         }
         self.changed.notify_waiters();
         let source = || "the script says so".into();
@@ -396,24 +360,7 @@ impl MessageReader for Store {
         range: PageRange,
         window: Window,
     ) -> Result<Page, StoreError> {
-        let state = self.lock();
-        let in_range = state.messages.range(range.after..).map(|(_, stored)| stored);
-        let in_range = in_range.filter(|stored| stored.sequence > range.after && stored.sequence <= range.upto);
-        let held = in_range.filter(|stored| {
-            stored.message.priority == priority && stored.holders.iter().any(|held| held.holder == holder)
-        });
-        let mut page = Page { complete: true, ..Page::default() };
-        let mut bytes = 0;
-        for stored in held {
-            let size = stored.message.size();
-            if !window.has_room(page.messages.len(), bytes, size) {
-                page.complete = false;
-                break;
-            }
-            bytes += size;
-            page.messages.push(stored.clone());
-        }
-        Ok(page)
+        Ok(self.lock().rows.page(holder, priority, range, window))
     }
 
     async fn due(
@@ -422,37 +369,14 @@ impl MessageReader for Store {
         after: (Timestamp, Sequence),
         window: Window,
     ) -> Result<DuePage, StoreError> {
-        let mut due: Vec<DueMessage> = self.lock().messages.values().flat_map(due).collect();
-        let place = |due: &DueMessage| (due.at, due.stored.sequence);
-        due.retain(|due| place(due) > after);
-        due.sort_by_key(|due| (due.at, due.stored.sequence, due.reason));
-        let belongs_to_the_last = |at: usize| at > 0 && place(&due[at]) == place(&due[at - 1]);
-        let fits = |at: &usize| due[*at].at <= before && (*at < window.messages || belongs_to_the_last(*at));
-        let count = (0..due.len()).take_while(fits).count();
-        let later = due.split_off(count);
-        Ok(DuePage { messages: due, next: later.first().map(|due| due.at) })
+        Ok(self.lock().rows.due(before, after, window))
     }
 
     async fn holders(&self) -> Result<Vec<Holder>, StoreError> {
-        let state = self.lock();
-        let held = state.messages.values().flat_map(|stored| &stored.holders);
-        Ok(held.map(|held| held.holder).collect::<BTreeSet<_>>().into_iter().collect())
+        Ok(self.lock().rows.holders())
     }
 
     async fn backlog(&self, holder: Holder) -> Result<Backlog, StoreError> {
-        let mut backlog = Backlog::default();
-        let held = |stored: &&Stored| stored.holders.iter().any(|held| held.holder == holder);
-        for stored in self.lock().messages.values().filter(held) {
-            backlog.messages[stored.message.priority.index()] += 1;
-            backlog.bytes += stored.message.size() as u64;
-        }
-        Ok(backlog)
+        Ok(self.lock().rows.backlog(holder))
     }
-}
-
-/// When and why a message comes due.
-fn due(stored: &Stored) -> impl Iterator<Item = DueMessage> {
-    let expires = stored.message.expires.map(|at| (at, DueReason::Expires));
-    let returns = stored.holders.iter().filter_map(|held| Some((held.due?, DueReason::Returns(held.holder))));
-    expires.into_iter().chain(returns).map(|(at, reason)| DueMessage { at, reason, stored: stored.clone() })
 }

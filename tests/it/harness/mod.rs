@@ -20,6 +20,7 @@ mod postgres;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod proxy;
 mod raw;
+mod rows;
 mod script;
 mod seed;
 mod small_disk;
@@ -42,6 +43,7 @@ pub(crate) use postgres::PostgresServer;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(crate) use proxy::Proxy;
 pub(crate) use raw::{Frame, Raw, Writer, encode};
+pub(crate) use rows::Rows;
 pub(crate) use script::Script;
 pub(crate) use seed::{Rng, number};
 pub(crate) use small_disk::SmallDisk;

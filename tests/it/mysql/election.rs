@@ -60,6 +60,7 @@ async fn r19_a_take_over_ends_nobody_whose_mark_does_not_fit() {
     let election = election(&group);
     let mut waiting = election.connect(Purpose::Lock).await.unwrap();
     assert!(waiting.lock(Duration::ZERO).await.unwrap());
+    waiting.migrate().await.unwrap();
     assert!(waiting.take_over(&HolderId::new("first"), Tenure::default()).await.unwrap().is_some());
     drop(waiting);
     let mut stranger = server.connector("nobody").connect("stranger").await.unwrap();
@@ -81,6 +82,7 @@ async fn r18_a_process_ends_its_own_old_session_and_takes_the_lock() {
     let (election, me) = (election(&group), HolderId::new("me"));
     let mut old = election.connect(Purpose::Lock).await.unwrap();
     assert!(old.lock(Duration::ZERO).await.unwrap());
+    old.migrate().await.unwrap();
     let tenure = old.take_over(&me, Tenure::default()).await.unwrap().unwrap();
     let mut new = election.connect(Purpose::Lock).await.unwrap();
     let other = HolderId::new("other");

@@ -13,7 +13,7 @@ use batonmq::{
         MessageReader, PersistenceAdapter,
         journal::{JournalAdapter, JournalOptions, OnPoison},
     },
-    types::{Op, Priority, Sequence, Tenure},
+    types::{Broken, Op, Priority, Sequence, Tenure},
 };
 
 use super::{
@@ -39,6 +39,11 @@ pub(super) enum Threads {
 }
 
 pub(super) fn open_with(disk: &FaultyDisk, threads: Threads) -> (JournalAdapter, Arc<AtomicBool>) {
+    open_broken(disk, threads, Broken::default())
+}
+
+/// One that keeps a rule less.
+pub(super) fn open_broken(disk: &FaultyDisk, threads: Threads, broken: Broken) -> (JournalAdapter, Arc<AtomicBool>) {
     let poisoned = Arc::new(AtomicBool::new(false));
     let (flag, stopped) = (Arc::clone(&poisoned), disk.clone());
     let on_poison = OnPoison::new(move |_, _, _| {
@@ -51,6 +56,7 @@ pub(super) fn open_with(disk: &FaultyDisk, threads: Threads) -> (JournalAdapter,
         fill_in_background: threads == Threads::Some,
         on_poison,
         first_incarnation: Some(7 << 40),
+        broken,
     };
     (JournalAdapter::open(Path::new("/data"), options).unwrap(), poisoned)
 }

@@ -9,12 +9,12 @@ use std::{io, ops::Range, sync::Mutex, thread};
 
 use batonmq::{
     persistence::{CommitError, PersistenceAdapter, journal::JournalAdapter},
-    types::{Holder, Priority, Stored, Tenure},
+    types::{Broken, Holder, Priority, Rule, Stored, Tenure},
 };
 
 use super::{
     Broker,
-    life::{Promised, Threads, open_with},
+    life::{Promised, Threads, open_broken},
     script::{Model, Script},
     try_read_line,
 };
@@ -45,6 +45,25 @@ fn live_all(usual: u64, journal: Threads) {
     });
     println!("{met:?}");
     met.expect_everything(runs);
+}
+
+/// Rules that are broken, and in how many seeds that has to be found.
+const MUTATIONS: [(Rule, u64); 3] =
+    [(Rule::ReusesSegmentsAtOnce, 1_000), (Rule::CopiesWhatIsSettled, 1_000), (Rule::BelievesTheCache, 1_000)];
+
+/// Only a debug build can break them.
+#[cfg(debug_assertions)]
+#[test]
+fn every_broken_rule_of_the_journal_is_found() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let breaks = |rule: Rule, seed: u64| {
+        let lives = Lives { broken: Broken::on_purpose(rule), ..Lives::new(seed, Threads::None) };
+        let live = || runtime.block_on(lives.live(&mut Met::default()));
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(live)).is_err()
+    };
+    let found = MUTATIONS.map(|(rule, seeds_max)| (rule, (1..=seeds_max).find(|seed| breaks(rule, *seed))));
+    println!("in so many seeds: {found:?}");
+    assert!(found.iter().all(|(_, seeds)| seeds.is_some()), "the lives are too weak: {found:?}");
 }
 
 /// Takes seeds until there are no more.
@@ -111,6 +130,8 @@ struct Lives {
     script: Script,
     disk: FaultyDisk,
     promised: Promised,
+    /// What the journal does not keep.
+    broken: Broken,
 }
 
 impl Lives {
@@ -118,7 +139,7 @@ impl Lives {
         let mut rng = Rng::new(seed);
         let script = Script::new(Rng::new(rng.next()), 3_000);
         let disk = FaultyDisk::new(Fault::Never, rng.next());
-        Self { seed, journal, rng, script, disk, promised: Promised::default() }
+        Self { seed, journal, rng, script, disk, promised: Promised::default(), broken: Broken::default() }
     }
 
     async fn live(mut self, met: &mut Met) {
@@ -154,7 +175,7 @@ impl Lives {
     }
 
     async fn one_life(&mut self, what: &str, met: &mut Met) {
-        let mut adapter = open_with(&self.disk, self.journal).0;
+        let mut adapter = open_broken(&self.disk, self.journal, self.broken).0;
         let Ok(catalog) = adapter.recover().await else {
             assert!(self.disk.has_failed(), "{what}: a start needs a reason to be refused");
             met.refused_recoveries += 1;

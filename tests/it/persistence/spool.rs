@@ -7,7 +7,7 @@ use std::{io, path::Path, sync::Arc};
 
 use batonmq::{
     persistence::{CommitError, PersistenceAdapter, SpoolAdapter, journal::JournalOptions},
-    types::{Catalog, Sequence, Tenure, Term},
+    types::{Broken, Catalog, Sequence, Tenure, Term},
 };
 
 use super::{
@@ -28,6 +28,7 @@ fn open(disk: &FaultyDisk) -> Broker<SpoolAdapter> {
         segment_bytes: SEGMENT_BYTES,
         fill_in_background: false,
         first_incarnation: Some(7 << 40),
+        broken: Broken::default(),
         ..SpoolAdapter::options()
     };
     let adapter = SpoolAdapter::open(Path::new("/data"), options);

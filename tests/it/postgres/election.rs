@@ -35,10 +35,11 @@ async fn election_of_old(group: &Group) -> Election {
     election
 }
 
-/// A session that has the lock.
+/// A session that has the lock, and finds the tables.
 async fn winner(election: &Election) -> <Election as LockDatabase>::Session {
     let mut session = election.connect(Purpose::Lock).await.unwrap();
     while !session.lock(Duration::from_secs(1)).await.unwrap() {}
+    session.migrate().await.unwrap();
     session
 }
 

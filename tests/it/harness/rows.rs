@@ -1,0 +1,109 @@
+//! What a store of the tests' own keeps: messages and a catalog, changed by operations and read in pages.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use batonmq::{
+    persistence::{Backlog, DueMessage, DuePage, DueReason, Page, PageRange, Window},
+    types::{Catalog, Holder, Op, Priority, Sequence, Stored, Timestamp},
+};
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rows {
+    pub(crate) catalog: Catalog,
+    pub(crate) messages: BTreeMap<Sequence, Stored>,
+}
+
+impl Rows {
+    /// The ids of the messages, in the order of acceptance.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = String> {
+        self.messages.values().map(|stored| stored.message.id.to_string())
+    }
+
+    pub(crate) fn apply(&mut self, op: &Op) {
+        self.catalog.apply(op);
+        match op {
+            Op::Insert(stored) => drop(self.messages.entry(stored.sequence).or_insert_with(|| stored.clone())),
+            Op::Settle { sequence, holder } => self.settle(*sequence, *holder),
+            Op::Return { sequence, held } => {
+                let parts = self.messages.get_mut(sequence).map(|stored| &mut stored.holders);
+                for part in parts.into_iter().flatten().filter(|part| part.holder == held.holder) {
+                    *part = *held;
+                }
+            }
+            Op::DeleteDurable { id } => self.purge(Holder::Durable(*id), Sequence::MAX),
+            Op::Purge { holder, upto } => self.purge(*holder, *upto),
+            Op::Mark { .. } | Op::CreateDestination { .. } | Op::CreateDurable { .. } => {}
+        }
+    }
+
+    fn purge(&mut self, holder: Holder, upto: Sequence) {
+        for sequence in self.messages.range(..=upto).map(|(sequence, _)| *sequence).collect::<Vec<_>>() {
+            self.settle(sequence, holder);
+        }
+    }
+
+    fn settle(&mut self, sequence: Sequence, holder: Holder) {
+        let Some(stored) = self.messages.get_mut(&sequence) else { return };
+        stored.holders.retain(|held| held.holder != holder);
+        if stored.holders.is_empty() {
+            self.messages.remove(&sequence);
+        }
+    }
+
+    /// As [`batonmq::persistence::MessageReader::page`].
+    pub(crate) fn page(&self, holder: Holder, priority: Priority, range: PageRange, window: Window) -> Page {
+        let in_range = self.messages.range(range.after..).map(|(_, stored)| stored);
+        let in_range = in_range.filter(|stored| stored.sequence > range.after && stored.sequence <= range.upto);
+        let held = in_range.filter(|stored| {
+            stored.message.priority == priority && stored.holders.iter().any(|held| held.holder == holder)
+        });
+        let mut page = Page { complete: true, ..Page::default() };
+        let mut bytes = 0;
+        for stored in held {
+            let size = stored.message.size();
+            if !window.has_room(page.messages.len(), bytes, size) {
+                page.complete = false;
+                break;
+            }
+            bytes += size;
+            page.messages.push(stored.clone());
+        }
+        page
+    }
+
+    /// As [`batonmq::persistence::MessageReader::due`].
+    pub(crate) fn due(&self, before: Timestamp, after: (Timestamp, Sequence), window: Window) -> DuePage {
+        let mut due: Vec<DueMessage> = self.messages.values().flat_map(due).collect();
+        let place = |due: &DueMessage| (due.at, due.stored.sequence);
+        due.retain(|due| place(due) > after);
+        due.sort_by_key(|due| (due.at, due.stored.sequence, due.reason));
+        let belongs_to_the_last = |at: usize| at > 0 && place(&due[at]) == place(&due[at - 1]);
+        let fits = |at: &usize| due[*at].at <= before && (*at < window.messages || belongs_to_the_last(*at));
+        let count = (0..due.len()).take_while(fits).count();
+        let later = due.split_off(count);
+        DuePage { messages: due, next: later.first().map(|due| due.at) }
+    }
+
+    /// Everybody who holds something.
+    pub(crate) fn holders(&self) -> Vec<Holder> {
+        let held = self.messages.values().flat_map(|stored| &stored.holders);
+        held.map(|held| held.holder).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    pub(crate) fn backlog(&self, holder: Holder) -> Backlog {
+        let mut backlog = Backlog::default();
+        let held = |stored: &&Stored| stored.holders.iter().any(|held| held.holder == holder);
+        for stored in self.messages.values().filter(held) {
+            backlog.messages[stored.message.priority.index()] += 1;
+            backlog.bytes += stored.message.size() as u64;
+        }
+        backlog
+    }
+}
+
+/// When and why a message comes due.
+fn due(stored: &Stored) -> impl Iterator<Item = DueMessage> {
+    let expires = stored.message.expires.map(|at| (at, DueReason::Expires));
+    let returns = stored.holders.iter().filter_map(|held| Some((held.due?, DueReason::Returns(held.holder))));
+    expires.into_iter().chain(returns).map(|(at, reason)| DueMessage { at, reason, stored: stored.clone() })
+}
