@@ -32,6 +32,7 @@ mod copies;
 mod database;
 mod doubt;
 mod freezes;
+mod full_disk;
 mod kills;
 mod lease;
 mod network;
