@@ -109,9 +109,9 @@ CREATE TABLE {group}.message (
     body                  bytea    NOT NULL
 ) WITH (
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0,
-    autovacuum_vacuum_insert_threshold = -1, vacuum_truncate = off,
+    autovacuum_vacuum_insert_threshold = -1,
     toast.autovacuum_vacuum_scale_factor = 0, toast.autovacuum_vacuum_threshold = 20000,
-    toast.autovacuum_vacuum_cost_delay = 0, toast.vacuum_truncate = off
+    toast.autovacuum_vacuum_cost_delay = 0
 );
 CREATE INDEX message_of_queue ON {group}.message (queue, priority, sequence) INCLUDE (size) WHERE queue IS NOT NULL;
 CREATE INDEX message_expiring ON {group}.message (expires, sequence) WHERE expires IS NOT NULL;
@@ -134,7 +134,7 @@ CREATE TABLE {group}.held (
     PRIMARY KEY (sequence, durable)
 ) WITH (
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0,
-    autovacuum_vacuum_insert_threshold = -1, vacuum_truncate = off
+    autovacuum_vacuum_insert_threshold = -1
 );
 CREATE INDEX held_by_durable ON {group}.held (durable, priority, sequence) INCLUDE (size);
 
@@ -148,7 +148,7 @@ CREATE TABLE {group}.returned (
     PRIMARY KEY (sequence, durable)
 ) WITH (
     fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000,
-    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
+    autovacuum_vacuum_cost_delay = 0
 );
 CREATE INDEX returned_due ON {group}.returned (due, sequence, durable) WHERE due IS NOT NULL;
 

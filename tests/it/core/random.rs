@@ -46,6 +46,15 @@ fn run(seed: u64) {
     world.drain();
 }
 
+/// Whether a dead letter of the core can be this one of the model.
+fn is_of((made_of, id): &(Option<Place>, String), group: &Group) -> bool {
+    match (made_of, &group.events[..]) {
+        (Some(place), [Event::Remove(removed), Event::Add(..)]) => place == removed,
+        (None, [Event::Add(_, record)]) => *id == record.id,
+        _ => false,
+    }
+}
+
 struct Dice(Rng);
 
 impl Dice {
@@ -268,7 +277,10 @@ impl World {
         }
         let mut groups = std::mem::take(&mut self.model.groups);
         self.learn_places(&effects.changes, &groups);
-        let died: Vec<_> = effects.changes.iter().filter_map(|change| self.died(change)).collect();
+        let mut died: Vec<_> = effects.changes.iter().filter_map(|change| self.died(change)).collect();
+        for own in groups.iter().filter(|group| self.is_dead_letter(group)) {
+            died.iter().position(|died| is_of(died, own)).map(|at| died.remove(at)); // of the command, not of time
+        }
         self.model.advance(&died);
         groups.append(&mut self.model.groups);
         self.learn_units(&effects.changes, &groups);
@@ -393,10 +405,9 @@ impl World {
         for change in changes {
             let Change::Unit { id, ops, .. } = change else { continue };
             let died = self.died(change);
-            let same = |group: &&Group| match (&died, &group.events[..]) {
-                (Some((Some(place), _)), [Event::Remove(removed), Event::Add(..)]) => place == removed,
-                (Some((None, id)), [Event::Add(_, record)]) => *id == record.id,
-                _ => died.is_none() && !self.is_dead_letter(group),
+            let same = |group: &&Group| match &died {
+                Some(died) => is_of(died, group),
+                None => !self.is_dead_letter(group),
             };
             let group = left.remove(left.iter().position(same).expect("the model does what the core does"));
             self.units.push((*id, group.unit.unwrap()));

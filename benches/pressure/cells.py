@@ -1,0 +1,156 @@
+"""What is done to a database, or to the brokers, while a load goes on: a cell each."""
+
+import threading
+from contextlib import contextmanager
+
+FOREIGN = "CREATE TABLE IF NOT EXISTS foreign_work (note integer)"
+
+
+@contextmanager
+def transaction(stage):
+    """Somebody's transaction that has written something, so that no row that was deleted since may be cleaned away."""
+    stage.server.client(FOREIGN, check=True)
+    session = stage.server.session()
+    if stage.server.backend == "postgres":
+        say(session, "BEGIN ISOLATION LEVEL REPEATABLE READ; INSERT INTO foreign_work VALUES (1);")
+    else:
+        say(session, "START TRANSACTION WITH CONSISTENT SNAPSHOT; INSERT INTO foreign_work VALUES (1);")
+    yield
+    say(session, "COMMIT;")
+    end(session)
+
+
+@contextmanager
+def readers(stage):
+    """Four reports that overlap: at any time one of them has an old snapshot."""
+    stage.server.client(FOREIGN, check=True)
+    begin = "BEGIN ISOLATION LEVEL REPEATABLE READ;" if stage.server.backend == "postgres" else (
+        "START TRANSACTION WITH CONSISTENT SNAPSHOT;"
+    )
+    sessions = [stage.server.session() for _ in range(4)]
+
+    def read(turn):
+        session = sessions[turn % len(sessions)]
+        say(session, f"COMMIT; {begin} SELECT count(*) FROM foreign_work;")
+
+    with every(stage.span / 12, read):
+        yield
+    for session in sessions:
+        end(session)
+
+
+@contextmanager
+def slot(stage):
+    """A logical replication slot that nobody reads from."""
+    stage.server.ask("SELECT pg_create_logical_replication_slot('abandoned', 'test_decoding')")
+    yield
+    stage.server.ask("SELECT pg_drop_replication_slot('abandoned')")
+
+
+@contextmanager
+def tenfold(stage):
+    """Ten times the load."""
+    loader = stage.load(stage.span, rate=9 * stage.rate)
+    yield
+    stage.finish(loader)
+
+
+@contextmanager
+def connections(stage):
+    """Others take all connections that the server gives."""
+    most = "SHOW max_connections" if stage.server.backend == "postgres" else "SELECT @@max_connections"
+    ask = "SELECT 1;"
+    sessions = [stage.server.session() for _ in range(int(stage.server.ask(most)[0][0]))]
+    for session in sessions:
+        say(session, ask)
+    yield
+    for session in sessions:
+        end(session)
+
+
+@contextmanager
+def terminated(stage):
+    """An administrator ends the brokers' sessions every three seconds."""
+    if stage.server.backend == "postgres":
+        own = "FROM pg_stat_activity WHERE application_name LIKE 'batonmq%'"
+        kill = lambda _: stage.server.client(f"SELECT pg_terminate_backend(pid) {own}")
+    else:
+
+        def kill(_):
+            own = "SELECT id FROM information_schema.processlist WHERE db = 'batonmq_bench' AND id <> connection_id()"
+            rows = stage.server.ask(own)
+            stage.server.client(" ".join(f"KILL {row[0]};" for row in rows))
+
+    with every(3, kill):
+        yield
+
+
+@contextmanager
+def restarts(stage):
+    """The server is restarted twenty times; two standbys wait."""
+
+    def restart(_):
+        stage.harness.stop(stage.server.name)
+        stage.harness.start(stage.server.name)
+
+    with every(stage.span / 20, restart):
+        yield
+
+
+@contextmanager
+def kills(stage):
+    """The master is killed every five seconds, and comes back as a standby."""
+
+    def kill(_):
+        for broker in stage.brokers:
+            if broker.serves():
+                broker.kill()
+                broker.start()
+                return
+
+    with every(5, kill):
+        yield
+
+
+CELLS = {
+    "postgres": [transaction, readers, slot, tenfold, connections, terminated, restarts, kills],
+    "mariadb": [transaction, tenfold, connections, terminated, restarts, kills],
+}
+
+
+@contextmanager
+def every(seconds, act):
+    """Acts again and again, from the start on, until the block ends."""
+    ended = threading.Event()
+    failures = []
+
+    def run():
+        turn = 0
+        while True:
+            try:
+                act(turn)
+            except Exception as error:  # told by whoever waits for the block
+                failures.append(error)
+            turn += 1
+            if ended.wait(seconds):
+                return
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def say(session, sql):
+    session.stdin.write(sql + "\n")
+    session.stdin.flush()
+
+
+def end(session):
+    session.stdin.close()
+    session.wait(30)

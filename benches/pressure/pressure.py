@@ -1,0 +1,175 @@
+#!/usr/bin/env python3
+"""BatonMQ on a database that others press: throughput and storage over time, a picture for each cell.
+
+  benches/pressure/pressure.py --harness DIRECTORY [--database postgres|mariadb] [--cells transaction,readers,…]
+                               [--seconds 120] [--backlog 10000] [--broker target/release/batonmq] [--pictures DIRECTORY]
+
+Each cell is a load for so many seconds, of which the middle half is under pressure (`cells.py` says what is done), the
+first and the last quarter are not. Every message is verified. CPU is that of broker and database: before, in the first
+and in the last fifth of the pressure, and after it; storage that of the messages' table with its indexes at the end of
+each part. DIRECTORY is the harness (see benches/README.md).
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from cells import CELLS, kills, restarts, slot, tenfold
+from databases import chart
+from databases.broker import Broker
+from databases.harness import SERVERS, Harness
+from sampler import Sampler
+
+QUEUE = "--kind queue --persistent true --confirm receipt --prefetch 100".split()
+STEADY = "--producers 8 --consumers 8 --window 100 --ack client --ack-every 10".split()
+FAILOVER = "--mode failover --producers 8 --consumers 8 --window 1 --ack client-individual --ack-receipt".split()
+# Of the cell that presses by load: what one loader sends a second before ten times as much comes.
+RATE = 2_000
+# A rate is "after the pressure" from here on.
+RECOVERY_SECONDS = 5
+
+
+class Stage:
+    """What a cell works with."""
+
+    def __init__(self, arguments, cell, home):
+        self.server = SERVERS[arguments.database]
+        self.harness = Harness(arguments.harness, home)
+        self.backlog, self.seconds = arguments.backlog, arguments.seconds
+        self.span = arguments.seconds / 2
+        self.rate = RATE
+        self.cell, self.home = cell, home
+        self.binary = arguments.broker.resolve()
+        self.brokers, self.results = [], []
+
+    def open(self):
+        self.harness.start(self.server.name)
+        if self.cell is slot and self.server.ask("SHOW wal_level", "postgres") != [["logical"]]:
+            self.server.client("ALTER SYSTEM SET wal_level = 'logical'", "postgres", check=True)
+            self.harness.stop(self.server.name)
+            self.harness.start(self.server.name)
+        self.server.make_anew()
+        count = 3 if self.cell in (kills, restarts) else 1
+        self.brokers = [Broker(self.binary, self.home, self.server.url, number) for number in range(count)]
+        self.brokers[0].start().wait_for_service()
+        for standby in self.brokers[1:]:
+            standby.start()
+
+    def close(self):
+        for broker in self.brokers:
+            broker.stop()
+
+    def load(self, seconds, rate=None):
+        """Starts one load generator."""
+        kind = FAILOVER + ["--rotate"] if self.cell is kills else STEADY
+        pace = ["--rate", rate // 8] if rate else ["--backlog", self.backlog] if self.cell is not kills else []
+        urls = [part for broker in self.brokers[1:] for part in ("--url", broker.address)]
+        destination = ["--destination", f"pressure.{len(self.results)}.{time.monotonic_ns()}", "--drain-timeout", 60]
+        timing = ["--seconds", seconds, "--io-timeout-ms", 60_000]
+        return self.harness.load(self.brokers[0], *urls, *QUEUE, *kind, *pace, *destination, *timing)
+
+    def finish(self, loader):
+        """Waits for a load generator; what it found."""
+        out, err = loader.communicate(timeout=self.seconds + 300)
+        self.results.append(json.loads(out.splitlines()[-1]) if out.strip() else {"ok": False, "errors": [err[-400:]]})
+
+    def run(self):
+        """The load, and what presses in the middle of it."""
+        loader = self.load(self.seconds, self.rate if self.cell is tenfold else None)
+        sampler = Sampler(self)
+        sampler.start()
+        time.sleep(self.seconds / 4)
+        begin = sampler.samples[-1]["at"]
+        with self.cell(self):
+            time.sleep(self.span)
+            end = sampler.samples[-1]["at"]
+        self.finish(loader)
+        terms = [broker.metrics().get("batonmq_terms_total", 0) for broker in self.brokers]
+        if self.cell is restarts and terms != [1, 0, 0]:
+            self.results.append({"ok": False, "errors": [f"another master, or another term: {terms}"]})
+        return sampler.stop(), begin, end
+
+
+def main():
+    arguments = parse()
+    cells = [cell for cell in CELLS[arguments.database] if not arguments.cells or cell.__name__ in arguments.cells]
+    print("| cell | a second before | under pressure | after | outages | CPU a message, µs | storage, MB |")
+    print("|---|---|---|---|---|---|---|", flush=True)
+    clean = True
+    for cell in cells:
+        with tempfile.TemporaryDirectory(prefix="batonmq-pressure-") as home:
+            stage = Stage(arguments, cell, home)
+            stage.open()
+            try:
+                samples, begin, end = stage.run()
+            finally:
+                stage.close()
+            clean &= report(arguments, cell, stage, samples, begin, end)
+    sys.exit(not clean)
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--harness", type=Path, required=True)
+    parser.add_argument("--database", choices=SERVERS, default="postgres")
+    parser.add_argument("--cells", type=lambda text: text.split(","))
+    parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--backlog", type=int, default=10_000)
+    parser.add_argument("--broker", type=Path, default=Path("target/release/batonmq"))
+    parser.add_argument("--pictures", type=Path)
+    return parser.parse_args()
+
+
+def report(arguments, cell, stage, samples, begin, end):
+    loaded = [sample for sample in samples if sample["at"] <= stage.seconds]
+    before = [sample for sample in loaded if 3 < sample["at"] <= begin]
+    under = [sample for sample in loaded if begin < sample["at"] <= end]
+    after = [sample for sample in loaded if sample["at"] > end + RECOVERY_SECONDS]
+    outages = sum(1 for sample in under if sample["taken"] == 0)
+    rates = [rate(part) for part in (before, [sample for sample in under if sample["taken"]], after)]
+    fifth = max(1, len(under) // 5)
+    cpu = " → ".join(f"{cpu_of_message(part):.1f}" for part in (before, under[:fifth], under[-fifth:], after))
+    storage = " → ".join(f"{part[-1]['storage'] / 1e6:,.0f}" for part in (before, under, after) if part)
+    shares = [f"{part:,.0f}" for part in rates[:1]] + [f"{part:,.0f} ({part / rates[0]:.2f})" for part in rates[1:]]
+    print(f"| {cell.__name__} | {' | '.join(shares)} | {outages} s | {cpu} | {storage} |", flush=True)
+    for result in stage.results:
+        if not result["ok"]:
+            print(f"NOT CLEAN: {result.get('verify')} {result['errors'][:3]}", flush=True)
+    if arguments.pictures:
+        draw(arguments, cell, samples, begin, end)
+    return all(result["ok"] for result in stage.results)
+
+
+def rate(samples):
+    return statistics.mean(sample["taken"] for sample in samples) if samples else 0.0
+
+
+def cpu_of_message(samples):
+    """Of broker and database, in microseconds."""
+    messages = sum(sample["taken"] for sample in samples)
+    return sum(sum(sample["cpu"].values()) for sample in samples) / messages * 1e6 if messages else 0.0
+
+
+def draw(arguments, cell, samples, begin, end):
+    curve = lambda of: [(sample["at"], of(sample)) for sample in samples]
+    panels = [
+        (
+            "Messages a second",
+            [("sent", curve(lambda sample: sample["taken"])), ("acknowledged", curve(lambda sample: sample["acknowledged"]))],
+        ),
+        ("Storage of the messages' table and its indexes, MB", [("on disk", curve(lambda sample: sample["storage"] / 1e6))]),
+    ]
+    title = f"{arguments.database}: {cell.__name__}"
+    picture = chart.lines(title, panels, [(begin, end, cell.__doc__.split(".")[0])], samples[-1]["at"])
+    arguments.pictures.mkdir(parents=True, exist_ok=True)
+    (arguments.pictures / f"{arguments.database}-{cell.__name__}.svg").write_text(picture)
+
+
+if __name__ == "__main__":
+    main()
