@@ -155,11 +155,11 @@ fn r18_messages_go_on_in_the_same_term_when_others_took_all_connections<D: Datab
     const CLIENTS: u32 = 16;
     let server = D::own_for(CLIENTS);
     while_busy(&server, |brokers, load| {
+        let end = server.end_of_sessions(&brokers.group);
         let mut crowd = server.crowd();
         load.goes_on(); // it has the connections that it needs
-        crowd.pop().unwrap().leave();
-        server.end_sessions(&brokers.group);
-        crowd.extend(server.crowd()); // they may have been quicker
+        crowd.pop().unwrap().leave_saying(&end);
+        crowd.extend(server.crowd()); // they may be quicker than the broker
         crowd.into_iter().for_each(|stranger| stranger.leave());
     });
 }

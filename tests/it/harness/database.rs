@@ -177,8 +177,13 @@ pub(crate) trait DatabaseServer: Sized + Sync + 'static {
     /// Ends the session that holds the baton of a group, as an administrator would.
     fn end_lock_session(&self, group: &Group);
 
-    /// Ends the session that holds the baton of a group, and the one that writes.
-    fn end_sessions(&self, group: &Group);
+    /// Statements that end the session that holds the baton of a group now, and the one that writes.
+    fn end_of_sessions(&self, group: &Group) -> String;
+
+    /// Ends these.
+    fn end_sessions(&self, group: &Group) {
+        self.ask(group, &self.end_of_sessions(group));
+    }
 
     /// A client for somebody who has more to say to it.
     fn client_command(&self) -> Command;
@@ -235,6 +240,12 @@ impl Stranger {
         }
         stranger.leave();
         None
+    }
+
+    /// It ends when these statements are done; nobody hears what they answer.
+    pub(crate) fn leave_saying(self, statements: &str) {
+        writeln!(self.0.stdin.as_ref().unwrap(), "{statements}").unwrap();
+        self.leave();
     }
 
     /// It ends, and its transaction and its locks with it.

@@ -265,9 +265,8 @@ impl DatabaseServer for MariadbServer {
         self.client(&format!("KILL {session}"));
     }
 
-    fn end_sessions(&self, group: &Group) {
-        let ends = "SELECT CONCAT('KILL ', lock_session, '; KILL ', writer_session) FROM {group}baton";
-        self.client(&self.ask(group, ends));
+    fn end_of_sessions(&self, group: &Group) -> String {
+        self.ask(group, "SELECT CONCAT('KILL ', lock_session, '; KILL ', writer_session, ';') FROM {group}baton")
     }
 
     fn lock_statement(&self, group: &Group) -> String {

@@ -256,9 +256,9 @@ impl DatabaseServer for PostgresServer {
         assert_eq!(self.ask(group, "SELECT pg_terminate_backend(lock_pid) FROM {group}baton"), "t");
     }
 
-    fn end_sessions(&self, group: &Group) {
-        let end = "SELECT pg_terminate_backend(lock_pid), pg_terminate_backend(writer_pid) FROM {group}baton";
-        assert_eq!(self.ask(group, end), "t|t");
+    fn end_of_sessions(&self, group: &Group) -> String {
+        let baton = format!("{}baton", Self::prefix(group));
+        format!("SELECT pg_terminate_backend(lock_pid), pg_terminate_backend(writer_pid) FROM {baton};")
     }
 
     fn lock_statement(&self, group: &Group) -> String {
