@@ -169,7 +169,7 @@ fn of_lock(error: &LockError) -> (Exit, &'static str) {
         LockError::Io { source, .. } => of_io(source),
         LockError::Connect(error) => of_connect(error),
         LockError::Schema(error) => of_schema(error),
-        LockError::Database { .. } | LockError::Stuck => (Exit::Other, error.fix()),
+        LockError::Database { .. } | LockError::Outrun { .. } | LockError::Stuck => (Exit::Other, error.fix()),
     }
 }
 

@@ -5,6 +5,8 @@
 
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod columns;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod hosts;
 #[cfg(feature = "mysql")]
 pub mod mysql;
 #[cfg(feature = "postgres")]
@@ -12,9 +14,9 @@ pub mod postgres;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod text;
 
-use std::{error::Error, path::PathBuf};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
-use std::{path::Path, time::Duration};
+use std::path::Path;
+use std::{error::Error, path::PathBuf};
 
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 use rustls::{
@@ -26,10 +28,6 @@ use sha2::{Digest as _, Sha256};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(crate) use self::text::{Text, texts};
 use crate::types::Group;
-
-/// How long it may take until a session can be used: connection, TLS, password, settings.
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why there is no connection to the database.
 #[derive(Debug, thiserror::Error)]

@@ -12,6 +12,9 @@ use crate::{
     types::Clock,
 };
 
+/// What a broker that is the master uses, with some to spare.
+const CONNECTIONS: u64 = 10;
+
 /// Messages expire by the clock of the broker that is the master; people compare it with the database's.
 const CLOCKS_APART_MAX: Duration = Duration::from_secs(5);
 
@@ -20,6 +23,14 @@ const ALIVE: i64 = 3_500;
 
 /// Until then a broker that is alive has given its next sign.
 const NEXT_SIGN: Duration = Duration::from_secs(4);
+
+/// Whether there are connections for a master, of so many that are left.
+pub(super) fn room(left: u64, report: &mut Report) {
+    if left < CONNECTIONS {
+        let says = format!("{left} connections are free, and a master takes up to {CONNECTIONS}");
+        report.warn("room", says, "raise max_connections, or close what nobody uses");
+    }
+}
 
 /// How far the database's clock (`theirs`, in milliseconds since 1970) is from ours.
 pub(super) fn clock(ours: &Clock, theirs: i64, report: &mut Report) {

@@ -97,6 +97,11 @@ impl Report {
         self.0.push(Finding { verdict, subject, says: says.into(), fix: Some(fix.into()) });
     }
 
+    /// How much is not well so far.
+    fn troubles(&self) -> usize {
+        self.0.iter().filter(|finding| finding.verdict != Verdict::Ok).count()
+    }
+
     /// Of a question that could not be asked, or whose answer is an error.
     fn failed(&mut self, subject: &'static str, error: &(dyn Error + 'static), fix: impl Into<String>) {
         self.fail(subject, with_causes(error), fix);

@@ -4,9 +4,9 @@
 //! came back (R20); the lock is won before the row is touched, and the row is written on the session that won (R23).
 //! On failure: the session is dropped, and with it the place in the queue; the next attempt begins with a new one.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     Baton, Held, HolderId, Lease, LockError, Locker,
@@ -58,7 +58,8 @@ impl<D: LockDatabase> DatabaseLocker<D> {
     /// The lock is won: whatever comes between this and the tenure gives it back.
     async fn take_over(&mut self, mut session: D::Session) -> Result<Option<Baton>, LockError> {
         let asked = BootTime::now();
-        let Some(tenure) = session.take_over(&self.me, self.seen).await? else { return Ok(None) };
+        let taking = session.take_over(&self.me, self.seen);
+        let Some(tenure) = told_if_long(self.lease, taking).await? else { return Ok(None) };
         self.saw(tenure);
         let row = session.look().await?.filter(|row| row.holder.as_ref() == Some(&self.me));
         let Some(row) = row else { return Ok(None) };
@@ -119,6 +120,17 @@ impl<D: LockDatabase> Locker for DatabaseLocker<D> {
     fn what(&self) -> String {
         self.database.what()
     }
+}
+
+/// It is waited for as long as it takes, because what was asked may be done; but whoever looks into the log knows why
+/// there is no master.
+async fn told_if_long<T>(lease: Lease, taking: impl Future<Output = T>) -> T {
+    let mut taking = pin!(taking);
+    if let Ok(taken) = timeout(lease.length(), &mut taking).await {
+        return taken;
+    }
+    tracing::warn!("the take-over takes long: the database may wait for a synchronous standby that is not there");
+    taking.await
 }
 
 /// Whether somebody else held the baton last, and did not give it back (R20).

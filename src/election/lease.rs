@@ -62,6 +62,19 @@ impl<L: Line> LeaseSession<L> {
         Ok(is_over || asked.saturating_duration_since(since) > self.lease.length())
     }
 
+    /// Within a transaction, which it ends if it comes to a tenure. The lease comes first: who does not get it waits for
+    /// nobody's writes, and ends nobody's session.
+    async fn take(&self, me: &HolderId, seen: Tenure) -> Result<Option<Tenure>, LockError> {
+        let line = &self.line;
+        if !line.take_lease(self.unchanged()).await? {
+            return Ok(None);
+        }
+        hold_the_row(line, None).await?;
+        let tenure = line.raise(me, seen).await?;
+        line.commit().await?;
+        Ok(Some(tenure))
+    }
+
     /// The lease that may be taken although it did not run out by the database's clock.
     fn unchanged(&self) -> Option<i64> {
         self.watched.filter(|watched| watched.since.elapsed() > self.lease.length()).map(|watched| watched.beat)
@@ -85,19 +98,14 @@ impl<L: Line> LockSession for LeaseSession<L> {
         }
     }
 
-    /// The lease comes first: who does not get it waits for nobody's writes, and ends nobody's session.
     async fn take_over(&mut self, me: &HolderId, seen: Tenure) -> Result<Option<Tenure>, LockError> {
-        let line = &self.line;
-        line.migrate().await?;
-        line.begin().await?;
-        if !line.take_lease(self.unchanged()).await? {
-            line.rollback().await?;
-            return Ok(None);
+        self.line.migrate().await?;
+        self.line.begin().await?;
+        match self.take(me, seen).await {
+            Ok(Some(tenure)) => Ok(Some(tenure)),
+            Ok(None) | Err(LockError::Outrun { .. }) => self.line.rollback().await.map(|()| None),
+            Err(error) => Err(error),
         }
-        hold_the_row(line, None).await?;
-        let tenure = line.raise(me, seen).await?;
-        line.commit().await?;
-        Ok(Some(tenure))
     }
 
     async fn beat(&mut self, tenure: Tenure) -> Result<Option<BatonRow>, LockError> {

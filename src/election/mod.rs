@@ -186,6 +186,12 @@ pub enum LockError {
         /// What the database said.
         source: Box<dyn Error + Send + Sync>,
     },
+    /// Somebody else wrote the same rows, on another server of a cluster: the transaction was undone whole.
+    #[error("another broker was faster")]
+    Outrun {
+        /// What the database said.
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// The lock was won, and the row of the baton can't be had.
     #[error("a session that is no broker's holds the row of the baton")]
     Stuck,
@@ -199,7 +205,7 @@ impl LockError {
             Self::Denied { .. } | Self::Io { .. } => true,
             Self::Connect(error) => error.needs_a_human(),
             Self::Schema(error) => !matches!(error, SchemaError::Failed { .. }),
-            Self::Database { .. } | Self::Stuck => false,
+            Self::Database { .. } | Self::Outrun { .. } | Self::Stuck => false,
         }
     }
 
@@ -210,7 +216,7 @@ impl LockError {
             Self::Denied { .. } | Self::Io { .. } => "",
             Self::Connect(error) => error.fix(),
             Self::Schema(error) => error.fix(),
-            Self::Database { .. } => "look into the database's own log",
+            Self::Database { .. } | Self::Outrun { .. } => "look into the database's own log",
             Self::Stuck => "find it (pg_blocking_pids, or information_schema.innodb_trx), and end it",
         }
     }

@@ -9,6 +9,8 @@
 mod errors;
 mod queued;
 pub mod schema;
+mod server;
+mod url;
 
 use std::{
     error::Error,
@@ -21,31 +23,26 @@ use std::{
 
 use mysql_async::{Conn, Opts, OptsBuilder, SslOpts, prelude::Queryable as _};
 
-use self::errors::{fix_of, is_refusal};
 pub use self::{
     errors::{cause, is_altered, is_lost, is_missing},
     queued::{Answer, Driver, QueuedSession},
+    server::Server,
 };
-use super::{CONNECT_PATIENCE, ConnectError, for_group, roots};
+use self::{
+    errors::{fix_of, is_refusal},
+    url::each_host,
+};
+use super::{ConnectError, for_group, hosts::Hosts, roots};
 use crate::types::Group;
 
 /// What every session relies on.
 const SETTINGS: &str = include_str!("../../../sql/mysql/session.sql");
 
+/// What every session on a node of a cluster relies on besides (R15).
+const CLUSTER_SETTINGS: &str = include_str!("../../../sql/mysql/cluster.sql");
+
 /// What a server is like, of which some is no good.
 const SERVER: &str = include_str!("../../../sql/mysql/server.sql");
-
-/// The oldest versions that know all that is in `sql/mysql/`.
-const MARIADB_MIN: (u32, u32) = (10, 6);
-
-/// See [`MARIADB_MIN`].
-const MYSQL_MIN: (u32, u32) = (8, 0);
-
-/// Less is no good for messages. Unit: bytes.
-const PACKET_BYTES_MIN: usize = 1 << 20;
-
-/// So much should fit in a packet: it is what MySQL comes with. Unit: bytes.
-const PACKET_BYTES_ADVISED: usize = 64 << 20;
 
 /// A silent connection is asked for a sign of life after this.
 const KEEPALIVE: Duration = Duration::from_secs(5);
@@ -56,7 +53,7 @@ const STATEMENTS_MAX: usize = 64;
 /// What an operator says of a database.
 #[derive(Clone, Copy)]
 pub struct MysqlOptions<'a> {
-    /// Where it is, and its parameters: `mysql://user@host:port/database?…`.
+    /// Where it is, and its parameters: `mysql://user@host:port,…/database?…`.
     pub url: &'a str,
     /// Counts more than one in the URL.
     pub password: Option<&'a str>,
@@ -69,7 +66,8 @@ pub struct MysqlOptions<'a> {
 /// A database that can be connected to. Clones share what was read from files.
 #[derive(Clone)]
 pub struct Mysql {
-    opts: Opts,
+    hosts: Arc<Hosts<Opts>>,
+    database: Arc<str>,
     broker_name: Arc<str>,
     address: Arc<str>,
 }
@@ -80,29 +78,16 @@ impl Mysql {
     /// # Errors
     /// [`ConnectError::Url`] and [`ConnectError::Certificates`].
     pub fn new(options: &MysqlOptions<'_>) -> Result<Self, ConnectError> {
-        let unusable = |problem: &str| ConnectError::Url { problem: problem.to_owned() };
-        let opts = Opts::from_url(options.url).map_err(|error| unusable(&error.to_string()))?;
-        let database = opts.db_name().filter(|name| !name.is_empty());
-        let database = database.ok_or_else(|| unusable("it names no database"))?;
-        if opts.ssl_opts().is_some() && options.tls_ca_file.is_none() {
-            return Err(unusable("it asks for TLS, and store.tls_ca_file does not say whose certificates are good"));
-        }
-        let address = format!("{}:{}/{database}", opts.ip_or_hostname(), opts.tcp_port()).into();
-        // An encrypted connection to nobody knows whom is worth nothing, so there is nothing in between.
-        let tls = options.tls_ca_file.map(tls).transpose()?;
-        let mut builder = OptsBuilder::from_opts(opts.clone())
-            .ssl_opts(tls)
-            .prefer_socket(false)
-            .client_found_rows(true)
-            .stmt_cache_size(STATEMENTS_MAX)
-            .tcp_keepalive(Some(KEEPALIVE));
-        if let Some(password) = options.password {
-            builder = builder.pass(Some(password));
-        }
-        Ok(Self { opts: builder.into(), broker_name: options.broker_name.into(), address })
+        let urls = each_host(options.url);
+        let hosts = urls.iter().map(|url| opts_of(url, options)).collect::<Result<Vec<_>, _>>()?;
+        let first = hosts.first().expect("a URL has one host at least, if an empty one");
+        let database: Arc<str> = first.db_name().unwrap_or_default().into();
+        let names = hosts.iter().map(|host| format!("{}:{}", host.ip_or_hostname(), host.tcp_port()));
+        let address = format!("{}/{database}", names.collect::<Vec<_>>().join(",")).into();
+        Ok(Self { hosts: Arc::new(Hosts::new(hosts)), database, broker_name: options.broker_name.into(), address })
     }
 
-    /// Host, port and name of the database, for messages.
+    /// Hosts, ports and name of the database, for messages.
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
@@ -112,32 +97,35 @@ impl Mysql {
     /// not the database's.
     #[must_use]
     pub fn lock_name(&self, purpose: &str, group: &Group) -> String {
-        let database = self.opts.db_name().unwrap_or_default();
-        let key = super::lock_key(&format!("{purpose}/{database}"), group);
+        let key = super::lock_key(&format!("{purpose}/{}", self.database), group);
         format!("batonmq {purpose} {key:016x}")
     }
 
-    /// Opens a session, which tells the database that it is the program `batonmq NAME PURPOSE`.
+    /// Opens a session on the first host that serves, which is told that it is the program `batonmq NAME PURPOSE`.
     ///
     /// # Errors
-    /// [`ConnectError::Refused`], [`ConnectError::Failed`] and [`ConnectError::Unfit`].
+    /// [`ConnectError::Refused`], [`ConnectError::Failed`] and [`ConnectError::Unfit`], of the host that failed last.
     pub async fn connect(&self, purpose: &str) -> Result<Session, ConnectError> {
-        match tokio::time::timeout(CONNECT_PATIENCE, self.try_connect(purpose)).await {
-            Ok(connected) => connected,
-            Err(late) => Err(self.failed("check that it is there, and not overloaded", late.into())),
-        }
+        self.hosts.connect(&self.address, |host| self.try_connect(host.clone(), purpose)).await
     }
 
-    async fn try_connect(&self, purpose: &str) -> Result<Session, ConnectError> {
+    async fn try_connect(&self, host: Opts, purpose: &str) -> Result<Session, ConnectError> {
         let program = format!("batonmq {} {purpose}", self.broker_name);
-        let opts = OptsBuilder::from_opts(self.opts.clone()).connect_attribute("program_name", program);
+        let opts = OptsBuilder::from_opts(host).connect_attribute("program_name", program);
         let mut conn = Conn::new(opts).await.map_err(|error| self.not_connected(error))?;
         let log = "look into the database's own log";
         let row = conn.query_first(SERVER).await.map_err(|error| self.failed(log, cause(error)))?;
         let server = Server::of(row.unwrap_or_default());
         server.problem().map_or(Ok(()), |(problem, fix)| Err(self.unfit(problem, fix)))?;
-        let set = conn.query_drop(SETTINGS).await;
-        set.map_err(|error| self.failed("a proxy between may forbid it: connect directly", cause(error)))?;
+        if !server.is_ready() {
+            let fix = "bring its cluster together, and name all nodes in store.url";
+            return Err(self.failed(fix, "it is a node without the majority of its cluster".into()));
+        }
+        let settings = if server.is_clustered() { &[SETTINGS, CLUSTER_SETTINGS][..] } else { &[SETTINGS] };
+        for settings in settings {
+            let set = conn.query_drop(*settings).await;
+            set.map_err(|error| self.failed("a proxy between may forbid it: connect directly", cause(error)))?;
+        }
         Ok(Session { conn, server })
     }
 
@@ -195,100 +183,34 @@ impl DerefMut for Session {
     }
 }
 
-/// What a server is like: the columns of `server.sql`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Server {
-    version: String,
-    read_only: bool,
-    packet_bytes_max: usize,
-    binlog_format: Option<String>,
-    flush_at_commit: i64,
-    sync_binlog: i64,
-}
-
-/// [`Server`], as it is read.
-type ServerRow = (String, bool, u64, Option<String>, i64, i64);
-
-impl Server {
-    fn of((version, read_only, packet_bytes_max, binlog_format, flush_at_commit, sync_binlog): ServerRow) -> Self {
-        let packet_bytes_max = usize::try_from(packet_bytes_max).unwrap_or(usize::MAX);
-        Self { version, read_only, packet_bytes_max, binlog_format, flush_at_commit, sync_binlog }
-    }
-
-    /// As it tells it, such as `10.11.6-MariaDB`.
-    #[must_use]
-    pub fn version(&self) -> &str {
-        &self.version
-    }
-
-    /// The largest request and the largest row (`max_allowed_packet`). Unit: bytes.
-    #[must_use]
-    pub fn packet_bytes_max(&self) -> usize {
-        self.packet_bytes_max
-    }
-
-    /// Why no store can be kept in it.
-    fn problem(&self) -> Option<(String, &'static str)> {
-        let is_mariadb = self.version.contains("MariaDB");
-        let (name, least) = if is_mariadb { ("MariaDB", MARIADB_MIN) } else { ("MySQL", MYSQL_MIN) };
-        if self.number() < least {
-            let version = &self.version;
-            let problem = format!("it is {name} {version}, and {}.{} or newer is needed", least.0, least.1);
-            return Some((problem, "use a newer one"));
-        }
-        if self.read_only {
-            let problem = "it is read-only: it is a replica, or somebody set read_only".to_owned();
-            return Some((problem, "name the primary in store.url, or set read_only to OFF"));
-        }
-        if self.packet_bytes_max < PACKET_BYTES_MIN {
-            let bytes = self.packet_bytes_max;
-            let problem = format!("its max_allowed_packet is {bytes}, and {PACKET_BYTES_MIN} is needed at least");
-            return Some((problem, "raise it in the server's configuration"));
-        }
-        if self.binlog_format.as_deref() == Some("STATEMENT") {
-            let problem = "its binlog_format is STATEMENT, and MIXED or ROW is needed".to_owned();
-            return Some((problem, "set it to ROW in the server's configuration"));
-        }
-        None
-    }
-
-    fn number(&self) -> (u32, u32) {
-        let mut numbers = self.version.split(|c: char| !c.is_ascii_digit()).map(|digits| digits.parse().unwrap_or(0));
-        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
-    }
-
-    /// What an operator should know: a server that keeps less than it says, or takes less than usual.
-    #[must_use]
-    pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
-        if self.flush_at_commit != 1 {
-            warnings.push(format!(
-                "innodb_flush_log_at_trx_commit is {}: when the database's machine fails, the last second of what was \
-                 confirmed is lost; set it to 1",
-                self.flush_at_commit
-            ));
-        }
-        if self.binlog_format.is_some() && self.sync_binlog != 1 {
-            warnings.push(format!(
-                "sync_binlog is {}: when the database's machine fails, its replicas and what is restored from its \
-                 binary log may lack what was confirmed; set it to 1",
-                self.sync_binlog
-            ));
-        }
-        if self.packet_bytes_max < PACKET_BYTES_ADVISED {
-            warnings.push(format!(
-                "max_allowed_packet is {}, so larger messages are refused; {PACKET_BYTES_ADVISED} is usual",
-                self.packet_bytes_max
-            ));
-        }
-        warnings
-    }
-}
-
 /// The text of a statement for `group`, which is how the names of its tables begin.
 #[must_use]
 pub fn statement(text: &str, group: &Group) -> String {
     for_group(text, group.as_str())
+}
+
+/// What the driver is told of the one host of a URL.
+fn opts_of(url: &str, options: &MysqlOptions<'_>) -> Result<Opts, ConnectError> {
+    let unusable = |problem: &str| ConnectError::Url { problem: problem.to_owned() };
+    let opts = Opts::from_url(url).map_err(|error| unusable(&error.to_string()))?;
+    if opts.db_name().is_none_or(str::is_empty) {
+        return Err(unusable("it names no database"));
+    }
+    if opts.ssl_opts().is_some() && options.tls_ca_file.is_none() {
+        return Err(unusable("it asks for TLS, and store.tls_ca_file does not say whose certificates are good"));
+    }
+    // An encrypted connection to nobody knows whom is worth nothing, so there is nothing in between.
+    let tls = options.tls_ca_file.map(tls).transpose()?;
+    let mut builder = OptsBuilder::from_opts(opts)
+        .ssl_opts(tls)
+        .prefer_socket(false)
+        .client_found_rows(true)
+        .stmt_cache_size(STATEMENTS_MAX)
+        .tcp_keepalive(Some(KEEPALIVE));
+    if let Some(password) = options.password {
+        builder = builder.pass(Some(password));
+    }
+    Ok(builder.into())
 }
 
 fn tls(ca_file: &Path) -> Result<SslOpts, ConnectError> {
@@ -305,15 +227,13 @@ mod tests {
         MysqlOptions { url, password: Some("s3cret"), tls_ca_file: None, broker_name: "one" }
     }
 
-    fn server() -> Server {
-        Server::of(("10.11.19-MariaDB-0+deb12u1".to_owned(), false, 64 << 20, None, 1, 0))
-    }
-
     #[test]
-    fn a_database_is_named_by_host_port_and_name_and_shows_no_password() {
-        for (url, address) in
-            [("mysql://me:hidden@db1:3307/orders", "db1:3307/orders"), ("mysql://me@db/orders", "db:3306/orders")]
-        {
+    fn a_database_is_named_by_hosts_ports_and_name_and_shows_no_password() {
+        for (url, address) in [
+            ("mysql://me:hidden@db1:3307/orders", "db1:3307/orders"),
+            ("mysql://me@db/orders", "db:3306/orders"),
+            ("mysql://me:hidden@a:3307,b,[::1]:3308/orders", "a:3307,b:3306,[::1]:3308/orders"),
+        ] {
             let mysql = Mysql::new(&options(url)).unwrap();
             assert_eq!(mysql.address(), address);
             let shown = format!("{mysql:?}");
@@ -327,41 +247,12 @@ mod tests {
             ("mysql://me@db:port/orders", "port"),
             ("postgres://me@db/orders", "postgres"),
             ("mysql://me@db", "no database"),
+            ("mysql://me@a,:3307/orders", "host"),
             ("mysql://me@db/orders?colour=blue", "colour"),
             ("mysql://me@db/orders?require_ssl=true", "store.tls_ca_file"),
         ] {
             let error = Mysql::new(&options(url)).unwrap_err().to_string();
             assert!(error.contains(says) && !error.contains("s3cret"), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_server_that_will_not_do_is_refused_and_says_why() {
-        assert_eq!(server().problem(), None);
-        assert_eq!(Server { version: "8.0.36".to_owned(), ..server() }.problem(), None);
-        for (unfit, says) in [
-            (Server { version: "10.5.29-MariaDB".to_owned(), ..server() }, "MariaDB 10.5.29"),
-            (Server { version: "5.7.44-log".to_owned(), ..server() }, "8.0 or newer"),
-            (Server { read_only: true, ..server() }, "replica"),
-            (Server { packet_bytes_max: 1 << 16, ..server() }, "max_allowed_packet"),
-            (Server { binlog_format: Some("STATEMENT".to_owned()), ..server() }, "ROW"),
-        ] {
-            let (problem, _) = unfit.problem().unwrap();
-            assert!(problem.contains(says), "{problem}");
-        }
-    }
-
-    #[test]
-    fn a_server_that_keeps_less_than_it_says_is_warned_of() {
-        assert_eq!(server().warnings(), [""; 0]);
-        let binlog_format = Some("MIXED".to_owned());
-        let lax = Server { flush_at_commit: 2, binlog_format, packet_bytes_max: 16 << 20, ..server() };
-        let warnings = lax.warnings();
-        assert_eq!(warnings.len(), 3, "{warnings:?}");
-        for (warning, says) in
-            warnings.iter().zip(["innodb_flush_log_at_trx_commit", "sync_binlog", "max_allowed_packet"])
-        {
-            assert!(warning.starts_with(says), "{warning}");
         }
     }
 

@@ -12,7 +12,7 @@ pub mod schema;
 use std::{
     error::Error,
     fmt,
-    future::{Future, poll_fn},
+    future::poll_fn,
     ops::Deref,
     path::Path,
     str::FromStr as _,
@@ -29,8 +29,8 @@ use tokio_postgres::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use self::hosts::Hosts;
-use super::{ConnectError, for_group, number, roots};
+use self::hosts::each_host;
+use super::{ConnectError, for_group, hosts::Hosts, number, roots};
 use crate::types::{Group, History, with_causes};
 
 /// What every session relies on.
@@ -64,7 +64,7 @@ pub struct PostgresOptions<'a> {
 /// A database that can be connected to. Clones share what was read from files.
 #[derive(Clone)]
 pub struct Postgres {
-    hosts: Arc<Hosts>,
+    hosts: Arc<Hosts<Config>>,
     tls: MakeRustlsConnect,
     broker_name: Arc<str>,
     address: Arc<str>,
@@ -92,8 +92,8 @@ impl Postgres {
         let (idle, interval, retries) = KEEPALIVE;
         config.keepalives_idle(idle).keepalives_interval(interval).keepalives_retries(retries);
         config.tcp_user_timeout(TCP_USER_TIMEOUT);
-        let hosts = Hosts::of(&config).map_err(|problem| ConnectError::Url { problem: problem.to_owned() })?;
-        let (hosts, address) = (Arc::new(hosts), address(&config).into());
+        let hosts = each_host(&config).map_err(|problem| ConnectError::Url { problem: problem.to_owned() })?;
+        let (hosts, address) = (Arc::new(Hosts::new(hosts)), address(&config).into());
         Ok(Self { hosts, tls: tls(options.tls_ca_file)?, broker_name: options.broker_name.into(), address })
     }
 
@@ -107,9 +107,9 @@ impl Postgres {
     /// driver is run.
     ///
     /// # Errors
-    /// [`ConnectError::Failed`] and [`ConnectError::Unfit`], of the last host that was asked.
+    /// [`ConnectError::Failed`] and [`ConnectError::Unfit`], of the host that failed last.
     pub async fn connect(&self, purpose: &str) -> Result<(Session, Driver), ConnectError> {
-        self.on_a_host(purpose, |config| self.try_connect(config)).await
+        self.hosts.connect(&self.address, |host| self.try_connect(self.config_for(host, purpose))).await
     }
 
     /// The same without our settings, for who must leave no trace in a session that may not be its own.
@@ -117,33 +117,7 @@ impl Postgres {
     /// # Errors
     /// As [`Self::connect`].
     pub async fn connect_bare(&self, purpose: &str) -> Result<(Session, Driver), ConnectError> {
-        self.on_a_host(purpose, |config| self.open(config)).await
-    }
-
-    async fn on_a_host<F>(
-        &self,
-        purpose: &str,
-        connect: impl Fn(Config) -> F,
-    ) -> Result<(Session, Driver), ConnectError>
-    where
-        F: Future<Output = Result<(Session, Driver), ConnectError>>,
-    {
-        let mut failed = None;
-        for (at, host) in self.hosts.in_turn() {
-            let connecting = connect(self.config_for(host, purpose));
-            let error = match tokio::time::timeout(self.hosts.patience(), connecting).await {
-                Ok(Ok(connected)) => {
-                    self.hosts.answered(at);
-                    return Ok(connected);
-                }
-                Ok(Err(error)) => error,
-                Err(late) => self.failed("check that it is there, and not overloaded", late.into()),
-            };
-            if let Some(earlier) = failed.replace(error) {
-                tracing::debug!("another host did not do: {}", with_causes(&earlier));
-            }
-        }
-        Err(failed.unwrap_or_else(|| self.unfit("it has no host".to_owned(), "name one in store.url")))
+        self.hosts.connect(&self.address, |host| self.open(self.config_for(host, purpose))).await
     }
 
     async fn try_connect(&self, config: Config) -> Result<(Session, Driver), ConnectError> {
@@ -172,7 +146,7 @@ impl Postgres {
     /// [`Self::settings`] first.
     #[must_use]
     pub fn pooled(&self, purpose: &str) -> (Config, MakeRustlsConnect) {
-        (self.config_for(&self.hosts.last_good(), purpose), self.tls.clone())
+        (self.config_for(self.hosts.last_good(), purpose), self.tls.clone())
     }
 
     /// What every session is told first.

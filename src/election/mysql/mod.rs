@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     db::{
-        SchemaError, Text, big,
+        ConnectError, SchemaError, Text, big,
         mysql::{Answer, Mysql, QueuedSession, cause, is_altered, is_missing, schema},
         number,
     },
@@ -33,7 +33,8 @@ const LISTEN_EVERY: Duration = Duration::from_millis(100);
 /// Somebody held a row for too long.
 const LOCK_WAIT_TIMEOUT: u16 = 1205;
 
-/// Two waited for each other; the transaction is rolled back.
+/// Two waited for each other, or wrote the same on two servers of a cluster (at the COMMIT, too); the transaction is
+/// rolled back.
 const DEADLOCK: u16 = 1213;
 
 /// There is no such session: it ended by itself.
@@ -61,10 +62,12 @@ impl MysqlElection {
     }
 
     async fn open(&self, shown: &str, listens: Option<Duration>) -> Result<MysqlLine, LockError> {
-        let (session, driver) = self.mysql.connect(shown).await?.queued(listens);
+        let session = self.mysql.connect(shown).await?;
+        let is_clustered = session.server().is_clustered();
+        let (session, driver) = session.queued(listens);
         let tasks = Tasks::new();
         tasks.spawn("lock session", driver.run());
-        let line = MysqlLine { election: self.clone(), session, tasks, mark: None };
+        let line = MysqlLine { election: self.clone(), session, tasks, is_clustered, mark: None };
         let seconds = self.lease.length().as_secs_f64().ceil();
         // MariaDB has a limit of its own for a session within a transaction; see sql/mysql/session.sql for the comment.
         let set = format!("SET SESSION wait_timeout = {seconds} /*M! , idle_transaction_timeout = {seconds} */");
@@ -100,6 +103,7 @@ pub struct MysqlLine {
     session: QueuedSession,
     /// Drives the connection.
     tasks: Tasks,
+    is_clustered: bool,
     /// The name of a lock that this session holds, and no other ever will: so it is known again (R19).
     mark: Option<String>,
 }
@@ -133,6 +137,9 @@ impl Line for MysqlLine {
     }
 
     async fn prepare_to_hold(&mut self) -> Result<(), LockError> {
+        if self.is_clustered {
+            return Err(self.without_locks().into());
+        }
         let action = "mark the session";
         let mark = self.row(action, "SELECT CONCAT('batonmq lock ', UUID())", ()).await?;
         let (mark,): (String,) = mark.ok_or_else(|| nothing(action))?;
@@ -279,6 +286,13 @@ impl MysqlLine {
         &self.election.texts
     }
 
+    /// Each server of a cluster has session locks of its own, so that each would have a master.
+    fn without_locks(&self) -> ConnectError {
+        let problem = "it is a Galera cluster, and a session lock is known to one of its nodes only".to_owned();
+        let fix = "set election.strategy to \"lease\"";
+        ConnectError::Unfit { address: self.election.mysql.address().to_owned(), problem, fix }
+    }
+
     /// For how long the server runs, by its clock; no SELECT tells it on both databases. If that was set back to before
     /// the start, the server shows what is below zero as a number beyond all dates.
     async fn uptime_seconds(&self) -> Result<u64, LockError> {
@@ -382,7 +396,10 @@ fn read<R: FromRow>(action: &'static str, row: Row) -> Result<R, LockError> {
 }
 
 fn database(action: &'static str, error: Error) -> LockError {
-    LockError::Database { action, source: cause(error) }
+    match &error {
+        Error::Server(said) if said.code == DEADLOCK => LockError::Outrun { source: cause(error) },
+        _ => LockError::Database { action, source: cause(error) },
+    }
 }
 
 fn nothing(action: &'static str) -> LockError {

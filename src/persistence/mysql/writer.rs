@@ -243,6 +243,15 @@ impl Writer {
         self.run(&store.texts.purge, (kind, id, big(upto.as_u64()))).await
     }
 
+    /// On a cluster the raise has seen all that was committed on other nodes, and whatever follows there fails when it
+    /// commits: from here on this node has all that a batch has to see, and need not ask the others at each BEGIN.
+    async fn wait_for_no_other_node(&mut self) -> Result<(), Error> {
+        if self.session.server().is_clustered() {
+            self.session.query_drop("SET SESSION wsrep_sync_wait = 0").await?;
+        }
+        Ok(())
+    }
+
     fn failed(&self, text: &Text, error: Error) -> StoreError {
         failed(&self.store.group, text.name, error)
     }
@@ -283,6 +292,7 @@ impl WritingSession for Writer {
         self.session.exec_drop(text.sql.as_str(), with).await.map_err(|error| self.failed(text, error))?;
         self.session.query_drop("COMMIT").await.map_err(|error| self.failed(text, error))?;
         store.history.confirm(batch);
+        self.wait_for_no_other_node().await.map_err(|error| self.failed(text, error))?;
         Ok(true)
     }
 

@@ -4,6 +4,7 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     path::Path,
     process::Stdio,
+    time::Instant,
 };
 
 use batonmq::{
@@ -12,7 +13,7 @@ use batonmq::{
 };
 
 use super::Found;
-use crate::harness::{Broker, DatabaseServer as _, PostgresServer, own_group};
+use crate::harness::{Broker, DatabaseServer as _, PATIENCE, PostgresServer, own_group};
 
 /// A group with fresh tables in the server that tests share.
 fn fresh_group() -> Group {
@@ -63,6 +64,51 @@ fn settings_that_lose_what_was_confirmed_are_found() {
     found.says("durability", "FAIL", &["fsync is off", "set it to on"]);
     found.says("durability", "WARN", &["full_page_writes is off"]);
     found.says("room", "WARN", &["connections are free", "raise max_connections"]);
+}
+
+/// Wherever it is said; the nearest counts.
+#[test]
+fn commits_that_wait_for_no_disk_are_found() {
+    let server = PostgresServer::start(&["synchronous_commit=off"]);
+    let of_url = format!("{:?}", format!("{}?options=-c%20synchronous_commit%3Doff", server.url()));
+    let off = "SET synchronous_commit = off";
+    for (change, place) in [
+        ("SELECT 1", "in the server's configuration"),
+        (&format!("ALTER DATABASE postgres {off}"), "for this database"),
+        (&format!("ALTER ROLE {} {off}", server.owner()), "for this role"),
+        (&format!("ALTER ROLE {} IN DATABASE postgres {off}", server.owner()), "for this role in this database"),
+    ] {
+        server.psql(change);
+        let says = format!("synchronous_commit is off {place}: a broker sets it to on");
+        Found::with(server.settings(&own_group())).says("durability", "WARN", &[&says, "set it to on there"]);
+    }
+    let found = Found::with(server.settings(&own_group()).option("store.url", &of_url));
+    found.says("durability", "WARN", &["synchronous_commit is off in store.url"]);
+}
+
+#[test]
+fn standbys_that_nobody_waits_for_and_that_are_not_there_are_found() {
+    let server = PostgresServer::start(&["fsync=on"]);
+    let standby = server.standby();
+    let found = |verdict: &str, says: &[&str]| {
+        Found::with(server.settings(&own_group())).says("durability", verdict, says);
+    };
+    let sees_standbys = |expected: &str| {
+        let states = "SELECT coalesce(string_agg(sync_state, ','), 'none') FROM pg_stat_replication";
+        let since = Instant::now();
+        while server.psql(states) != expected {
+            assert!(since.elapsed() < PATIENCE, "{} is not {expected}", server.psql(states));
+        }
+    };
+    sees_standbys("async");
+    found("WARN", &["it has standbys and waits for none", "synchronous_standby_names"]);
+    server.psql("ALTER SYSTEM SET synchronous_standby_names = 'standby'");
+    server.psql("SELECT pg_reload_conf()");
+    sees_standbys("sync");
+    found("OK", &["a standby is waited for"]);
+    drop(standby);
+    sees_standbys("none");
+    found("FAIL", &["none is connected: nothing is confirmed", "start the standby"]);
 }
 
 #[test]

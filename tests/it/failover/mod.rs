@@ -35,6 +35,7 @@ mod freezes;
 mod full_disk;
 mod kills;
 mod lease;
+mod machines;
 mod network;
 mod operators;
 mod pressure;
@@ -66,11 +67,16 @@ struct Brokers {
 impl Brokers {
     /// So many brokers; the first one serves, the others wait.
     fn start(server: &impl DatabaseServer, count: usize, settings: impl Fn(Settings) -> Settings) -> Self {
+        Self::start_each(count, |_, group| settings(server.settings(group)))
+    }
+
+    /// The same, each with settings of its own.
+    fn start_each(count: usize, settings: impl Fn(usize, &Group) -> Settings) -> Self {
         let group = own_group();
         let mut brokers = Self { group: group.clone(), brokers: Vec::new(), addresses: Vec::new() };
         for number in 0..count {
-            let named = server.settings(&group).option("broker_name", &format!("\"broker-{number}\""));
-            let mut broker = Broker::prepare(settings(named));
+            let named = settings(number, &group).option("broker_name", &format!("\"broker-{number}\""));
+            let mut broker = Broker::prepare(named);
             brokers.addresses.push(broker.reserve_port());
             broker.launch();
             broker.logged(if number == 0 { "ready" } else { "standby: another broker holds" });
@@ -172,8 +178,9 @@ fn short_lease(settings: Settings) -> Settings {
     settings.option("election.lease", &format!("\"{}s\"", LEASE.as_secs()))
 }
 
-/// What a master says that loses its lock, or may have lost it.
-const DOUBTS: [&str; 10] = [
+/// What a master says that loses its lock, or may have lost it; and what one says that stands still as it takes over.
+const DOUBTS: [&str; 11] = [
+    "the take-over takes long",
     "the store takes more than",
     "the lock is in doubt",
     "it is in doubt whether",

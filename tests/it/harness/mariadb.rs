@@ -74,17 +74,41 @@ impl MariadbServer {
     }
 
     fn prepare(settings: &[&str]) -> Self {
+        let server = Self::empty(settings);
+        std::fs::write(server.first_statements(), server.owner()).unwrap();
+        let mut install = USER.command(Path::new("mariadb-install-db"));
+        install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
+        install.arg(format!("--datadir={}", server.data().display())).current_dir("/");
+        install.env("TMPDIR", server.directory.path()); // in a common one, each start removes what others have there
+        run(&mut install);
+        server
+    }
+
+    fn empty(settings: &[&str]) -> Self {
         let directory = USER.directory();
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
         let server = Self { directory, port: free_port(), server: None, settings, clock: None, disk: None };
         std::fs::write(server.password_file(), OWNER.1).unwrap();
-        std::fs::write(server.first_statements(), server.owner()).unwrap();
-        let mut install = USER.command(Path::new("mariadb-install-db"));
-        install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
-        install.arg(format!("--datadir={}", server.directory.path().join("data").display())).current_dir("/");
-        install.env("TMPDIR", server.directory.path()); // in a common one, each start removes what others have there
-        run(&mut install);
+        std::fs::write(server.first_statements(), "").unwrap();
         server
+    }
+
+    /// Another one with the data of this one, which does not run; not started yet.
+    pub(super) fn copied(&self, settings: &[&str]) -> Self {
+        let copy = Self::empty(settings);
+        run(Command::new("cp").arg("-a").args([self.data(), copy.data()]));
+        copy
+    }
+
+    /// Writes a file into its data directory.
+    pub(super) fn write_data(&self, name: &str, text: &str) {
+        let file = self.data().join(name);
+        std::fs::write(&file, text).unwrap();
+        USER.own(&file);
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
     }
 
     fn owner(&self) -> String {
@@ -96,7 +120,7 @@ impl MariadbServer {
         )
     }
 
-    fn launch(&mut self) {
+    pub(super) fn launch(&mut self) {
         let mut command = Clock::command(self.clock.as_ref(), USER, Path::new("/usr/sbin/mariadbd"));
         let directory = self.directory.path().display();
         command.arg("--no-defaults").env("TMPDIR", self.directory.path());
@@ -120,7 +144,7 @@ impl MariadbServer {
         if let Some(disk) = &self.disk {
             command = disk.shown_to(&command);
         }
-        self.server = Some(Server::start(&command, self.directory.path(), "TERM", "ready for connections"));
+        self.server = Some(Server::start(&command, self.directory.path(), "TERM", "mariadbd: ready for connections"));
     }
 
     /// Where it is, for its owner.
@@ -198,7 +222,7 @@ impl DatabaseServer for MariadbServer {
 
     fn own_with_tables_on(disk: SmallDisk) -> Self {
         let mut server = Self::prepare(&[]);
-        symlink(disk.directory_of(USER.0), server.directory.path().join("data").join(DATABASE)).unwrap();
+        symlink(disk.directory_of(USER.0), server.data().join(DATABASE)).unwrap();
         server.disk = Some(disk);
         server.launch();
         server

@@ -8,6 +8,8 @@ mod clock;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod database;
 mod faulty_disk;
+#[cfg(feature = "mysql")]
+mod galera;
 mod http;
 #[cfg(feature = "mysql")]
 mod mariadb;
@@ -28,6 +30,8 @@ pub(crate) use broker::{Broker, Settings, own_loopback_address};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(crate) use database::{DatabaseServer, Stop, own_group, run};
 pub(crate) use faulty_disk::{Fault, FaultyDisk, Moment};
+#[cfg(feature = "mysql")]
+pub(crate) use galera::Galera;
 pub(crate) use http::{get, request};
 #[cfg(feature = "mysql")]
 pub(crate) use mariadb::MariadbServer;

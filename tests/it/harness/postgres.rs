@@ -17,6 +17,7 @@ use batonmq::{
     election::LOCK_PURPOSE,
     types::Group,
 };
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::{
@@ -61,12 +62,56 @@ impl PostgresServer {
     }
 
     fn prepare(settings: &[&str]) -> Self {
+        let server = Self::empty(settings);
+        server.init();
+        server
+    }
+
+    fn empty(settings: &[&str]) -> Self {
         let programs = newest_programs();
         let directory = USER.directory();
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let server = Self { directory, programs, port: free_port(), server: None, settings, clock: None, disk: None };
-        server.init();
-        server
+        Self { directory, programs, port: free_port(), server: None, settings, clock: None, disk: None }
+    }
+
+    /// A copy of this one that follows it, under the name `standby`; it is read-only until [`Self::promote`].
+    pub(crate) fn standby(&self) -> Self {
+        let mut standby = Self::empty(&["cluster_name=standby"]);
+        let mut copy = USER.command(&self.programs.join("pg_basebackup"));
+        copy.args(["--no-sync", "--checkpoint=fast", "--write-recovery-conf", "-d", &self.url(), "-D"]);
+        copy.arg(standby.data()).env("PGPASSWORD", OWNER.1).current_dir("/");
+        run(&mut copy);
+        standby.launch();
+        standby
+    }
+
+    /// Makes a primary of a standby, and waits until it is one.
+    pub(crate) fn promote(&self) {
+        run(USER.command(&self.programs.join("pg_ctl")).arg("promote").arg("-D").arg(self.data()).current_dir("/"));
+    }
+
+    /// Ends its first process by `SIGKILL`; the others end as soon as they notice.
+    pub(crate) fn kill_9(&mut self) {
+        self.server.take().expect("it runs").stop("KILL");
+    }
+
+    /// Freezes all its processes: nobody is told that anything ended, and nothing is answered any more.
+    pub(crate) fn go_dark(&self) -> Dark {
+        let file = fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
+        let first: i32 = file.lines().next().unwrap().parse().unwrap();
+        let freeze = |pid: i32| {
+            let pid = Pid::from_raw(pid).unwrap();
+            kill_process(pid, Signal::STOP).unwrap();
+            pid
+        };
+        let mut frozen = vec![freeze(first)]; // it makes no others then
+        let others = fs::read_to_string(format!("/proc/{first}/task/{first}/children")).unwrap();
+        frozen.extend(others.split_whitespace().map(|pid| freeze(pid.parse().unwrap())));
+        Dark(frozen)
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
     }
 
     /// One of a test's own that speaks TLS, and the file of its certificate. It signed itself.
@@ -88,13 +133,13 @@ impl PostgresServer {
         std::fs::write(&password_file, OWNER.1).unwrap();
         let mut initdb = USER.command(&self.programs.join("initdb"));
         initdb.args(["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync", "-U", OWNER.0]);
-        initdb.arg("--pwfile").arg(&password_file).arg("-D").arg(self.directory.path().join("data")).current_dir("/");
+        initdb.arg("--pwfile").arg(&password_file).arg("-D").arg(self.data()).current_dir("/");
         run(&mut initdb);
     }
 
     fn launch(&mut self) {
         let mut command = Clock::command(self.clock.as_ref(), USER, &self.programs.join("postgres"));
-        command.arg("-D").arg(self.directory.path().join("data"));
+        command.arg("-D").arg(self.data());
         let port = format!("port={}", self.port);
         let sockets = format!("unix_socket_directories={}", self.directory.path().display());
         // A killed server loses nothing without fsync; only a machine that stops does.
@@ -105,13 +150,18 @@ impl PostgresServer {
         if let Some(disk) = &self.disk {
             command = disk.shown_to(&command);
         }
-        let ready = "database system is ready to accept connections";
+        let ready = "database system is ready to accept"; // connections, or read-only connections
         self.server = Some(Server::start(&command, self.directory.path(), "INT", ready));
     }
 
     /// Where it is, for its owner.
     pub(crate) fn url(&self) -> String {
         self.url_of(OWNER.0, "postgres")
+    }
+
+    /// Where this one or another is, whichever can be written to.
+    pub(crate) fn url_with(&self, other: &Self) -> String {
+        self.url().replace("@127.0.0.1", &format!("@127.0.0.1:{},127.0.0.1", other.port))
     }
 
     /// Where it is, for somebody else and another database.
@@ -271,6 +321,15 @@ impl DatabaseServer for PostgresServer {
 
     fn prefix(group: &Group) -> String {
         format!("{group}.")
+    }
+}
+
+/// Frozen processes, which end with this value.
+pub(crate) struct Dark(Vec<Pid>);
+
+impl Drop for Dark {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|pid| kill_process(*pid, Signal::KILL).unwrap());
     }
 }
 

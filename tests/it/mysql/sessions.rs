@@ -6,7 +6,7 @@ use batonmq::db::{
 };
 use mysql_async::prelude::Queryable as _;
 
-use crate::harness::MariadbServer;
+use crate::harness::{Galera, MariadbServer};
 
 #[tokio::test]
 async fn a_session_brings_its_own_settings() {
@@ -60,4 +60,21 @@ async fn a_replica_is_refused() {
     let error = server.connector("one").connect("writer").await.unwrap_err();
     assert!(matches!(error, ConnectError::Unfit { .. }) && error.to_string().contains("read-only"), "{error}");
     assert!(error.fix().contains("the primary"), "{}", error.fix());
+}
+
+/// Without it a node answers with what it has, which is what others had a moment ago.
+#[tokio::test]
+async fn r15_a_session_reads_what_was_committed_on_another_node_of_its_cluster() {
+    let cluster = Galera::shared();
+    let [mut writes, mut reads] = [
+        cluster.nodes[0].connector("one").connect("writer").await.unwrap(),
+        cluster.nodes[1].connector("one").connect("reader").await.unwrap(),
+    ];
+    writes.query_drop("CREATE TABLE read_elsewhere (id INT PRIMARY KEY, body LONGTEXT)").await.unwrap();
+    for number in 0..100 {
+        let insert = "INSERT INTO read_elsewhere VALUES (?, REPEAT('x', 100000))";
+        writes.exec_drop(insert, (number,)).await.unwrap();
+        let read: Option<i32> = reads.query_first("SELECT MAX(id) FROM read_elsewhere").await.unwrap();
+        assert_eq!(read, Some(number));
+    }
 }

@@ -23,6 +23,8 @@ mod spool;
 mod summaries;
 mod unfit;
 
+#[cfg(feature = "mysql")]
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{collections::BTreeMap, future::Future, path::Path, sync::Arc};
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 use std::{pin::pin, time::Duration};
@@ -52,12 +54,12 @@ use smallvec::smallvec;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 use tokio::time::timeout;
 
-#[cfg(feature = "mysql")]
-use crate::harness::MariadbServer;
 #[cfg(feature = "postgres")]
 use crate::harness::PostgresServer;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 use crate::harness::own_group;
+#[cfg(feature = "mysql")]
+use crate::harness::{Galera, MariadbServer};
 
 /// A store that outlives the adapters that are opened on it, one after the other. Gone with the value.
 trait Backend: Send + Sync + 'static {
@@ -156,6 +158,28 @@ impl Backend for Mysql {
     }
 }
 
+/// A group of its own in a Galera cluster that all tests share. Each adapter is on the next node.
+#[cfg(feature = "mysql")]
+struct Cluster {
+    group: Group,
+    opened: AtomicUsize,
+}
+
+#[cfg(feature = "mysql")]
+impl Backend for Cluster {
+    type Adapter = MysqlAdapter;
+
+    async fn new() -> Self {
+        Self { group: own_group(), opened: AtomicUsize::new(0) }
+    }
+
+    async fn open(&self) -> MysqlAdapter {
+        let nodes = &Galera::shared().nodes;
+        let node = &nodes[self.opened.fetch_add(1, Ordering::Relaxed) % nodes.len()];
+        MysqlAdapter::new(node.connector("one"), self.group.clone())
+    }
+}
+
 /// Lists the cases once, and defines `run_on!`, which makes one module a backend with one test a case.
 macro_rules! conformance {
     (($d:tt) $($case:ident)*) => {
@@ -212,6 +236,8 @@ run_on!(journal, Journal);
 run_on!(postgres, Postgres);
 #[cfg(feature = "mysql")]
 run_on!(mysql, Mysql);
+#[cfg(feature = "mysql")]
+run_on!(galera, Cluster);
 
 /// A broker's side of an adapter: its tenure, and the numbers of its batches.
 struct Broker<A> {

@@ -12,8 +12,8 @@ use mysql_async::prelude::{FromValue, Queryable as _};
 use tokio::time::timeout;
 
 use super::{
-    Backend, Broker, EVERYTHING, LARGE, Mysql, NEWS, ORDERS, count_beside_batches, insert, script::Script, sequences,
-    settle,
+    Backend, Broker, Cluster, EVERYTHING, LARGE, Mysql, NEWS, ORDERS, count_beside_batches, insert, script::Script,
+    sequences, settle,
 };
 use crate::harness::{DatabaseServer as _, MariadbServer, PATIENCE, Proxy, own_group};
 
@@ -462,4 +462,23 @@ async fn a_right_that_was_taken_away_ends_the_term() {
     owner.query_drop(format!("REVOKE INSERT ON {database}.{group}_message FROM {group}")).await.unwrap();
     let answer = broker.try_commit(vec![insert(seq(2), 10)]).await;
     assert!(matches!(answer, Err(CommitError::Unusable(_))), "{answer:?}");
+}
+
+/// The row on the old master's node may still have its token when a batch asks for that; then the cluster refuses the batch
+/// when it commits.
+#[tokio::test]
+async fn r15_a_batch_on_one_node_is_refused_after_a_take_over_on_another() {
+    let backend = Cluster::new().await;
+    let mut old = Broker::start(&backend).await;
+    for _ in 0..20 {
+        old.commit(vec![mark(1)]).await;
+        let new = Broker::start(&backend).await;
+        let mut answer = old.try_commit(vec![insert(seq(1), 10)]).await;
+        while matches!(answer, Err(CommitError::Again { .. })) {
+            answer = old.try_commit(vec![insert(seq(1), 10)]).await;
+        }
+        assert!(matches!(answer, Err(CommitError::Deposed)), "{answer:?}");
+        assert_eq!(sequences(&new.messages(ORDERS).await), []);
+        old = new;
+    }
 }

@@ -1,24 +1,32 @@
 //! Questions to MySQL and MariaDB.
 
+mod cluster;
+mod durability;
+mod facts;
+
 use std::{
     collections::BTreeSet,
     time::{Duration, Instant},
 };
 
 use mysql_async::{Error, prelude::Queryable as _};
+use tokio::time::sleep;
 
+use self::facts::Facts;
 use super::{Report, group, shape};
 use crate::{
-    config::Config,
-    db::mysql::{Mysql, Session, cause, is_altered, schema},
+    config::{Config, Strategy},
+    db::mysql::{Mysql, Session, cause, is_altered, schema, statement},
+    election::LOCK_PURPOSE,
     node,
     persistence::StoreError,
     types::{Clock, Group},
 };
 
-const CLOCK: &str = include_str!("../../sql/mysql/doctor/clock.sql");
-const MAY_MAKE: &str = include_str!("../../sql/mysql/doctor/may_make.sql");
-const SHAPE: &str = include_str!("../../sql/mysql/doctor/shape.sql");
+const CLOCK: &str = include_str!("../../../sql/mysql/doctor/clock.sql");
+const MAY_MAKE: &str = include_str!("../../../sql/mysql/doctor/may_make.sql");
+const SHAPE: &str = include_str!("../../../sql/mysql/doctor/shape.sql");
+const STRANGERS: &str = include_str!("../../../sql/mysql/doctor/strangers.sql");
 
 /// The tables of a group, each with one of its columns.
 const TABLES: [(&str, &str); 12] = [
@@ -43,6 +51,9 @@ const RIGHTS: [(&str, &str); 4] = [
     ("UPDATE", "UPDATE {table} SET {column} = {column} WHERE FALSE"),
     ("DELETE", "DELETE FROM {table} WHERE FALSE"),
 ];
+
+/// Until then a broker that has won the lock has written itself into the row.
+const TAKE_OVER: Duration = Duration::from_secs(3);
 
 /// Asks everything.
 pub(super) async fn examine(config: &Config, report: &mut Report) {
@@ -72,7 +83,7 @@ impl Patient {
     }
 
     async fn examine(&mut self, config: &Config, report: &mut Report) -> Result<(), Error> {
-        self.server(report);
+        self.server(config, report).await?;
         let theirs = self.session.query_first::<i64, _>(CLOCK).await?;
         group::clock(&Clock::start(), theirs.unwrap_or_default(), report);
         group::lease(config, self.round_trip().await?, report);
@@ -87,17 +98,17 @@ impl Patient {
     }
 
     /// A server that is no good was refused already.
-    fn server(&self, report: &mut Report) {
+    async fn server(&mut self, config: &Config, report: &mut Report) -> Result<(), Error> {
+        let facts = Facts::of(&mut self.session).await?;
         let server = self.session.server();
         report.ok("connection", format!("{} at {}", server.version(), self.mysql.address()));
-        let warnings = server.warnings();
-        for warning in &warnings {
-            let (says, fix) = warning.rsplit_once("; ").unwrap_or((warning, "see docs/databases.md"));
-            report.warn("durability", says, fix);
+        durability::examine(server, &facts, report);
+        if server.is_clustered() {
+            cluster::examine(config, &facts, report);
         }
-        if warnings.is_empty() {
-            report.ok("durability", "what is committed is synced");
-        }
+        let [most, taken] = ["max_connections", "threads_connected"].map(|name| facts.number(name).unwrap_or_default());
+        group::room(most.saturating_sub(taken), report);
+        Ok(())
     }
 
     /// The longest of a few.
@@ -135,8 +146,29 @@ impl Patient {
         }
         let found: Vec<String> = self.session.exec(SHAPE, (self.group.as_str(),)).await?;
         shape::compare(version, schema::SHAPE, &BTreeSet::from_iter(found), report);
+        if config.election.strategy != Strategy::Lease {
+            self.strangers(report).await?;
+        }
         group::brokers(config, report).await;
         Ok(())
+    }
+
+    /// Who holds the lock of the group and is not its master keeps every broker waiting. The server does not say what
+    /// program that is; a broker that takes over is the master a moment later.
+    async fn strangers(&mut self, report: &mut Report) -> Result<(), Error> {
+        let Some(first) = self.stranger().await? else { return Ok(()) };
+        sleep(TAKE_OVER).await;
+        if self.stranger().await? == Some(first) {
+            let says =
+                format!("the lock of group {} is held by session {first}, which is not the master's", self.group);
+            report.fail("lock", says, format!("end it (KILL {first}), or choose another store.group"));
+        }
+        Ok(())
+    }
+
+    async fn stranger(&mut self) -> Result<Option<u64>, Error> {
+        let lock = self.mysql.lock_name(LOCK_PURPOSE, &self.group);
+        self.session.exec_first(statement(STRANGERS, &self.group), (lock,)).await
     }
 
     async fn rights(&mut self, report: &mut Report) -> Result<(), Error> {

@@ -1,17 +1,19 @@
 //! Questions to PostgreSQL.
 
+mod durability;
+
 use std::{
     collections::BTreeSet,
     time::{Duration, Instant},
 };
 
-use tokio_postgres::{Error, Row};
+use tokio_postgres::Error;
 
 use super::{Report, group, shape};
 use crate::{
     config::Config,
     db::{
-        SchemaError, lock_key,
+        SchemaError, lock_key, number,
         postgres::{Postgres, Session, schema},
     },
     election::{LOCK_PURPOSE, LockError, postgres::require_own_sessions},
@@ -21,15 +23,12 @@ use crate::{
     types::{Clock, Group},
 };
 
-const SERVER: &str = include_str!("../../sql/postgres/doctor/server.sql");
-const CLOCK: &str = include_str!("../../sql/postgres/doctor/clock.sql");
-const MAY_MAKE: &str = include_str!("../../sql/postgres/doctor/may_make.sql");
-const RIGHTS: &str = include_str!("../../sql/postgres/doctor/rights.sql");
-const SHAPE: &str = include_str!("../../sql/postgres/doctor/shape.sql");
-const STRANGERS: &str = include_str!("../../sql/postgres/doctor/strangers.sql");
-
-/// What a broker that is the master uses, with some to spare.
-const CONNECTIONS: i64 = 10;
+const SERVER: &str = include_str!("../../../sql/postgres/doctor/server.sql");
+const CLOCK: &str = include_str!("../../../sql/postgres/doctor/clock.sql");
+const MAY_MAKE: &str = include_str!("../../../sql/postgres/doctor/may_make.sql");
+const RIGHTS: &str = include_str!("../../../sql/postgres/doctor/rights.sql");
+const SHAPE: &str = include_str!("../../../sql/postgres/doctor/shape.sql");
+const STRANGERS: &str = include_str!("../../../sql/postgres/doctor/strangers.sql");
 
 /// Asks everything.
 pub(super) async fn examine(config: &Config, report: &mut Report) {
@@ -91,12 +90,8 @@ impl Patient {
         let (version, role): (&str, &str) = (row.get("version"), row.get("role"));
         let address = self.postgres.address();
         report.ok("connection", format!("PostgreSQL {version} at {address}, as {role}; sessions are the broker's own"));
-        durability(&row, report);
-        let left: i64 = row.get("connections_left");
-        if left < CONNECTIONS {
-            let says = format!("{left} connections are free, and a master takes up to {CONNECTIONS}");
-            report.warn("room", says, "raise max_connections, or close what nobody uses");
-        }
+        durability::examine(&self.session, report).await?;
+        group::room(number(row.get("connections_left")), report);
         if !row.get::<_, bool>("may_identify") {
             let fix = format!("GRANT EXECUTE ON FUNCTION pg_catalog.pg_control_system() TO {role}");
             report.fail(
@@ -173,27 +168,5 @@ impl Patient {
             report.fail("lock", says, "end it, or choose another store.group");
         }
         Ok(())
-    }
-}
-
-/// Whether what was confirmed survives.
-fn durability(row: &Row, report: &mut Report) {
-    let (is_synced, has_full_pages) = (row.get::<_, bool>("fsync"), row.get::<_, bool>("full_page_writes"));
-    if !is_synced {
-        let says = "fsync is off: when the database's machine fails, what was confirmed is lost, and more";
-        report.fail("durability", says, "set it to on");
-    }
-    if !has_full_pages {
-        let says = "full_page_writes is off: when the database's machine fails, pages may be torn";
-        report.warn("durability", says, "set it to on, unless its file system writes pages whole");
-    }
-    let (waits, replicas) = (row.get::<_, bool>("waits_for_standby"), row.get::<_, i64>("replicas"));
-    if replicas > 0 && !waits {
-        let says =
-            "it has standbys and waits for none: when one of them takes over, the last that was confirmed is lost";
-        report.warn("durability", says, "name them in synchronous_standby_names");
-    } else if is_synced && has_full_pages {
-        let says = if waits { "fsync is on, and a standby is waited for" } else { "fsync is on" };
-        report.ok("durability", says);
     }
 }
