@@ -5,7 +5,7 @@ use std::{fs, net::SocketAddr, thread};
 
 use crate::harness::{Broker, Frame, Raw, Settings, SmallDisk, encode};
 
-const MIB: u64 = 1 << 20;
+pub(crate) const MIB: u64 = 1 << 20;
 
 /// What a message holds beside its number: 62 of them fill a segment of 4 MiB. Unit: bytes.
 const BODY_BYTES: usize = 64 << 10;
@@ -23,7 +23,7 @@ fn body(number: usize) -> String {
     format!("{number} {}", "x".repeat(BODY_BYTES))
 }
 
-fn number_of(message: &Frame) -> usize {
+pub(crate) fn number_of(message: &Frame) -> usize {
     message.text().split(' ').next().unwrap().parse().unwrap()
 }
 
@@ -35,9 +35,14 @@ fn send(number: usize, queue: &str) -> Vec<u8> {
 
 /// Sends numbered messages, one at a time, until the broker refuses one: how many it confirmed, and what it said.
 fn fill(address: SocketAddr, queue: &str) -> (usize, Frame) {
+    fill_with(address, |number| send(number, queue))
+}
+
+/// The same with frames of the caller's, whose receipts are their numbers.
+pub(crate) fn fill_with(address: SocketAddr, send: impl Fn(usize) -> Vec<u8>) -> (usize, Frame) {
     let mut client = Raw::connect(address);
     for number in 0.. {
-        client.send(send(number, queue));
+        client.send(send(number));
         let frame = client.frame();
         if frame.command == "ERROR" {
             return (number, frame);
@@ -48,7 +53,7 @@ fn fill(address: SocketAddr, queue: &str) -> (usize, Frame) {
 }
 
 /// Takes these messages, which come in this order, and acknowledges them together in one transaction.
-fn drain(consumer: &mut Raw, numbers: impl Iterator<Item = usize>) {
+pub(crate) fn drain(consumer: &mut Raw, numbers: impl Iterator<Item = usize>) {
     consumer.send(encode("BEGIN", &[("transaction", "drain")], b""));
     for number in numbers {
         let message = consumer.expect("MESSAGE");

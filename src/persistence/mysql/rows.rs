@@ -1,13 +1,11 @@
 //! A batch as rows: lists of numbers travel as JSON, so that one prepared statement takes any number of them; messages
 //! as parameters, so that bodies are copied and never escaped.
 
-use std::collections::BTreeMap;
-
 use mysql_async::Value;
 use serde::Serialize;
 
 use crate::{
-    persistence::sql::{CatalogChange, Unfit, big, headers_to_json, holder_columns, millis},
+    persistence::sql::{CatalogChange, Marks, Unfit, big, headers_to_json, holder_columns, millis},
     types::{Batch, Held, Holder, Op, Sequence, Stored},
 };
 
@@ -43,20 +41,17 @@ impl<'a> Statements<'a> {
     /// Cuts a batch for a server that takes so many bytes at once.
     pub(super) fn of(batch: &'a Batch, packet_bytes_max: usize) -> Result<Self, Unfit> {
         let mut statements = Self::default();
-        let mut marks = BTreeMap::new();
+        let mut marks = Marks::default();
         for op in &batch.ops {
+            marks.note(op);
             match op {
                 Op::Insert(stored) => statements.insert(stored, packet_bytes_max)?,
                 Op::Settle { sequence, holder } => statements.settle(*sequence, *holder),
                 Op::Return { sequence, held } => statements.come_back(*sequence, *held, false),
-                Op::Mark { holder, upto } => {
-                    let mark = marks.entry(*holder).or_insert(*upto);
-                    *mark = (*mark).max(*upto);
-                }
                 _ => statements.catalog.extend(CatalogChange::of(op)),
             }
         }
-        let marks = marks.into_iter().map(|(holder, upto)| (holder_columns(holder), big(upto.as_u64())));
+        let marks = marks.all().map(|(holder, upto)| (holder_columns(holder), big(upto.as_u64())));
         statements.marks.extend(marks.map(|((kind, id), upto)| (kind, id, upto)));
         Ok(statements)
     }

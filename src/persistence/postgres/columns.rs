@@ -1,11 +1,9 @@
 //! A batch as columns: one array for each, so that one prepared statement takes any number of messages.
 
-use std::collections::BTreeMap;
-
 use tokio_postgres::types::ToSql;
 
 use crate::{
-    persistence::sql::{CatalogChange, Unfit, big, headers_to_json, holder_columns, millis},
+    persistence::sql::{self, CatalogChange, Unfit, big, headers_to_json, holder_columns, millis},
     types::{Batch, DurableId, Held, Holder, Op, Sequence, Stored},
 };
 
@@ -29,20 +27,17 @@ impl<'a> Statements<'a> {
     /// Cuts a batch.
     pub(super) fn of(batch: &'a Batch) -> Result<Self, Unfit> {
         let mut statements = Self { catalog: Vec::new(), columns: vec![Columns::default()] };
-        let mut marks = BTreeMap::new();
+        let mut marks = sql::Marks::default();
         for op in &batch.ops {
+            marks.note(op);
             match op {
                 Op::Insert(stored) => statements.columns_for(stored.message.size()).insert(stored)?,
                 Op::Settle { sequence, holder } => statements.last().settle(*sequence, *holder),
                 Op::Return { sequence, held } => statements.last().returned.push(*sequence, *held, false),
-                Op::Mark { holder, upto } => {
-                    let mark = marks.entry(*holder).or_insert(*upto); // one row can't be changed twice in a statement
-                    *mark = (*mark).max(*upto);
-                }
                 _ => statements.catalog.extend(CatalogChange::of(op)),
             }
         }
-        marks.into_iter().for_each(|(holder, upto)| statements.last().mark(holder, upto));
+        marks.all().for_each(|(holder, upto)| statements.last().mark(holder, upto));
         Ok(statements)
     }
 

@@ -1,5 +1,7 @@
 //! The parts of a batch that are not about messages, and why a batch can't be written at all.
 
+use std::collections::BTreeMap;
+
 use crate::types::{Destination, DestinationId, Durable, DurableId, Holder, Op, Sequence};
 
 /// What is not about messages, and comes rarely.
@@ -34,6 +36,38 @@ impl<'a> CatalogChange<'a> {
             }
         }
         highest
+    }
+}
+
+/// The dispatch marks of a batch, one a holder: no statement can write a row twice.
+///
+/// Who is made gets a mark that covers nothing: on a full disk there may be no room for its row later, and what can't
+/// be marked can't be handed out, so nobody could make room.
+#[derive(Debug, Default)]
+pub(in crate::persistence) struct Marks(BTreeMap<Holder, Sequence>);
+
+impl Marks {
+    /// Notes what an operation means for them.
+    pub(in crate::persistence) fn note(&mut self, op: &Op) {
+        match op {
+            Op::Mark { holder, upto } => self.raise(*holder, *upto),
+            Op::CreateDestination { id, destination } if destination.kind().is_queue() => {
+                self.raise(Holder::Queue(*id), Sequence::ZERO);
+            }
+            Op::CreateDurable { id, .. } => self.raise(Holder::Durable(*id), Sequence::ZERO),
+            Op::DeleteDurable { id } => drop(self.0.remove(&Holder::Durable(*id))),
+            _ => {}
+        }
+    }
+
+    fn raise(&mut self, holder: Holder, upto: Sequence) {
+        let mark = self.0.entry(holder).or_insert(upto);
+        *mark = (*mark).max(upto);
+    }
+
+    /// All of them.
+    pub(in crate::persistence) fn all(self) -> impl Iterator<Item = (Holder, Sequence)> {
+        self.0.into_iter()
     }
 }
 

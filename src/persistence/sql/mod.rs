@@ -9,7 +9,7 @@ mod purges;
 mod row;
 mod writing;
 
-pub(super) use changes::{CatalogChange, Unfit};
+pub(super) use changes::{CatalogChange, Marks, Unfit};
 pub(super) use counts::{Census, Counted, Counting};
 pub(super) use due::{Candidate, DueReads, due};
 pub(super) use headers::{headers_from_json, headers_to_json};

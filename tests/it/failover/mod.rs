@@ -30,13 +30,17 @@ mod backlog;
 mod clock;
 mod copies;
 mod database;
+mod doubt;
 mod freezes;
+mod full_disk;
 mod kills;
 mod lease;
 mod machines;
 mod network;
 mod operators;
+mod pressure;
 mod readme;
+mod refused;
 mod silence;
 mod terms;
 
@@ -156,6 +160,15 @@ fn one_that_serves(addresses: &[SocketAddr], not: Option<usize>) -> (usize, Raw)
         sleep(CLIENT_POLL);
     }
     panic!("no broker serves");
+}
+
+/// Waits for what nobody tells: only the console or the database knows it.
+fn wait_for(mut holds: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !holds() {
+        assert!(since.elapsed() < PATIENCE, "it does not happen");
+        sleep(CLIENT_POLL);
+    }
 }
 
 /// A lease that a test can wait for.

@@ -1,13 +1,13 @@
 //! The connection between a master and its database ends on the database's side only: the master hears nothing.
 
-use std::{cell::Cell, thread::sleep, time::Instant};
+use std::cell::Cell;
 
 use super::{
-    Brokers, CLIENT_POLL, DOUBTS,
+    Brokers, DOUBTS,
     network::{network, through, through_first},
-    short_lease,
+    short_lease, wait_for,
 };
-use crate::harness::{DatabaseServer, PATIENCE, Proxy, Raw, encode, get};
+use crate::harness::{DatabaseServer, Proxy, Raw, encode, get};
 
 on_each_database! {
     r24_a_master_that_hears_nothing_pauses_turns_clients_away_and_goes_on
@@ -88,13 +88,4 @@ fn a_standby_that_hears_nothing_takes_over_nevertheless<D: DatabaseServer>() {
     brokers.return_as_standby(master);
     drop(client);
     brokers.stop();
-}
-
-/// For what only the console knows.
-fn wait_for(mut holds: impl FnMut() -> bool) {
-    let since = Instant::now();
-    while !holds() {
-        assert!(since.elapsed() < PATIENCE, "it does not happen");
-        sleep(CLIENT_POLL);
-    }
 }

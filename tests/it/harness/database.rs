@@ -12,7 +12,7 @@ use std::{
 use batonmq::types::Group;
 use tempfile::TempDir;
 
-use super::{broker::Settings, clock::Clock};
+use super::{SmallDisk, broker::Settings, clock::Clock};
 
 /// Servers do not run as root; then they run as the user whom their Debian package made.
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +107,12 @@ pub(crate) trait DatabaseServer: Sized + Sync + 'static {
     /// What a heartbeat of a master asks, and nothing else does.
     const HEARTBEAT: &'static str;
 
+    /// Begins a transaction that keeps the database from cleaning up as long as it is open, its own number and all.
+    const OPEN_TRANSACTION: &'static str;
+
+    /// A COMMIT as it is sent: settings of a session may have the word too.
+    const COMMIT: &'static str;
+
     /// The complete example of a configuration for it.
     const CONFIG: &'static str;
 
@@ -115,6 +121,15 @@ pub(crate) trait DatabaseServer: Sized + Sync + 'static {
 
     /// One of a test's own.
     fn own() -> Self;
+
+    /// One of a test's own that lets in so many clients.
+    fn own_for(clients: u32) -> Self;
+
+    /// One of a test's own, whose tables lie on this disk; the rest of what it writes does not.
+    fn own_with_tables_on(disk: SmallDisk) -> Self;
+
+    /// That disk.
+    fn disk(&self) -> &SmallDisk;
 
     /// One of a test's own, whose clock is right until it is set.
     fn own_with_clock() -> Self;
@@ -162,6 +177,14 @@ pub(crate) trait DatabaseServer: Sized + Sync + 'static {
     /// Ends the session that holds the baton of a group, as an administrator would.
     fn end_lock_session(&self, group: &Group);
 
+    /// Statements that end the session that holds the baton of a group now, and the one that writes.
+    fn end_of_sessions(&self, group: &Group) -> String;
+
+    /// Ends these.
+    fn end_sessions(&self, group: &Group) {
+        self.ask(group, &self.end_of_sessions(group));
+    }
+
     /// A client for somebody who has more to say to it.
     fn client_command(&self) -> Command;
 
@@ -177,6 +200,19 @@ pub(crate) trait DatabaseServer: Sized + Sync + 'static {
         Stranger::says(self.client_command(), &format!("BEGIN; SELECT 'held' FROM {baton} FOR UPDATE;"))
     }
 
+    /// Somebody who is no broker reads messages, and does not end the transaction.
+    fn read_at_leisure(&self, group: &Group) -> Stranger {
+        let (begin, message) = (Self::OPEN_TRANSACTION, format!("{}message", Self::prefix(group)));
+        let read = format!("{begin}; SELECT 'held' FROM (SELECT count(*) FROM {message}) AS seen;");
+        Stranger::says(self.client_command(), &read)
+    }
+
+    /// Others take all connections that the server has to give.
+    fn crowd(&self) -> Vec<Stranger> {
+        let arrive = || Stranger::arrives(self.client_command(), "SELECT 'held';");
+        std::iter::from_fn(arrive).collect()
+    }
+
     /// Somebody who is no broker holds the lock of a group.
     fn hold_lock(&self, group: &Group) -> Stranger {
         Stranger::says(self.client_command(), &format!("{};", self.lock_statement(group)))
@@ -188,13 +224,28 @@ pub(crate) struct Stranger(Child);
 
 impl Stranger {
     /// It has done what these statements say, which answer `held`.
-    fn says(mut client: Command, statements: &str) -> Self {
+    fn says(client: Command, statements: &str) -> Self {
+        Self::arrives(client, statements).expect("the server lets it in, and does what it says")
+    }
+
+    /// The same, if the server lets it in.
+    fn arrives(mut client: Command, statements: &str) -> Option<Self> {
         let mut client = client.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        writeln!(client.stdin.as_ref().unwrap(), "{statements}").unwrap();
+        let is_heard = writeln!(client.stdin.as_ref().unwrap(), "{statements}").is_ok();
         let mut answer = String::new();
         BufReader::new(client.stdout.take().unwrap()).read_line(&mut answer).unwrap();
-        assert_eq!(answer, "held\n");
-        Self(client)
+        let stranger = Self(client);
+        if is_heard && answer == "held\n" {
+            return Some(stranger);
+        }
+        stranger.leave();
+        None
+    }
+
+    /// It ends when these statements are done; nobody hears what they answer.
+    pub(crate) fn leave_saying(self, statements: &str) {
+        writeln!(self.0.stdin.as_ref().unwrap(), "{statements}").unwrap();
+        self.leave();
     }
 
     /// It ends, and its transaction and its locks with it.

@@ -3,7 +3,7 @@
 use std::{
     fs::Permissions,
     net::Ipv4Addr,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
@@ -17,6 +17,7 @@ use batonmq::{
 use tempfile::TempDir;
 
 use super::{
+    SmallDisk,
     broker::{CERT_FILE, KEY_FILE, Settings, sign_certificate},
     clock::Clock,
     database::{DatabaseServer, Server, ServerUser, Stop, free_port, run},
@@ -41,6 +42,7 @@ pub(crate) struct MariadbServer {
     port: u16,
     settings: Vec<String>,
     clock: Option<Clock>,
+    disk: Option<SmallDisk>,
 }
 
 impl MariadbServer {
@@ -85,7 +87,7 @@ impl MariadbServer {
     fn empty(settings: &[&str]) -> Self {
         let directory = USER.directory();
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let server = Self { directory, port: free_port(), server: None, settings, clock: None };
+        let server = Self { directory, port: free_port(), server: None, settings, clock: None, disk: None };
         std::fs::write(server.password_file(), OWNER.1).unwrap();
         std::fs::write(server.first_statements(), "").unwrap();
         server
@@ -139,6 +141,9 @@ impl MariadbServer {
             command.arg(format!("--{setting}"));
         }
         command.args(self.settings.iter().map(|setting| format!("--{setting}")));
+        if let Some(disk) = &self.disk {
+            command = disk.shown_to(&command);
+        }
         self.server = Some(Server::start(&command, self.directory.path(), "TERM", "mariadbd: ready for connections"));
     }
 
@@ -199,6 +204,8 @@ impl MariadbServer {
 
 impl DatabaseServer for MariadbServer {
     const HEARTBEAT: &'static str = "b.batch, b.holder";
+    const OPEN_TRANSACTION: &'static str = "START TRANSACTION WITH CONSISTENT SNAPSHOT";
+    const COMMIT: &'static str = "\u{3}COMMIT";
     const CONFIG: &'static str = "config/mysql.toml";
 
     fn shared() -> &'static Self {
@@ -207,6 +214,22 @@ impl DatabaseServer for MariadbServer {
 
     fn own() -> Self {
         Self::start(&[])
+    }
+
+    fn own_for(clients: u32) -> Self {
+        Self::start(&[&format!("max-connections={clients}")])
+    }
+
+    fn own_with_tables_on(disk: SmallDisk) -> Self {
+        let mut server = Self::prepare(&[]);
+        symlink(disk.directory_of(USER.0), server.data().join(DATABASE)).unwrap();
+        server.disk = Some(disk);
+        server.launch();
+        server
+    }
+
+    fn disk(&self) -> &SmallDisk {
+        self.disk.as_ref().expect("it has one")
     }
 
     fn own_with_clock() -> Self {
@@ -264,6 +287,10 @@ impl DatabaseServer for MariadbServer {
     fn end_lock_session(&self, group: &Group) {
         let session = self.ask(group, "SELECT lock_session FROM {group}baton");
         self.client(&format!("KILL {session}"));
+    }
+
+    fn end_of_sessions(&self, group: &Group) -> String {
+        self.ask(group, "SELECT CONCAT('KILL ', lock_session, '; KILL ', writer_session, ';') FROM {group}baton")
     }
 
     fn lock_statement(&self, group: &Group) -> String {

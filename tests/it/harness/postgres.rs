@@ -21,6 +21,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::{
+    SmallDisk,
     broker::{CERT_FILE, KEY_FILE, Settings, sign_certificate},
     clock::Clock,
     database::{DatabaseServer, Server, ServerUser, Stop, free_port, run},
@@ -43,6 +44,7 @@ pub(crate) struct PostgresServer {
     port: u16,
     settings: Vec<String>,
     clock: Option<Clock>,
+    disk: Option<SmallDisk>,
 }
 
 impl PostgresServer {
@@ -69,7 +71,7 @@ impl PostgresServer {
         let programs = newest_programs();
         let directory = USER.directory();
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        Self { directory, programs, port: free_port(), server: None, settings, clock: None }
+        Self { directory, programs, port: free_port(), server: None, settings, clock: None, disk: None }
     }
 
     /// A copy of this one that follows it, under the name `standby`; it is read-only until [`Self::promote`].
@@ -145,6 +147,9 @@ impl PostgresServer {
         for setting in fixed.into_iter().chain(self.settings.iter().map(String::as_str)) {
             command.args(["-c", setting]);
         }
+        if let Some(disk) = &self.disk {
+            command = disk.shown_to(&command);
+        }
         let ready = "database system is ready to accept"; // connections, or read-only connections
         self.server = Some(Server::start(&command, self.directory.path(), "INT", ready));
     }
@@ -214,6 +219,9 @@ impl PostgresServer {
 
 impl DatabaseServer for PostgresServer {
     const HEARTBEAT: &'static str = "pg_control_system";
+    const OPEN_TRANSACTION: &'static str =
+        "BEGIN ISOLATION LEVEL REPEATABLE READ; CREATE TEMPORARY TABLE own (id integer)";
+    const COMMIT: &'static str = "\u{b}COMMIT\0";
     const CONFIG: &'static str = "config/postgres.toml";
 
     fn shared() -> &'static Self {
@@ -222,6 +230,24 @@ impl DatabaseServer for PostgresServer {
 
     fn own() -> Self {
         Self::start(&[])
+    }
+
+    fn own_for(clients: u32) -> Self {
+        Self::start(&[&format!("max_connections={clients}")])
+    }
+
+    fn own_with_tables_on(disk: SmallDisk) -> Self {
+        let mut server = Self::prepare(&[]);
+        let directory = disk.directory_of(USER.0);
+        server.disk = Some(disk);
+        server.launch();
+        server.psql(&format!("CREATE TABLESPACE small LOCATION '{}'", directory.display()));
+        server.psql(&format!("ALTER ROLE {} SET default_tablespace = small", OWNER.0));
+        server
+    }
+
+    fn disk(&self) -> &SmallDisk {
+        self.disk.as_ref().expect("it has one")
     }
 
     fn own_with_clock() -> Self {
@@ -278,6 +304,11 @@ impl DatabaseServer for PostgresServer {
 
     fn end_lock_session(&self, group: &Group) {
         assert_eq!(self.ask(group, "SELECT pg_terminate_backend(lock_pid) FROM {group}baton"), "t");
+    }
+
+    fn end_of_sessions(&self, group: &Group) -> String {
+        let baton = format!("{}baton", Self::prefix(group));
+        format!("SELECT pg_terminate_backend(lock_pid), pg_terminate_backend(writer_pid) FROM {baton};")
     }
 
     fn lock_statement(&self, group: &Group) -> String {

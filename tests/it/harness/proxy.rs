@@ -23,18 +23,27 @@ use tokio::{
 struct Network {
     /// What the server says does not arrive any more on a connection that asked this.
     lost_after: Option<&'static str>,
-    /// What is asked with this text is held back, and the connection it came from is over.
+    /// The next thing that is asked with this text is held back, and the connection it came from is over.
     held_after: Option<&'static str>,
-    /// Something is held back.
-    held: bool,
-    /// What was held back arrives.
-    delivered: bool,
+    late: Late,
     /// Connections that were made before this many cuts are over.
     cuts: u32,
     /// The same on the server's side only: the client hears nothing of it.
     server_cuts: u32,
     /// On connections that began with this text, what goes there and back is counted.
     counted: Option<&'static str>,
+}
+
+/// What became of what is held back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Late {
+    #[default]
+    Nothing,
+    Held,
+    /// It may arrive.
+    Delivered,
+    /// The server has done with it what it will.
+    Done,
 }
 
 /// Carries connections to a server; ends with the value.
@@ -84,19 +93,20 @@ impl Proxy {
     }
 
     /// When somebody asks something with this text, the connection is over, and what was asked arrives later: when
-    /// [`Self::deliver`] says so.
+    /// [`Self::deliver`] says so. Whoever asks it again is not held back.
     pub(crate) fn hold_back(&self, text: &'static str) {
         self.network.send_modify(|network| network.held_after = Some(text));
     }
 
     /// Waits until something is held back.
     pub(crate) async fn holds_something_back(&self) {
-        self.network.subscribe().wait_for(|network| network.held).await.unwrap();
+        self.network.subscribe().wait_for(|network| network.late >= Late::Held).await.unwrap();
     }
 
-    /// What was held back arrives at the server.
-    pub(crate) fn deliver(&self) {
-        self.network.send_modify(|network| (network.held_after, network.delivered) = (None, true));
+    /// What was held back arrives at the server; waits until that has done with it what it will.
+    pub(crate) async fn deliver(&self) {
+        self.network.send_modify(|network| network.late = Late::Delivered);
+        self.network.subscribe().wait_for(|network| network.late == Late::Done).await.unwrap();
     }
 
     /// Ends all connections as far as the server knows; the clients' ends stay open, and silent, until [`Self::cut`].
@@ -142,11 +152,17 @@ async fn carry(client: TcpStream, server: SocketAddr, network: watch::Sender<Net
     }
     drop((from_client, to_client));
     if let Some(request) = held_back {
-        network.send_modify(|network| network.held = true);
-        watched.wait_for(|network| network.delivered).await.unwrap();
-        server.write_all(&request).await.unwrap();
-        server.shutdown().await.unwrap();
-        while let Ok(1..) = server.read(&mut [0; 1 << 10]).await {} // until it has answered, whom nobody hears
+        network.send_modify(|network| network.late = Late::Held);
+        watched.wait_for(|network| network.late == Late::Delivered).await.unwrap();
+        deliver(server, &request).await;
+        network.send_modify(|network| network.late = Late::Done);
+    }
+}
+
+/// The server does what was asked, and ends the connection; it may have ended it before.
+async fn deliver(mut server: TcpStream, request: &[u8]) {
+    if server.write_all(request).await.is_ok() && server.shutdown().await.is_ok() {
+        while let Ok(1..) = server.read(&mut [0; 1 << 10]).await {} // its answer, which nobody hears
     }
 }
 
@@ -170,11 +186,12 @@ async fn carry_requests(
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
         let asked = &buffer[..length];
         let Network { held_after, lost_after, counted, .. } = *asking.network.borrow();
+        let holds = |network: &mut Network| network.held_after.take().is_some();
         is_counted |= contains(asked, counted);
         if asking.answered.swap(false, Ordering::SeqCst) && is_counted {
             counter.fetch_add(1, Ordering::SeqCst);
         }
-        if contains(asked, held_after) {
+        if contains(asked, held_after) && asking.network.send_if_modified(holds) {
             return Some(asked.to_vec());
         }
         if contains(asked, lost_after) {

@@ -94,6 +94,22 @@ impl SmallDisk {
         command
     }
 
+    /// This command, so that it sees it.
+    pub(crate) fn shown_to(&self, command: &Command) -> Command {
+        let mut seeing = self.command(command.get_program());
+        seeing.args(command.get_args());
+        seeing
+    }
+
+    /// A directory in it that belongs to this user.
+    pub(crate) fn directory_of(&self, user: &str) -> PathBuf {
+        let path = self.root.join(user);
+        let script = "chmod 711 \"$0\" && mkdir \"$1\" && chown \"$2\" \"$1\"";
+        let status = self.command("sh").args(["-c", script]).args([&*self.root, &*path]).arg(user).status().unwrap();
+        assert!(status.success(), "{status}");
+        path
+    }
+
     /// One of its files, as the test sees it.
     pub(crate) fn file(&self, path: &Path) -> PathBuf {
         match &self.place {

@@ -15,7 +15,7 @@ use super::{
     Backend, Broker, Cluster, EVERYTHING, LARGE, Mysql, NEWS, ORDERS, count_beside_batches, insert, script::Script,
     sequences, settle,
 };
-use crate::harness::{MariadbServer, PATIENCE, Proxy, own_group};
+use crate::harness::{DatabaseServer as _, MariadbServer, PATIENCE, Proxy, own_group};
 
 fn seq(counter: u64) -> Sequence {
     Sequence::new(Term(1), counter)
@@ -73,8 +73,7 @@ async fn cut_when(proxy: &Proxy, session: &mut Session, condition: &str) {
     proxy.cut();
 }
 
-/// As it is sent: settings of a session have the word too.
-const COMMIT: &str = "\u{3}COMMIT";
+const COMMIT: &str = MariadbServer::COMMIT;
 
 /// A transaction has as many as it has statements (BEGIN, fence, settles, inserts, the end), however many messages.
 #[tokio::test]
@@ -133,9 +132,8 @@ async fn r11_a_commit_that_arrives_after_the_raise_writes_nothing() {
     proxy.hold_back("COMMIT");
     let answer = broker.try_commit(vec![insert(seq(2), 10), settle(seq(1))]).await;
     assert!(matches!(answer, Err(CommitError::Unknown { .. })), "{answer:?}");
-    // The transaction that still has the row is ended (R19). Another way than the proxy's: COMMITs are held back there.
-    let broker = Broker::start(&backend).await;
-    proxy.deliver();
+    let broker = Broker::start(&backend).await; // the transaction that still has the row is ended (R19)
+    proxy.deliver().await;
     assert_eq!(sequences(&broker.messages(ORDERS).await), [seq(1)], "nothing of it");
 }
 
@@ -387,7 +385,7 @@ async fn r28_a_count_that_was_interrupted_goes_on_and_is_still_that_of_the_recov
     proxy.hold_back("SUM(m.size)");
     let broker = behind(&proxy, &backend).await;
     proxy.holds_something_back().await;
-    proxy.deliver();
+    proxy.deliver().await;
     let backlog = count_beside_batches(broker, MESSAGES).await;
     assert_eq!(backlog.messages, [0, 0, 0, 0, MESSAGES, 0, 0, 0, 0, 0]);
 }

@@ -130,7 +130,7 @@ async fn r11_a_statement_that_arrives_after_the_raise_writes_nothing() {
     let name = format!("application_name = 'batonmq {} writer'", backend.group());
     let sessions = format!("(SELECT count(*) FROM pg_stat_activity WHERE {name})");
     becomes_true(&stranger, &format!("{sessions} = 2")).await; // the late one is still there
-    proxy.deliver();
+    proxy.deliver().await;
     becomes_true(&stranger, &format!("{sessions} = 1")).await;
     assert_eq!(sequences(&broker.messages(ORDERS).await), [seq(1)], "nothing of it");
     broker.commit(vec![insert(seq(3), 10)]).await;
@@ -393,7 +393,7 @@ async fn r28_a_count_that_was_interrupted_goes_on_and_is_still_that_of_the_recov
     proxy.hold_back("sum(m.size)");
     let broker = behind(&proxy, &backend).await;
     proxy.holds_something_back().await;
-    proxy.deliver();
+    proxy.deliver().await;
     let backlog = count_beside_batches(broker, MESSAGES).await;
     assert_eq!(backlog.messages, [0, 0, 0, 0, MESSAGES, 0, 0, 0, 0, 0]);
 }
