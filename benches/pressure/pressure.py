@@ -12,6 +12,7 @@ each part. DIRECTORY is the harness (see benches/README.md).
 
 import argparse
 import json
+import re
 import statistics
 import sys
 import tempfile
@@ -157,7 +158,7 @@ def cpu_of_message(samples):
 
 
 def draw(arguments, cell, samples, begin, end):
-    curve = lambda of: [(sample["at"], of(sample)) for sample in samples]
+    curve = lambda of: smooth([(sample["at"], of(sample)) for sample in samples])
     panels = [
         (
             "Messages a second",
@@ -166,9 +167,15 @@ def draw(arguments, cell, samples, begin, end):
         ("Storage of the messages' table and its indexes, MB", [("on disk", curve(lambda sample: sample["storage"] / 1e6))]),
     ]
     title = f"{arguments.database}: {cell.__name__}"
-    picture = chart.lines(title, panels, [(begin, end, cell.__doc__.split(".")[0])], samples[-1]["at"])
+    picture = chart.lines(title, panels, [(begin, end, re.split(r"[.,;]", cell.__doc__)[0])], samples[-1]["at"])
     arguments.pictures.mkdir(parents=True, exist_ok=True)
     (arguments.pictures / f"{arguments.database}-{cell.__name__}.svg").write_text(picture)
+
+
+def smooth(points, span=5):
+    """Means of so many seconds: what a second has depends on when it begins."""
+    parts = [points[at : at + span] for at in range(0, len(points), span)]
+    return [tuple(statistics.mean(values) for values in zip(*part)) for part in parts]
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ impl<D: LockDatabase> DatabaseLocker<D> {
 
     /// The lock is won: whatever comes between this and the tenure gives it back.
     async fn take_over(&mut self, mut session: D::Session) -> Result<Option<Baton>, LockError> {
-        session.migrate().await?;
+        told_if_long(self.lease, session.migrate()).await?;
         let clock = self.database.boot_clock();
         let asked = clock.now();
         let taking = told_if_long(self.lease, session.take_over(&self.me, self.seen));
