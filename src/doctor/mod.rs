@@ -98,6 +98,7 @@ impl Report {
     }
 
     /// How much is not well so far.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
     fn troubles(&self) -> usize {
         self.0.iter().filter(|finding| finding.verdict != Verdict::Ok).count()
     }
