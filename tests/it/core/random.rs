@@ -380,8 +380,7 @@ impl World {
     fn squeeze(&mut self) {
         let batches = self.sealed.iter().chain([&self.open]);
         let oldest = batches.filter_map(|batch| batch.since).chain([self.model.now]).min().unwrap();
-        // Far from full: what is read counts until the next squeeze, and a full memory passes consumers over (R31).
-        let in_use = self.options.limits.memory_bytes_max / 100 * [60, 80, 90][self.dice.below(3)];
+        let in_use = self.options.limits.memory_bytes_max / 100 * [60, 80, 99][self.dice.below(3)];
         let mut effects = Effects::default();
         let spooled_before = if self.dice.one_in(3) { oldest } else { self.model.now };
         self.core.keep_within(self.model.now, in_use, Kept { stored_before: oldest, spooled_before }, &mut effects);

@@ -118,7 +118,7 @@ impl Met {
             assert!(*often > runs, "{self:?}");
         }
         for seldom in [refused_recoveries, undone_batches, batches_in_doubt, accepted_in_doubt] {
-            assert!(*seldom > 0, "{self:?}"); // some are met once in thirty runs
+            assert!(*seldom > runs / 50, "{self:?}");
         }
     }
 }
