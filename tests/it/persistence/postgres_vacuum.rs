@@ -95,6 +95,8 @@ async fn a_full_disk_gets_the_room_of_what_was_consumed_at_once() {
     assert!((1_000..10_000).contains(&sent), "{sent} messages took half of the disk");
     broker.commit((1..=sent).map(|counter| settle(Sequence::new(Term(1), counter))).collect()).await;
     server.disk().free();
+    let vacuumed = format!("pg_stat_get_vacuum_count('{group}.message'::regclass) = 1");
+    becomes_true(&session_of(&server).await, &vacuumed).await;
     let refill = async {
         for another in 1..=sent * 3 / 2 {
             while !send(&mut broker, sent + 1 + another).await {}
