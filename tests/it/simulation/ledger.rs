@@ -236,7 +236,8 @@ impl Ledger {
         let is_late = before.is_some_and(|before| before.0 == number.0 && before.1 > number.1);
         self.gets_again(place, id, number);
         let sent = &self.sent[&id];
-        if !is_late && !(place == DEAD_LETTERS && sent.is_shared()) {
+        let is_one_of_several = place == DEAD_LETTERS && sent.is_shared();
+        if !is_late && !is_one_of_several {
             let is_done = self.done.contains(&(place, id));
             assert!(!is_done, "promise 2: {id} of {place} was acknowledged and comes back");
             let is_removed = self.removed.get(&(place, id)).is_some_and(|removed| *removed < since);
@@ -269,7 +270,7 @@ impl Ledger {
         let stored = stored(&server.rows);
         let is_stored = |place: Place, id: Id| stored.contains(&(place.to_owned(), id));
         for (place, id) in self.owed.difference(&self.acked).filter(|owed| !self.unwanted.contains(owed)) {
-            let is_dead = self.is_dead(*place, *id, is_stored(DEAD_LETTERS, *id));
+            let is_dead = self.is_dead(place, *id, is_stored(DEAD_LETTERS, *id));
             assert!(is_dead || is_stored(place, *id), "promise 1: {id} of {place} was confirmed and is gone");
         }
         let counts =
@@ -316,7 +317,7 @@ impl Ledger {
         let left = stored(&server.rows);
         assert!(left.is_empty(), "promise 1: {left:?} is kept, and no consumer gets it");
         for (place, id) in self.owed.difference(&self.acked).filter(|owed| !self.unwanted.contains(owed)) {
-            let is_dead = self.is_dead(*place, *id, false);
+            let is_dead = self.is_dead(place, *id, false);
             assert!(is_dead, "promise 1: {id} of {place} was never delivered");
         }
     }

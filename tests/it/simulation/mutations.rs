@@ -1,7 +1,8 @@
 //! Each rule that can be broken in one place is broken there, and the simulation finds it.
 //!
-//! A message that is numbered at its SEND (R6) is found by the core's own check, that sequences rise in a queue, and can't
-//! come further: its place in memory is found by its sequence, and rules are broken only in builds that have the check.
+//! A message that is numbered at its SEND (R6) is found by the core's own check, that sequences rise in a queue, and
+//! can't come further: its place in memory is found by its sequence, and rules are broken only in builds that have the
+//! check.
 //!
 //! Rules that are not broken here, and why:
 //! - R7: what an open transaction holds is not with its consumer any more, so there is no place to break it in;
@@ -15,8 +16,8 @@
 //! - R28, R31: limits, not promises; `core::paging`, `engine::limits`, `memory`.
 //! - R30: rows lie in one table, so there are no segments.
 //! - R32: what is sent here is persistent; `engine::spool`, `persistence::spool`.
-//! - R33 to R36: the journal's; `persistence::lives` breaks R33 and R34 in the same way, `persistence::full` holds it to
-//!   R35, `persistence::summaries` to R36.
+//! - R33 to R36: the journal's; `persistence::lives` breaks R33 and R34 in the same way, `persistence::full` holds it
+//!   to R35, `persistence::summaries` to R36.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
