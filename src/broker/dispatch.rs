@@ -10,7 +10,7 @@ use super::{
     mark::Marking,
     queue::{Queue, QueueRole},
 };
-use crate::types::{Sequence, Timestamp};
+use crate::types::{Rule, Sequence, Timestamp};
 
 /// A session whose outbox holds this much gets nothing more until some of it is in the kernel. Unit: bytes.
 pub(super) const OUTBOX_BYTES_MAX: usize = 4 << 20;
@@ -29,11 +29,13 @@ impl Core {
     /// Hands out what a queue has to consumers with credit, until either ends.
     pub(super) fn dispatch(&mut self, now: Timestamp, key: QueueKey, effects: &mut Effects) {
         let mut delivered = false;
+        let may_pass = self.options.broken.is(Rule::DeliversBeforeMark);
+        let open_from = if may_pass { Sequence::ZERO } else { self.open_from };
         while self.queues.get(key).is_some_and(Queue::serves)
             && let Some((priority, consumer)) = self.next_consumer(key)
             && let Some(queue) = self.queues.get_mut(key)
         {
-            match next_message(queue, now, self.open_from, effects) {
+            match next_message(queue, now, open_from, effects) {
                 Next::Deliver(entry) => {
                     queue.served = Some(now);
                     self.deliver(key, consumer, entry, effects);

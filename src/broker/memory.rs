@@ -203,6 +203,9 @@ impl Core {
 
     /// What is in flight behind the beginning of a gap is not to come back with a page of it (R27).
     fn skip_what_is_out(&mut self, key: QueueKey) {
+        if self.options.broken.is(Rule::ForgetsWhatIsOut) {
+            return;
+        }
         let out: Vec<(Priority, Sequence)> =
             self.entries_out(key).map(|entry| (entry.message.priority, entry.sequence)).collect();
         let Some(queue) = self.queues.get_mut(key) else { return };

@@ -13,7 +13,7 @@ use super::{
     entry::{Entry, Storage},
     queue::{Keeper, Remains},
 };
-use crate::types::{Destination, Holder, Op, Priority, Sequence, Timestamp};
+use crate::types::{Destination, Holder, Op, Priority, Rule, Sequence, Timestamp};
 
 /// What became of a queue that was purged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,8 @@ impl Core {
         let PlaceRole::Queue(key) = self.places.get(destination)?.role else { return None };
         let hidden = self.hidden_in(key);
         let given = self.sequences.peek().before();
-        let upto = hidden.iter().map(|(_, sequence)| sequence.before()).min().unwrap_or(given);
+        let before_hidden = hidden.iter().map(|(_, sequence)| sequence.before()).min();
+        let upto = before_hidden.filter(|_| !self.options.broken.is(Rule::PurgesWhatIsHidden)).unwrap_or(given);
         let queue = self.queues.get_mut(key)?; // if it is empty, what it had need not be durably gone
         let before = queue.messages;
         let stays: Vec<Entry> =

@@ -11,8 +11,8 @@ use super::{
     entry::{Entry, Storage},
 };
 use crate::types::{
-    Backlog, DueMessage, DuePage, DueReason, Held, Holder, Op, Page, PageRange, Priority, Sequence, Stored, Timestamp,
-    Window,
+    Backlog, DueMessage, DuePage, DueReason, Held, Holder, Op, Page, PageRange, Priority, Rule, Sequence, Stored,
+    Timestamp, Window,
 };
 
 /// How many messages one read may bring.
@@ -334,7 +334,8 @@ impl Core {
     pub fn due_read(&mut self, now: Timestamp, read: &Read, page: &DuePage, effects: &mut Effects) {
         let Read::Due { number, after, .. } = read else { return };
         let Some(of_deaths) = self.schedule.end_read(*number, *after, page) else { return };
-        let settled = self.schedule.has_settled(page);
+        let forgets = self.options.broken.is(Rule::ForgetsSettled);
+        let settled = if forgets { HashSet::new() } else { self.schedule.has_settled(page) };
         for due in &page.messages {
             match due.reason {
                 DueReason::Returns(holder) => self.returns(now, holder, due, effects),

@@ -592,6 +592,11 @@ impl Part {
         !self.units.iter().all(Unit::only_settles)
     }
 
+    /// Whether an earlier try may have written it.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.units.iter().any(|unit| unit.doubtful)
+    }
+
     /// An earlier try may have written it.
     pub(super) fn doubt(&mut self) {
         self.units.iter_mut().for_each(|unit| unit.doubtful = true);

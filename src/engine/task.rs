@@ -163,7 +163,8 @@ impl Engine {
         let (mut reachable, mut stopping) = (true, None);
         let stop = self.stop.clone();
         while !stopping.is_some_and(|since| self.has_done_what_it_can(since)) {
-            if self.mandate.footing() != Footing::Firm || self.mandate.doubts() != self.doubts {
+            let is_sure = self.mandate.footing() == Footing::Firm && self.mandate.doubts() == self.doubts;
+            if !is_sure && !self.broken.is(Rule::ServesInDoubt) {
                 self.sit_out_doubt().await?;
                 if stop.is_cancelled() {
                     return Ok(()); // nobody was told that what is not written is safe
@@ -350,6 +351,8 @@ impl Engine {
         let purged = self.core.purge(now, destination, &mut self.effects);
         self.take_effects(now);
         let Some(Purged { messages, mark, behind }) = purged else { return answer_purge(answer, None) };
+        let waits = !self.broken.is(Rule::ConfirmsPurgesAtOnce);
+        let (mark, behind) = (mark.filter(|_| waits), behind.filter(|_| waits));
         self.purging.push(Purging { mark, behind, messages, answer });
         self.answer_purges();
     }
@@ -443,7 +446,8 @@ impl Engine {
         let pending = if self.broken.is(Rule::ConfirmsAtOnce) { 0 } else { pending };
         let Some(link) = self.sessions.get_mut(&session) else { return };
         let asks = !matches!(answer, Answer::Nothing);
-        if pending == 0 && (link.ledger.is_clear() || !asks) {
+        let is_its_turn = link.ledger.is_clear() || self.broken.is(Rule::AnswersOutOfTurn);
+        if pending == 0 && (is_its_turn || !asks) {
             return self.answer(session, answer);
         }
         if asks {

@@ -181,6 +181,9 @@ impl Writer {
     }
 
     fn commit_request(&mut self, now: Timestamp) -> Option<StoreRequest> {
+        if self.broken.is(Rule::RepeatsBehindNext) {
+            self.let_next_pass(now);
+        }
         if self.under_way.is_none() {
             self.under_way = match self.parts.pop_front() {
                 Some(part) => Some(Sealed::new(self.number(), part)),
@@ -188,6 +191,16 @@ impl Writer {
             };
         }
         self.under_way.as_ref().map(|sealed| StoreRequest::Commit(sealed.batch.clone()))
+    }
+
+    /// For simulations: what is in doubt goes behind the open batch.
+    fn let_next_pass(&mut self, now: Timestamp) {
+        if self.under_way.as_ref().is_some_and(|sealed| sealed.part.is_in_doubt())
+            && let Some(next) = self.seal(now)
+        {
+            let in_doubt = self.under_way.replace(next);
+            self.parts.extend(in_doubt.map(|sealed| sealed.part));
+        }
     }
 
     fn seal(&mut self, now: Timestamp) -> Option<Sealed> {

@@ -17,16 +17,32 @@ pub enum Rule {
     SettlesBeforeBurial,
     /// Insert and settle of one message do not cancel (R1).
     NeverCancels,
+    /// An answer does not wait for those before it on its connection (R4).
+    AnswersOutOfTurn,
+    /// A message is delivered before the mark that tells of it is durable (R9).
+    DeliversBeforeMark,
+    /// A batch in doubt lets the next one pass (R12).
+    RepeatsBehindNext,
     /// A settle overtakes its insert, which waits for room (R14).
     SettlesBeforeInsert,
     /// A transaction is dispatched before it is durable (R5).
     ShowsTransactions,
     /// A message of a transaction has its sequence from its SEND (R6).
     NumbersAtSend,
+    /// A broker that doubts that it is the master goes on (R24).
+    ServesInDoubt,
     /// What is not durable leaves memory (R25).
     LetsAnythingLeave,
     /// What is not durably settled comes back with a page (R26).
     ForgetsPending,
+    /// What was settled expires, if a read that is under way brings it (R26).
+    ForgetsSettled,
+    /// What is with a consumer comes back with a page (R27).
+    ForgetsWhatIsOut,
+    /// A purge is confirmed before it is durable (R29).
+    ConfirmsPurgesAtOnce,
+    /// A purge removes what nobody may see yet (R29).
+    PurgesWhatIsHidden,
     /// A segment is used again before its old name is durably gone (R34).
     ReusesSegmentsAtOnce,
     /// A message is copied beside its settle (R34).

@@ -12,11 +12,12 @@ use batonmq::{
         Backlog, CommitError, DuePage, MessageReader, Page, PageRange, PersistenceAdapter, StoreError, StoreLimits,
         Window,
     },
-    types::{Batch, Catalog, FencingToken, Holder, Op, Priority, Sequence, Tenure, Term, Timestamp},
+    types::{Batch, Catalog, FencingToken, History, Holder, Op, Priority, Sequence, Tenure, Term, Timestamp},
 };
 use tokio::time::timeout;
 
-use super::database::{Connection, Database, Mode, Progress, Server, SessionNo, Weakness};
+use super::database::{Connection, Database, Mode, Progress, Server, SessionNo, Wait, Weakness};
+use crate::harness::Rows;
 
 /// How long the database may take to answer; then the connection counts as lost.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(3);
@@ -34,6 +35,8 @@ pub(super) struct SimulatedAdapter {
     /// As in the SQL adapters: the term that the row had when it was proven last, the token of the last raise, and the
     /// raises of which it is not known what became of them.
     base: Option<Term>,
+    /// The history that it was proven on (R21).
+    history: Option<History>,
     token: Option<FencingToken>,
     asked: Vec<(Tenure, SessionNo)>,
     /// What everybody held at the recovery (R28).
@@ -52,7 +55,15 @@ struct Place {
 impl SimulatedAdapter {
     pub(super) fn new(database: Database, process: usize, page_max: usize) -> Self {
         let place = Place { database, process, page_max };
-        Self { place, session: None, base: None, token: None, asked: Vec::new(), backlogs: Arc::default() }
+        Self {
+            place,
+            session: None,
+            base: None,
+            history: None,
+            token: None,
+            asked: Vec::new(),
+            backlogs: Arc::default(),
+        }
     }
 }
 
@@ -106,10 +117,13 @@ async fn hold_row(session: &Connection, within: Option<Term>) -> Result<(), Stor
 async fn raise(
     session: &Connection,
     to: Tenure,
-    base: Term,
+    (base, seen): (Term, History),
     asked: Vec<(Tenure, SessionNo)>,
 ) -> Result<bool, StoreError> {
     let update = move |server: &mut Server, me| {
+        if let Some(why) = server.history().departs_from(&seen) {
+            return Progress::Done(Err(why)); // R21
+        }
         let row = server.tenure();
         let writer = server.baton.writer_session;
         let is_asked = asked.iter().any(|(tenure, session)| *tenure == row && Some(*session) == writer);
@@ -121,13 +135,10 @@ async fn raise(
                 server.baton.writer_session = Some(me);
             });
         }
-        Progress::Done(raises)
+        Progress::Done(Ok(raises))
     };
-    let raised = answered("raise", session.ask(update)).await?;
-    let commit = |server: &mut Server, me| {
-        server.commit(me);
-        Progress::Done(())
-    };
+    let raised = answered("raise", session.ask(update)).await?.unwrap_or(false);
+    let commit = |server: &mut Server, me| server.try_commit(me);
     answered("raise", session.ask(commit)).await?;
     Ok(raised)
 }
@@ -155,13 +166,13 @@ fn commit(
                 Step::Fence
             }
             Step::Fence => {
-                if server.weakness.is_none() && !server.try_lock_row(me, Mode::Shared) {
-                    return Progress::Waits;
-                }
                 let known = match server.weakness {
                     Some(Weakness::FenceNotChecked) => token,
                     Some(Weakness::FenceWithoutLock) => token_then,
-                    None => server.tenure().token,
+                    _ => match server.try_lock_row(me, Mode::Shared) {
+                        true => server.tenure().token,
+                        false => return Progress::Waits,
+                    },
                 };
                 let refused = if known != token {
                     Some(CommitError::Deposed)
@@ -180,9 +191,15 @@ fn commit(
             Step::Settle => Step::Insert,
             Step::Insert => Step::Commit,
             Step::Commit => {
+                let wait = server.wait_for_standby();
+                if wait == Wait::GoesOn {
+                    return Progress::Waits;
+                }
                 server.commit_batch(&batch, snapshot);
                 server.end_transaction(me);
-                return Progress::Done(Ok(()));
+                let is_proven = wait == Wait::Over || server.weakness == Some(Weakness::WarningConfirms);
+                let warned = || CommitError::Unknown { source: "the wait for the standby was cancelled".into() };
+                return Progress::Done(is_proven.then_some(()).ok_or_else(warned)); // R16
             }
         };
         Progress::GoesOn
@@ -198,16 +215,16 @@ impl PersistenceAdapter for SimulatedAdapter {
         let read = |server: &mut Server, _| {
             let rows = &server.rows;
             let backlogs = rows.holders().into_iter().map(|holder| (holder, rows.backlog(holder)));
-            Progress::Done((rows.catalog.clone(), backlogs.collect::<BTreeMap<_, _>>()))
+            Progress::Done((rows.catalog.clone(), backlogs.collect::<BTreeMap<_, _>>(), server.history()))
         };
-        let (catalog, backlogs) = answered("recover", session.ask(read)).await?;
+        let (catalog, backlogs, history) = answered("recover", session.ask(read)).await?;
         self.backlogs = Arc::new(backlogs);
-        (self.session, self.base) = (Some(session), Some(catalog.tenure.term));
+        (self.session, self.base, self.history) = (Some(session), Some(catalog.tenure.term), Some(history));
         Ok(catalog)
     }
 
     async fn raise(&mut self, to: Tenure) -> Result<(), StoreError> {
-        let Some(base) = self.base else { return Err(StoreError::Deposed) };
+        let (Some(base), Some(seen)) = (self.base, self.history.clone()) else { return Err(StoreError::Deposed) };
         let session = match self.session.take() {
             Some(session) if self.token.is_none() => session, // that of the recovery, which holds the row
             _ => {
@@ -217,7 +234,7 @@ impl PersistenceAdapter for SimulatedAdapter {
             }
         };
         self.asked.push((to, session.no));
-        let raised = raise(&session, to, base, self.asked.clone()).await?;
+        let raised = raise(&session, to, (base, seen), self.asked.clone()).await?;
         self.session = Some(session);
         self.asked.clear();
         if !raised {
@@ -230,7 +247,11 @@ impl PersistenceAdapter for SimulatedAdapter {
     /// On a new session if the last one left a doubt: whether the token is to be raised first is not its business (R10).
     async fn try_commit(&mut self, batch: &Arc<Batch>) -> Result<(), CommitError> {
         let Some(token) = self.token else { return Err(CommitError::Deposed) };
-        let unknown = |error: StoreError| CommitError::Unknown { source: error.into() };
+        let is_again = self.place.database.server().weakness == Some(Weakness::UnknownIsAgain);
+        let unknown = |error: StoreError| match is_again {
+            false => CommitError::Unknown { source: error.into() }, // R15
+            true => CommitError::Again { source: error.into() },
+        };
         let session = match self.session.take() {
             Some(session) => session,
             None => self.place.connect().await.map_err(unknown)?,
@@ -264,14 +285,17 @@ pub(super) struct SimulatedReader {
 impl SimulatedReader {
     async fn read<T: Send + 'static>(
         &self,
-        mut read: impl FnMut(&Server) -> T + Send + 'static,
+        mut read: impl FnMut(&Rows) -> T + Send + 'static,
     ) -> Result<T, StoreError> {
         let idle = self.idle.lock().unwrap().pop();
         let session = match idle {
             Some(session) => session,
             None => self.place.connect().await?,
         };
-        let read = move |server: &mut Server, _| Progress::Done(read(server));
+        let read = move |server: &mut Server, _| {
+            server.pages += 1;
+            Progress::Done(read(server.readable()))
+        };
         let answer = session.ask(read).await;
         let answer = answer.map_err(|gone| StoreError::Database { action: "read", source: gone.into() })?;
         self.idle.lock().unwrap().push(session);
@@ -292,7 +316,7 @@ impl MessageReader for SimulatedReader {
         window: Window,
     ) -> Result<Page, StoreError> {
         let window = self.narrow(window);
-        self.read(move |server| server.rows.page(holder, priority, range, window)).await
+        self.read(move |rows| rows.page(holder, priority, range, window)).await
     }
 
     async fn due(
@@ -302,7 +326,7 @@ impl MessageReader for SimulatedReader {
         window: Window,
     ) -> Result<DuePage, StoreError> {
         let window = self.narrow(window);
-        self.read(move |server| server.rows.due(before, after, window)).await
+        self.read(move |rows| rows.due(before, after, window)).await
     }
 
     async fn holders(&self) -> Result<Vec<Holder>, StoreError> {

@@ -12,7 +12,7 @@ use std::{
 
 use batonmq::{
     election::HolderId,
-    types::{Batch, FencingToken, Op, Sequence, Tenure},
+    types::{Batch, FencingToken, History, Op, Sequence, Tenure},
 };
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,9 @@ const LEFT_NOTICED_AFTER: u64 = 2_000;
 /// A connection that is cut is noticed after this. Unit: milliseconds.
 const CUT_NOTICED_AFTER: u64 = 9_000;
 
+/// A copy that lags behind is brought up to date with each commit whose number this divides.
+const REPLICA_LAG: u64 = 4;
+
 /// What is wrong with a database, or with what it is asked: the fence does not hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Weakness {
@@ -35,6 +38,26 @@ pub(super) enum Weakness {
     FenceNotChecked,
     /// A batch reads the token as it was when it arrived, and holds nothing.
     FenceWithoutLock,
+    /// A connection that is lost at a COMMIT counts as if nothing was done (R15).
+    UnknownIsAgain,
+    /// A wait for the standby that is cancelled counts as over (R16).
+    WarningConfirms,
+    /// Who takes over stays in the term of the last one (R17).
+    TermStays,
+    /// An older copy that was put back is not noticed (R21).
+    HistoryIgnored,
+    /// Pages are read from a copy that lags behind (R26).
+    ReadsFromReplica,
+}
+
+/// A COMMIT waits for a synchronous standby.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// The standby has it, and what was before.
+    Over,
+    GoesOn,
+    /// The COMMIT is done here, and nobody knows of the standby.
+    Cancelled,
 }
 
 /// Number of a session.
@@ -72,6 +95,20 @@ pub(super) struct Server {
     pub(super) again: u32,
     /// Nobody can connect.
     pub(super) is_down: bool,
+    /// What is committed has to wait for the standby.
+    pub(super) standby_is_away: bool,
+    /// So many waits for it are cancelled.
+    pub(super) cancels: u32,
+    /// What the standby has, if it lacks something.
+    standby: Option<Box<State>>,
+    /// A copy that may be put back.
+    backup: Option<Box<State>>,
+    /// What a lagging copy has.
+    replica: Rows,
+    /// Another one for each time that something else than what was here last goes on.
+    pub(super) timeline: u64,
+    /// How often something was read beside the writer.
+    pub(super) pages: u64,
     /// Who can't connect, and hears nothing.
     pub(super) cut_off: BTreeSet<usize>,
     /// The ids of all that was ever committed.
@@ -108,6 +145,17 @@ pub(super) struct LeaseState {
     pub(super) until: u64,
     pub(super) beat: i64,
     pub(super) token: FencingToken,
+}
+
+/// What lasts, as it was.
+#[derive(Clone)]
+struct State {
+    rows: Rows,
+    baton: Baton,
+    ever: BTreeSet<String>,
+    take_overs: Vec<TakeOver>,
+    version: u64,
+    born: BTreeMap<Sequence, u64>,
 }
 
 /// The end of somebody's tenure.
@@ -293,7 +341,16 @@ impl Server {
         self.session(session).writes.push(Box::new(write));
     }
 
-    pub(super) fn commit(&mut self, session: SessionNo) {
+    /// As soon as the standby has it.
+    pub(super) fn try_commit(&mut self, session: SessionNo) -> Progress<()> {
+        if self.standby_is_away {
+            return Progress::Waits;
+        }
+        self.commit(session);
+        Progress::Done(())
+    }
+
+    fn commit(&mut self, session: SessionNo) {
         let writes = std::mem::take(&mut self.session(session).writes);
         self.version += 1;
         writes.into_iter().for_each(|write| write(self));
@@ -318,6 +375,56 @@ impl Server {
     pub(super) fn extend_lease(&mut self, millis: u64) {
         self.lease.until = self.now + millis;
         self.lease.beat += 1;
+    }
+
+    /// Above the row's and what was `seen` (R17).
+    pub(super) fn next_tenure(&self, seen: Tenure) -> Tenure {
+        let next = self.tenure().next_above(seen);
+        match self.weakness {
+            Some(Weakness::TermStays) => Tenure { term: self.tenure().term, ..next },
+            _ => next,
+        }
+    }
+
+    /// Where it is in its history (R21).
+    pub(super) fn history(&self) -> History {
+        let (timeline, position) = match self.weakness {
+            Some(Weakness::HistoryIgnored) => (0, 0),
+            _ => (self.timeline, self.version),
+        };
+        History { identity: timeline.to_string(), position }
+    }
+
+    /// What a reader sees.
+    pub(super) fn readable(&self) -> &Rows {
+        match self.weakness {
+            Some(Weakness::ReadsFromReplica) => &self.replica,
+            _ => &self.rows,
+        }
+    }
+
+    /// How far a COMMIT's wait for the standby is.
+    pub(super) fn wait_for_standby(&mut self) -> Wait {
+        if !self.standby_is_away {
+            return Wait::Over;
+        }
+        let Some(one_less) = self.cancels.checked_sub(1) else { return Wait::GoesOn };
+        self.cancels = one_less;
+        if self.standby.is_none() {
+            self.standby = Some(Box::new(self.state()));
+        }
+        Wait::Cancelled
+    }
+
+    fn state(&self) -> State {
+        State {
+            rows: self.rows.clone(),
+            baton: self.baton.clone(),
+            ever: self.ever.clone(),
+            take_overs: self.take_overs.clone(),
+            version: self.version,
+            born: self.born.clone(),
+        }
     }
 
     /// Somebody's tenure begins, over the session that holds the lock.
@@ -348,6 +455,9 @@ impl Server {
                 }
                 _ => self.rows.apply(op),
             }
+        }
+        if self.weakness == Some(Weakness::ReadsFromReplica) && self.version.is_multiple_of(REPLICA_LAG) {
+            self.replica = self.rows.clone();
         }
     }
 
@@ -500,6 +610,42 @@ impl Server {
             session.over.cancel();
             session.stalled_until = self.now + millis;
         }
+    }
+
+    /// The standby is back, and gets what it lacks.
+    pub(super) fn standby_returns(&mut self) {
+        (self.standby_is_away, self.standby) = (false, None);
+    }
+
+    /// The standby is the database from now on.
+    pub(super) fn fail_over(&mut self) {
+        if let Some(standby) = self.standby.take() {
+            self.turn_back(*standby);
+        }
+        self.timeline += 1;
+        self.standby_returns();
+        self.restart();
+    }
+
+    /// Somebody takes a copy.
+    pub(super) fn back_up(&mut self) {
+        self.backup = Some(Box::new(self.state()));
+    }
+
+    /// The copy is the database from now on. `false`: there is none.
+    pub(super) fn put_back(&mut self) -> bool {
+        let Some(backup) = self.backup.take() else { return false };
+        self.turn_back(*backup);
+        self.timeline += 1;
+        self.standby_returns();
+        self.restart();
+        true
+    }
+
+    fn turn_back(&mut self, state: State) {
+        let State { rows, baton, ever, take_overs, version, born } = state;
+        (self.rows, self.baton, self.ever, self.take_overs) = (rows, baton, ever, take_overs);
+        (self.version, self.born) = (version, born);
     }
 
     /// Every session ends, and what was not committed is gone.

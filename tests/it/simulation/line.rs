@@ -8,7 +8,7 @@ use batonmq::{
         database::{BatonRow, Namesake, Purpose},
         line::{Election, LeaseRow, Line},
     },
-    types::{BootClock, History, Tenure, Term},
+    types::{BootClock, Tenure, Term},
 };
 
 use super::database::{Connection, Database, Gone, Mode, Progress, Server, SessionNo};
@@ -83,7 +83,7 @@ impl Line for SimulatedLine {
                 tenure: server.tenure(),
                 holder: server.baton.holder.clone(),
                 released: server.baton.released,
-                history: History { identity: "simulated".into(), position: server.version },
+                history: server.history(),
             })
         })
         .await
@@ -164,7 +164,7 @@ impl Line for SimulatedLine {
     }
 
     async fn commit(&self) -> Result<(), LockError> {
-        self.at_once(|server, me| server.commit(me)).await
+        self.connection.ask(|server, me| server.try_commit(me)).await.map_err(failed)
     }
 
     async fn rollback(&self) -> Result<(), LockError> {
@@ -209,7 +209,7 @@ impl Line for SimulatedLine {
     async fn raise(&self, me: &HolderId, seen: Tenure) -> Result<Tenure, LockError> {
         let holder = me.clone();
         self.at_once(move |server, me| {
-            let (tenure, holder) = (server.tenure().next_above(seen), holder.clone());
+            let (tenure, holder) = (server.next_tenure(seen), holder.clone());
             server.write(me, move |server| server.take_over(holder, tenure, me));
             tenure
         })

@@ -1,9 +1,9 @@
 //! The proof of the fence: brokers on one database, in which everything that can go wrong does, from one seed.
 //!
 //! Real are the elector, the keeper, the engine with its writer, and the core, on as many runtimes as there are broker
-//! processes; simulated are the database with its sessions, locks and network (`database.rs`, seen through `line.rs` and
-//! `adapter.rs`), and the time. One thread does all of it, and every choice comes from one seed: `BATONMQ_SEED=…
-//! BATONMQ_RUNS=1` repeats a failure.
+//! processes; simulated are the database with its sessions, locks, network, standby and copies (`database.rs`, seen
+//! through `line.rs` and `adapter.rs`), and the time. One thread does all of it, and every choice comes from one seed:
+//! `BATONMQ_SEED=… BATONMQ_RUNS=1` repeats a failure.
 //!
 //! `world.rs` is a run, `process.rs` a broker, `client.rs` a client; `ledger.rs` is what they were promised.
 //! `stops.rs` stops a master at every step of what it writes; `mutations.rs` breaks the rules one by one, and each has

@@ -1,4 +1,23 @@
 //! Each rule that can be broken in one place is broken there, and the simulation finds it.
+//!
+//! A message that is numbered at its SEND (R6) is found by the core's own check, that sequences rise in a queue, and
+//! can't come further: its place in memory is found by its sequence, and rules are broken only in builds that have the
+//! check.
+//!
+//! Rules that are not broken here, and why:
+//! - R7: what an open transaction holds is not with its consumer any more, so there is no place to break it in;
+//!   `core::acks`, `core::transactions`.
+//! - R8: who waits for a passing cause waits for the end of a term's sequences or 16 MiB, which no run comes to;
+//!   `engine::errors`, `engine::limits`.
+//! - R10: it says where the code is.
+//! - R13: this database refuses nothing; `core::rejections`, `engine::errors`, `engine::simulation`.
+//! - R18, R19, R20, R22, R23: broken, they cost time or the mastership, and the fence keeps the promises all the same;
+//!   `failover`, `postgres::election`, `mysql::election`, and the keeper's and the elector's own tests.
+//! - R28, R31: limits, not promises; `core::paging`, `engine::limits`, `memory`.
+//! - R30: rows lie in one table, so there are no segments.
+//! - R32: what is sent here is persistent; `engine::spool`, `persistence::spool`.
+//! - R33 to R36: the journal's; `persistence::lives` breaks R33 and R34 in the same way, `persistence::full` holds it
+//!   to R35, `persistence::summaries` to R36.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -13,19 +32,42 @@ use super::{
 const MUTATIONS: &[(Mutation, u64)] = &[
     (Mutation::Database(Weakness::FenceNotChecked), 3_000),
     (Mutation::Database(Weakness::FenceWithoutLock), 3_000),
-    (Mutation::LeaseIgnored, 300),
-    (Mutation::Rule(Rule::RepeatsWithoutRaise), 3_000),
     (Mutation::Rule(Rule::ConfirmsAtOnce), 3_000),
+    // R1
+    (Mutation::Rule(Rule::NeverCancels), 3_000),
+    // R2
     (Mutation::Rule(Rule::ForgetsResults), 3_000),
     (Mutation::Rule(Rule::ConfirmsWithFirstHolder), 3_000),
     (Mutation::Rule(Rule::SettlesBeforeCommit), 3_000),
     (Mutation::Rule(Rule::SettlesBeforeBurial), 3_000),
-    (Mutation::Rule(Rule::NeverCancels), 3_000),
-    (Mutation::Rule(Rule::SettlesBeforeInsert), 3_000),
+    // R3, R4, R5, R6
+    (Mutation::WrittenTooEarly, 3_000),
+    (Mutation::Rule(Rule::AnswersOutOfTurn), 3_000),
     (Mutation::Rule(Rule::ShowsTransactions), 3_000),
     (Mutation::Rule(Rule::NumbersAtSend), 3_000),
+    // R9
+    (Mutation::Rule(Rule::DeliversBeforeMark), 3_000),
+    // R11, R12, R14
+    (Mutation::Rule(Rule::RepeatsWithoutRaise), 3_000),
+    (Mutation::Rule(Rule::RepeatsBehindNext), 3_000),
+    (Mutation::Rule(Rule::SettlesBeforeInsert), 3_000),
+    // R15, R16, R17, R21
+    (Mutation::Database(Weakness::UnknownIsAgain), 3_000),
+    (Mutation::Database(Weakness::WarningConfirms), 3_000),
+    (Mutation::Database(Weakness::TermStays), 3_000),
+    (Mutation::Database(Weakness::HistoryIgnored), 3_000),
+    // R24
+    (Mutation::LeaseIgnored, 300),
+    (Mutation::Rule(Rule::ServesInDoubt), 3_000),
+    // R25, R26, R27
     (Mutation::Rule(Rule::LetsAnythingLeave), 3_000),
     (Mutation::Rule(Rule::ForgetsPending), 3_000),
+    (Mutation::Rule(Rule::ForgetsSettled), 3_000),
+    (Mutation::Database(Weakness::ReadsFromReplica), 3_000),
+    (Mutation::Rule(Rule::ForgetsWhatIsOut), 3_000),
+    // R29
+    (Mutation::Rule(Rule::ConfirmsPurgesAtOnce), 3_000),
+    (Mutation::Rule(Rule::PurgesWhatIsHidden), 3_000),
 ];
 
 #[test]

@@ -69,6 +69,8 @@ pub(super) struct Process {
 #[derive(Clone)]
 pub(super) struct Serving {
     pub(super) tenure: Tenure,
+    /// In which it read the store.
+    pub(super) timeline: u64,
     pub(super) handle: EngineHandle,
     pub(super) mandate: Mandate,
 }
@@ -132,8 +134,13 @@ struct Time {
 
 impl Time {
     fn clock(self) -> Clock {
-        Clock::start_at(Timestamp(1_000_000_000 + self.at + self.started.elapsed().as_millis() as u64))
+        Clock::start_at(timestamp(self.at + self.started.elapsed().as_millis() as u64))
     }
+}
+
+/// The world's time as everybody's clock on the wall shows it.
+pub(super) fn timestamp(millis: u64) -> Timestamp {
+    Timestamp(1_000_000_000 + millis)
 }
 
 /// `node/life.rs` and `node/term.rs` without doors.
@@ -161,6 +168,7 @@ impl Life {
 
     /// A term; why it is over.
     async fn serve(&self, time: Time, baton: &Baton) -> String {
+        let timeline = self.database.server().timeline;
         let mut adapter = SimulatedAdapter::new(self.database.clone(), self.number, self.setup.page_max);
         let mut mandate = baton.mandate().clone();
         let recovered = tokio::select! {
@@ -178,7 +186,7 @@ impl Life {
         let stop = CancellationToken::new();
         let stores = Stores { store: adapter, spool: MemoryAdapter::new() };
         let running = engine::start(stores, self.setup.options.clone(), &catalog, tenure, context, stop);
-        *self.serving.lock().unwrap() = Some(Serving { tenure, handle: running.handle, mandate });
+        *self.serving.lock().unwrap() = Some(Serving { tenure, timeline, handle: running.handle, mandate });
         let mut stores = JoinSet::new();
         stores.spawn(running.store);
         match running.engine.await {

@@ -6,16 +6,16 @@
 use std::{sync::Arc, time::Duration};
 
 use batonmq::{
-    broker::{CoreOptions, Outgoing},
+    broker::CoreOptions,
     config::{Limits, RedeliveryPolicy},
-    types::{Broken, Footing, Rule, Tenure},
+    types::{Broken, Footing, Rule},
 };
 
 use super::{
-    client::{CLIENTS, Client, Connection, RIVALS, Standing},
-    database::{Database, Weakness},
+    client::{CLIENTS, Client, Habits, RIVALS, Standing},
+    database::{Database, Server, Weakness},
     ledger::{Ledger, QUEUES},
-    process::{Process, Serving, Setup, Strategy, at_once},
+    process::{Process, Serving, Setup, Strategy},
 };
 use crate::{engine::broker::options, harness::Rng};
 
@@ -25,8 +25,9 @@ const STEPS: usize = 500;
 /// What a broker may use. Unit: bytes.
 const MEMORY: usize = 4 << 20;
 
-/// If so much of it is taken, what is durable and waits leaves memory. Unit: bytes.
-const SCARCE_FROM: usize = 3_300 << 10;
+/// If so much of it is taken, what is durable and waits leaves memory; with more of it there is soon none at all.
+/// Unit: bytes.
+const SCARCE_FROM: &[usize] = &[3_300 << 10, 4_000 << 10];
 
 /// How much time passes in a step, in a database that is quick. Unit: milliseconds.
 const FAST: &[u64] = &[0, 0, 1, 1, 2, 5, 20];
@@ -46,6 +47,8 @@ pub(super) enum Mutation {
     Database(Weakness),
     /// Whoever writes to a socket does not ask for the lease (R24).
     LeaseIgnored,
+    /// Nor waits until it is written, before it says so (R3).
+    WrittenTooEarly,
 }
 
 /// What happened in a run, or in many.
@@ -54,6 +57,7 @@ pub(super) struct Outcome {
     receipts: u64,
     deliveries: u64,
     commits: u64,
+    pages: u64,
     take_overs: u64,
     /// Unit: milliseconds.
     time: u64,
@@ -64,13 +68,15 @@ impl Outcome {
         self.receipts += other.receipts;
         self.deliveries += other.deliveries;
         self.commits += other.commits;
+        self.pages += other.pages;
         self.take_overs += other.take_overs;
         self.time += other.time;
     }
 
     /// Whether enough has happened in so many runs to prove something.
     pub(super) fn is_eventful(&self, runs: u64) -> bool {
-        self.take_overs > runs && self.receipts > 20 * runs && self.deliveries > 20 * runs
+        let often = 20 * runs;
+        self.take_overs > runs && [self.receipts, self.deliveries, self.pages].into_iter().all(|count| count > often)
     }
 }
 
@@ -85,6 +91,10 @@ struct Faults {
     fills: bool,
     again: bool,
     stalls: bool,
+    /// The standby is away now and then, and takes the database's place.
+    fails_over: bool,
+    /// An older copy is put back.
+    goes_back: bool,
 }
 
 pub(super) struct World {
@@ -104,6 +114,7 @@ pub(super) struct World {
     /// How much time passes in a step while somebody is served. Unit: milliseconds.
     pace: &'static [u64],
     lease_ignored: bool,
+    written_too_early: bool,
     instances: u64,
     take_overs: usize,
     /// Nothing goes wrong any more.
@@ -139,21 +150,31 @@ impl World {
             fills: flag(4),
             again: flag(4),
             stalls: flag(2),
+            fails_over: flag(4),
+            goes_back: flag(8),
         };
         let few = flag(4);
         let is_scarce = flag(2);
+        let habits = Habits {
+            only_first_queue: few,
+            store_may_fill: faults.fills || is_scarce,
+            automatic: flag(3),
+            messages_expire: flag(3),
+            purge: flag(4),
+            unsubscribe: flag(4),
+        };
         let drawn = if flag(3) { Strategy::Lease } else { Strategy::SessionLock };
         let setup = Setup {
             strategy: strategy.unwrap_or(drawn),
             options: core_options(mutation),
-            memory_taken: if is_scarce { SCARCE_FROM } else { 0 },
-            page_max: if flag(2) { 100 } else { 2 },
+            memory_taken: if is_scarce { seed.pick(SCARCE_FROM) } else { 0 },
+            page_max: seed.pick(&[2, 2, 100]),
         };
         let database = Database::default();
         if let Some(Mutation::Database(weakness)) = mutation {
             database.server().weakness = Some(weakness);
         }
-        let clients = (0..CLIENTS).map(|number| Client::new(number, few, faults.fills || is_scarce)).collect();
+        let clients = (0..CLIENTS).map(|number| Client::new(number, habits)).collect();
         let mut world = Self {
             now: 1_000,
             database,
@@ -163,10 +184,11 @@ impl World {
             setup,
             faults,
             pace: seed.pick(&[FAST, &[0, 1, 5, 20, 50, 150]]),
-            active: if few { RIVALS } else { &[0, 1, 2, 3, 4, 5] },
+            active: if few { RIVALS } else { &[0, 1, 2, 3, 4, 5, 6] },
             leaves: seed.pick(&[8, 60]),
-            prefetch: if is_scarce { seed.pick(&[1, 3]) } else { seed.pick(&[1, 3, 100]) },
+            prefetch: if is_scarce { seed.pick(&[1, 3, 8]) } else { seed.pick(&[1, 3, 100]) },
             lease_ignored: mutation == Some(Mutation::LeaseIgnored),
+            written_too_early: mutation == Some(Mutation::WrittenTooEarly),
             instances: 0,
             take_overs: 0,
             is_calm: false,
@@ -207,12 +229,14 @@ impl World {
                 self.let_leave(process);
             }
         }
+        self.clients.iter_mut().for_each(|client| client.hear_of_purge(&mut self.ledger));
         let client = self.seed.pick(self.active);
         self.act(client);
     }
 
     fn pass(&mut self, millis: u64) {
         self.now += millis;
+        self.ledger.now = self.now;
         self.database.server().advance(self.now);
         for process in &mut self.processes {
             process.frozen_until.take_if(|until| *until <= self.now);
@@ -237,7 +261,7 @@ impl World {
     /// Who takes over has waited for what was being written: nothing can follow that was promised before.
     fn see_take_overs(&mut self) {
         let server = self.database.server();
-        if server.take_overs.len() > self.take_overs {
+        if server.take_overs.len() != self.take_overs {
             self.take_overs = server.take_overs.len();
             self.ledger.is_kept_by(&server);
         }
@@ -256,15 +280,13 @@ impl World {
                 client.connection = None; // its term is over
                 continue;
             };
-            if is_frozen || !(self.lease_ignored || serving.mandate.holds()) {
+            if is_frozen {
                 continue;
             }
-            let mut outgoing: Vec<Outgoing> = Vec::new();
-            at_once(connection.link.outbox().take(&mut outgoing));
-            if !outgoing.is_empty() {
+            client.take_in_hand(&serving.mandate, self.written_too_early);
+            if (self.lease_ignored || serving.mandate.holds()) && !self.seed.one_in(8) {
                 let server = self.database.server();
-                let standing = standing(&server.take_overs, serving.tenure);
-                client.hear(outgoing, standing, &mut self.ledger, &server);
+                client.hear(standing(&server, serving), &mut self.ledger, &server);
             }
         }
     }
@@ -289,9 +311,9 @@ impl World {
         self.clients[client].act(&mut self.seed, &mut self.ledger);
     }
 
-    /// Often right after an answer, and now and then for a while.
+    /// Often right after an answer or two, and now and then for a while.
     fn leave(&mut self, client: usize) {
-        if self.seed.one_in(2) {
+        for _ in 0..self.seed.below(3) {
             self.clients[client].answer(&mut self.seed, &mut self.ledger);
         }
         self.clients[client].away_until = self.now + self.seed.pick(&[0, 0, 1_500, 3_000]);
@@ -309,7 +331,8 @@ impl World {
             return;
         }
         let (process, serving) = &open[self.seed.below(open.len())];
-        self.clients[client].connect(&mut self.seed, *process, serving, self.prefetch);
+        let since = self.ledger.next_moment();
+        self.clients[client].connect(&mut self.seed, *process, serving, self.prefetch, since);
     }
 
     /// Breaks something, now and then.
@@ -318,7 +341,7 @@ impl World {
             return;
         }
         let number = self.seed.below(self.processes.len());
-        match self.seed.below(9) {
+        match self.seed.below(12) {
             0 if self.faults.crashes => self.crash(number),
             1 if self.faults.freezes => {
                 let most = self.seed.pick(&[100, 1_200, 2_500, 6_000]);
@@ -359,11 +382,33 @@ impl World {
                 }
             }
             7 if self.faults.again => self.database.server().again += 1,
+            9 if self.faults.fails_over => self.fail_over(),
+            10 if self.faults.goes_back => self.database.server().back_up(),
+            11 if self.faults.goes_back => self.go_back(),
             _ => {
                 let mut server = self.database.server();
                 server.is_down = false;
+                server.standby_returns();
                 server.cut_off.clear();
             }
+        }
+    }
+
+    /// The standby goes away; who waits for it may not want to any more; it takes the database's place.
+    fn fail_over(&mut self) {
+        let mut server = self.database.server();
+        match self.seed.below(3) {
+            0 => server.standby_is_away = true,
+            1 => server.cancels += 1,
+            _ => server.fail_over(),
+        }
+    }
+
+    /// An older copy is put back: what was promised since is lost, and what is promised from now on is not.
+    fn go_back(&mut self) {
+        if self.database.server().put_back() {
+            self.ledger.forget();
+            self.clients.iter_mut().for_each(Client::forget_promises);
         }
     }
 
@@ -395,6 +440,7 @@ impl World {
         {
             let mut server = self.database.server();
             (server.is_full, server.is_down, server.again) = (false, false, 0);
+            server.standby_returns();
             server.cut_off.clear();
         }
         for client in &mut self.clients {
@@ -426,18 +472,18 @@ impl World {
         let server = self.database.server();
         let (receipts, deliveries) = (self.ledger.receipts, self.ledger.deliveries);
         let take_overs = server.take_overs.len() as u64;
-        Outcome { receipts, deliveries, commits: server.version, take_overs, time: self.now }
+        Outcome { receipts, deliveries, commits: server.version, pages: server.pages, take_overs, time: self.now }
     }
 
     /// Every client is connected to a master that has no doubts, has nothing and waits for nothing.
     fn is_quiet(&self) -> bool {
-        let tenure = self.database.server().tenure();
-        let has_nothing = |connection: &Connection| {
-            let is_firm = open_door(&self.processes[connection.process]).is_some();
-            let is_master = is_firm && connection.tenure.term == tenure.term;
-            is_master && connection.awaited.is_empty() && connection.deliveries.is_empty()
+        let term = self.database.server().tenure().term;
+        let is_served = |client: &Client| {
+            client.connection.as_ref().is_some_and(|connection| {
+                open_door(&self.processes[connection.process]).is_some() && connection.tenure.term == term
+            })
         };
-        self.clients.iter().all(|client| client.connection.as_ref().is_some_and(has_nothing))
+        self.clients.iter().all(|client| is_served(client) && client.is_quiet())
     }
 }
 
@@ -447,8 +493,9 @@ fn open_door(process: &Process) -> Option<(usize, Serving)> {
     (serving.mandate.footing() == Footing::Firm).then_some((process.number, serving))
 }
 
-fn standing(take_overs: &[super::database::TakeOver], tenure: Tenure) -> Standing {
-    match take_overs.iter().find(|take_over| take_over.tenure.term > tenure.term) {
+fn standing(server: &Server, serving: &Serving) -> Standing {
+    match server.take_overs.iter().find(|take_over| take_over.tenure.term > serving.tenure.term) {
+        _ if server.timeline != serving.timeline => Standing::OfThePast,
         None => Standing::Master,
         Some(take_over) if take_over.was_foreseen => Standing::Deposed,
         Some(_) => Standing::Unaware,
