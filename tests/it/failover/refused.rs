@@ -8,6 +8,7 @@ use crate::harness::{DatabaseServer, Frame, Raw, encode};
 
 on_each_database! {
     r13_only_the_sender_of_what_the_database_refuses_gets_error
+    r13_a_destination_that_the_database_refuses_is_refused_to_who_sends_there
     what_no_text_of_a_database_takes_is_refused_at_the_door_and_everything_else_comes_back
 }
 
@@ -65,6 +66,34 @@ fn r13_only_the_sender_of_what_the_database_refuses_gets_error<D: DatabaseServer
     for body in expected {
         assert_eq!(client.expect("MESSAGE").text(), body);
     }
+    drop(client);
+    brokers.stop();
+}
+
+/// Nothing is stored that a take-over would not find; when the database takes the name, it serves.
+fn r13_a_destination_that_the_database_refuses_is_refused_to_who_sends_there<D: DatabaseServer>() {
+    const FORBIDDEN: &str = "/queue/forbidden";
+    let server = D::shared();
+    let mut brokers = Brokers::start(server, 1, |settings| settings);
+    brokers.announce(&["the store refuses an operation"]);
+    let (_, mut good) = brokers.master();
+    server.ask(&brokers.group, "ALTER TABLE {group}destination ADD CONSTRAINT allowed CHECK (name <> 'forbidden')");
+    for text in ["once", "twice"] {
+        let (_, mut client) = brokers.master();
+        send_and_tell(&mut client, text, text);
+        client.expect("RECEIPT");
+        let headers = [("destination", FORBIDDEN), ("persistent", "true"), ("receipt", text)];
+        client.send(encode("SEND", &headers, b"nobody gets it"));
+        assert_eq!(client.refused("refused to make the destination").header("receipt-id"), text);
+    }
+    server.ask(&brokers.group, "ALTER TABLE {group}destination DROP CONSTRAINT allowed");
+    good.publish(FORBIDDEN, "taken");
+    drop(good);
+    brokers.brokers[0].kill_9();
+    brokers.brokers[0].restart();
+    let (_, mut client) = brokers.master();
+    client.subscribe(FORBIDDEN, "client-individual", &[]);
+    assert_eq!(client.expect("MESSAGE").text(), "taken");
     drop(client);
     brokers.stop();
 }
