@@ -144,10 +144,11 @@ impl Lives {
 
     async fn live(mut self, met: &mut Met) {
         for life in 0..2 + self.rng.below(4) {
-            let fault = self.fault();
-            let what = format!("seed {}, life {life}, {fault:?}", self.seed);
+            let ends_in_a_batch = self.rng.one_in(3);
+            let fault = if ends_in_a_batch { Fault::Never } else { self.fault() };
+            let what = format!("seed {}, life {life}, {fault:?}, in its last batch: {ends_in_a_batch}", self.seed);
             self.disk = self.disk.clone().with_fault(fault);
-            self.one_life(&what, met).await;
+            self.one_life(&what, ends_in_a_batch, met).await;
             met.lives += 1;
             self.disk.stop();
             self.disk = match self.rng.below(2) {
@@ -174,7 +175,13 @@ impl Lives {
         }
     }
 
-    async fn one_life(&mut self, what: &str, met: &mut Met) {
+    /// The disk goes in the middle of what comes next: a batch is a few calls, so that it is left in doubt.
+    fn strike(&mut self) {
+        let (call, moment) = (self.rng.below(3) as u64, self.rng.pick(&Moment::ALL));
+        self.disk = self.disk.clone().with_fault(Fault::Crash(call, moment));
+    }
+
+    async fn one_life(&mut self, what: &str, ends_in_a_batch: bool, met: &mut Met) {
         let mut adapter = open_broken(&self.disk, self.journal, self.broken).0;
         let Ok(catalog) = adapter.recover().await else {
             assert!(self.disk.has_failed(), "{what}: a start needs a reason to be refused");
@@ -192,7 +199,7 @@ impl Lives {
         if broker.adapter.raise(tenure).await.is_ok() {
             self.promised.tenure = tenure;
             self.script.new_term(tenure);
-            self.serve(&mut broker, what, met).await;
+            self.serve(&mut broker, what, ends_in_a_batch, met).await;
         }
         let usage = broker.adapter.usage();
         met.segments_made += usage.segments as u64;
@@ -202,8 +209,11 @@ impl Lives {
         }
     }
 
-    async fn serve(&mut self, broker: &mut Broker<JournalAdapter>, what: &str, met: &mut Met) {
-        for _ in 0..self.rng.below(50) {
+    async fn serve(&mut self, broker: &mut Broker<JournalAdapter>, what: &str, ends_in_a_batch: bool, met: &mut Met) {
+        for left in (0..self.rng.below(50)).rev() {
+            if ends_in_a_batch && left == 0 {
+                self.strike();
+            }
             let is_new = self.promised.model.catalog.destinations.is_empty();
             let ops = if is_new { Script::first_batch() } else { self.script.next_batch(&self.promised.model) };
             let mut after = self.promised.model.clone();
