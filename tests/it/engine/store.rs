@@ -329,7 +329,7 @@ impl PersistenceAdapter for Store {
         let reply = state.reply_to(batch);
         state.rules.see_reply(batch, reply);
         if matches!(reply, Reply::Done | Reply::Unknown { applied: true }) {
-            batch.ops.iter().for_each(|op| state.rows.apply(op));
+            state.rows.apply_all(&batch.ops);
         }
         self.changed.notify_waiters();
         let source = || "the script says so".into();

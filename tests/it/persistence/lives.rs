@@ -9,13 +9,14 @@ use std::{io, ops::Range, sync::Mutex, thread};
 
 use batonmq::{
     persistence::{CommitError, PersistenceAdapter, journal::JournalAdapter},
-    types::{Broken, Holder, Priority, Rule, Stored, Tenure},
+    types::{Broken, Priority, Rule, Stored, Tenure},
 };
 
 use super::{
     Broker,
     life::{Promised, Threads, open_broken},
-    script::{Model, Script},
+    read_all,
+    script::Script,
     try_read_line,
 };
 use crate::harness::{Fault, FaultyDisk, Moment, Rng, number};
@@ -158,7 +159,7 @@ impl Lives {
         }
         let what = format!("seed {}, at last", self.seed);
         let (broker, found) = self.promised.assert_kept(&self.disk.after_power_loss(self.rng.next()), &what).await;
-        assert!(Model::read(&broker).await == found, "{what}: there is nothing else");
+        assert!(read_all(&broker).await == found, "{what}: there is nothing else");
     }
 
     /// Most fall into the recovery or soon after it.
@@ -217,7 +218,7 @@ impl Lives {
             let is_new = self.promised.model.catalog.destinations.is_empty();
             let ops = if is_new { Script::first_batch() } else { self.script.next_batch(&self.promised.model) };
             let mut after = self.promised.model.clone();
-            after.apply(&ops);
+            after.apply_all(&ops);
             met.batches += 1;
             match broker.try_commit(ops).await {
                 Ok(()) => self.promised.model = after,
@@ -246,7 +247,7 @@ impl Lives {
     /// Reads are calls like others, and what they bring is what was promised.
     async fn read_a_line(&mut self, broker: &Broker<JournalAdapter>, what: &str) {
         let model = &self.promised.model;
-        let holders: Vec<Holder> = model.holders().into_iter().collect();
+        let holders = model.holders();
         if holders.is_empty() {
             return;
         }
