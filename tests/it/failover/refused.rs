@@ -127,6 +127,41 @@ fn what_no_text_of_a_database_takes_is_refused_at_the_door_and_everything_else_c
     brokers.stop();
 }
 
+/// A server sends what it would not take any more, so nothing that is stored waits for somebody to raise the limit again.
+#[cfg(feature = "mysql")]
+#[test]
+fn what_is_stored_is_read_whatever_packets_the_server_takes_by_now() {
+    use crate::harness::MariadbServer;
+
+    const OTHER: &str = "/queue/other";
+    let server = MariadbServer::start(&[]);
+    let mut brokers = Brokers::start(&server, 1, |settings| settings);
+    brokers.announce(&["max_allowed_packet is 1048576, so larger messages are refused"]);
+    let large = "x".repeat(3 << 20);
+    let (_, mut client) = brokers.master();
+    for (queue, text) in [(QUEUE, &*large), (QUEUE, "behind it"), (OTHER, "elsewhere")] {
+        client.publish(queue, text);
+    }
+    drop(client);
+    server.ask(&brokers.group, "SET GLOBAL max_allowed_packet = 1048576");
+    brokers.brokers[0].kill_9();
+    brokers.brokers[0].restart();
+    let (_, mut client) = brokers.master();
+    for (id, queue, texts) in [("1", QUEUE, &[&*large, "behind it"][..]), ("2", OTHER, &["elsewhere"])] {
+        client.subscribe(queue, "client-individual", &[("id", id)]);
+        for text in texts {
+            let message = client.expect("MESSAGE");
+            assert!(message.text() == *text, "{} bytes", message.body.len());
+            client.ack(&message);
+        }
+    }
+    client.publish(OTHER, "it goes on");
+    assert_eq!(client.expect("MESSAGE").text(), "it goes on");
+    assert_eq!(server.ask(&brokers.group, "SELECT count(*) FROM {group}message"), "1", "what was taken is gone");
+    drop(client);
+    brokers.stop();
+}
+
 /// Somebody makes it smaller while a broker runs, which notices when it has a new session.
 #[cfg(feature = "mysql")]
 #[test]
