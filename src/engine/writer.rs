@@ -479,8 +479,11 @@ mod tests {
     use smallvec::smallvec;
 
     use super::*;
-    use crate::broker::UnitId;
-    use crate::types::{DestinationId, Held, Holder, Message, MessageDraft, Op, Sequence, Stored};
+    use crate::{
+        broker::UnitId,
+        engine::batch::Settled,
+        types::{DestinationId, Held, Holder, Message, MessageDraft, Op, Sequence, Stored},
+    };
 
     const NOW: Timestamp = Timestamp(1_000);
 
@@ -636,7 +639,9 @@ mod tests {
         let sequence = Sequence::new(Term(4), 9);
         let mark = |writer: &mut Writer| writer.open.mark(holder, sequence, NOW);
         let purge = |writer: &mut Writer| writer.open.purge(holder, sequence, NOW);
-        let settle = |writer: &mut Writer| drop(writer.open.settle(sequence, holder, None, NOW, true));
+        let settle = |writer: &mut Writer| {
+            assert_eq!(writer.open.settle(sequence, holder, None, NOW, true), Settled::Written);
+        };
         let settle_all = |writer: &mut Writer| writer.open.settle_all(holder, &[sequence], UnitId::default(), NOW);
         let give_back = |writer: &mut Writer| writer.open.give_back(sequence, Held::fresh(holder), None, NOW);
         let delete = |writer: &mut Writer| {
