@@ -59,6 +59,8 @@ struct Seen {
     tried: i64,
     /// How many rows were deleted.
     deleted: u64,
+    /// A batch found the disk full, so whatever can be given back is wanted now.
+    wants_room: bool,
 }
 
 impl Store {

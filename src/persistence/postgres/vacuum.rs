@@ -25,7 +25,8 @@ const FIRST_LOOK: Duration = Duration::from_secs(30);
 /// How often it is looked whether something can be given back.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Fewer rows are not worth it; nor is less than this part of what is stored, because a VACUUM looks at all indexes.
+/// Fewer rows are not worth it while there is room; nor is less than this part of what is stored, because a VACUUM looks
+/// at all indexes.
 const ROWS_MIN: u64 = 20_000;
 const PART_MIN: u64 = 5;
 
@@ -73,7 +74,7 @@ impl Vacuum {
         loop {
             sleep(LOOK).await;
             let is_first = !looked && began.elapsed() >= FIRST_LOOK;
-            if !is_first && self.waiting() < ROWS_MIN {
+            if !is_first && !self.is_worth_it(self.waiting(), 0) {
                 continue;
             }
             match self.connected().await {
@@ -115,7 +116,7 @@ impl Vacuum {
         if self.waiting() == 0 && number(dead) >= ROWS_MIN {
             self.vacuum(session, COST_MIN).await?;
         }
-        while self.waiting() >= ROWS_MIN {
+        while self.is_worth_it(self.waiting(), 0) {
             self.look(session).await?;
             sleep(LOOK).await;
         }
@@ -130,11 +131,12 @@ impl Vacuum {
         let cost = self.cost_limit(deleted);
         let removable = self.garbage.removable(oldest);
         self.tell_who_keeps(deleted, removable, row.get("who"));
-        if removable < ROWS_MIN.max(number(messages.max(0)) / PART_MIN) {
+        if !self.is_worth_it(removable, number(messages.max(0))) {
             return Ok(());
         }
         if self.vacuum(session, cost).await? {
             self.garbage.cleaned(oldest);
+            self.store.seen().wants_room = false;
             self.reindex(session).await?;
         }
         Ok(())
@@ -161,6 +163,11 @@ impl Vacuum {
             tracing::debug!(index, ?done, "made an index anew");
         }
         Ok(())
+    }
+
+    /// Whether to clean away so many rows beside so many messages that stay.
+    fn is_worth_it(&self, rows: u64, messages: u64) -> bool {
+        rows > 0 && (self.store.seen().wants_room || rows >= ROWS_MIN.max(messages / PART_MIN))
     }
 
     fn waiting(&self) -> u64 {

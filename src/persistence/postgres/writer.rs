@@ -121,7 +121,11 @@ impl Writer {
         } else {
             self.session.query_opt(&self.prepared.commit, &columns.parameters(&token)).await
         };
-        let row = answer.map_err(|error| not_committed(&self.store.group, "commit", error))?;
+        let row = answer.map_err(|error| {
+            let what = not_committed(&self.store.group, "commit", error);
+            self.store.seen().wants_room |= matches!(what, CommitError::Full);
+            what
+        })?;
         row.map_or(Err(CommitError::Deposed), |row| Ok(row.get(0)))
     }
 
