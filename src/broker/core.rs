@@ -132,6 +132,8 @@ pub struct Core {
     pub(super) last_read: ReadNumber,
     /// How many queues have a name in the spool, or had.
     pub(super) spoolers: u64,
+    /// What the store refused to make; asked for again with the next message for it.
+    pub(super) unmade: BTreeMap<DestinationId, Destination>,
     pub(super) last_unit: UnitId,
     last_destination: DestinationId,
     last_durable: DurableId,
@@ -193,6 +195,7 @@ impl Core {
             totals: Totals::default(),
             last_read: ReadNumber::default(),
             spoolers: 0,
+            unmade: BTreeMap::new(),
             last_unit: UnitId::default(),
             last_destination: catalog.last_destination,
             last_durable: catalog.last_durable,
@@ -308,6 +311,7 @@ impl Core {
         effects: &mut Effects,
     ) {
         let Some(topic_id) = self.places.get(topic).and_then(|place| place.id) else { return };
+        self.make_again(topic_id, effects);
         self.last_durable = DurableId(self.last_durable.0 + 1);
         let id = self.last_durable;
         self.add_durable(id, client_id.clone(), name.clone(), topic);

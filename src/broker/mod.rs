@@ -26,6 +26,7 @@ mod reading;
 mod ready;
 mod receipt;
 mod redelivery;
+mod refused;
 mod routing;
 mod run;
 mod sequence;

@@ -157,7 +157,7 @@ impl Core {
                 let dead = dead_message(&entry.message, &queue.destination, "rejected by its consumer");
                 ops.extend(holder.map(settle));
                 let destination = self.dead_letter_queue(effects);
-                if let Some(route) = self.route(&destination, &dead) {
+                if let Some(route) = self.route(&destination, &dead, effects) {
                     ops.extend(route.stored.clone().map(Op::Insert));
                     self.enqueue_hidden(now, &route, &dead, hidden);
                 }
@@ -233,7 +233,7 @@ impl Core {
         let Some(queue) = self.queues.get_mut(key) else { return };
         let holder = queue.holder.filter(|_| entry.storage == Storage::Stored);
         let dead = dead_message(&entry.message, &queue.destination, cause);
-        let Some(route) = self.route(&destination, &dead) else {
+        let Some(route) = self.route(&destination, &dead, effects) else {
             effects.term_wanted = true; // the counter's end
             return self.postpone_death(now, key, entry, origin, effects);
         };

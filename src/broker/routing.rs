@@ -75,7 +75,7 @@ impl Core {
         if let Err(hold) = admitted {
             return Err(NotDone::Held { command: Command::Send(send), hold });
         }
-        let Some(route) = self.route(&send.destination, &send.message) else {
+        let Some(route) = self.route(&send.destination, &send.message, effects) else {
             effects.term_wanted = true;
             return Err(NotDone::Held { command: Command::Send(send), hold: Hold::Passing });
         };
@@ -136,7 +136,12 @@ impl Core {
     }
 
     /// Gives a message its sequence and finds its targets; `None` at the counter's end.
-    pub(super) fn route(&mut self, destination: &Destination, message: &Arc<Message>) -> Option<Route> {
+    pub(super) fn route(
+        &mut self,
+        destination: &Destination,
+        message: &Arc<Message>,
+        effects: &mut Effects,
+    ) -> Option<Route> {
         let place = self.places.get(destination)?;
         let targets = match &place.role {
             PlaceRole::Queue(key) => Targets::One(*key),
@@ -151,6 +156,9 @@ impl Core {
             holders,
             message: message.clone(),
         });
+        if let Some(stored) = &stored {
+            self.make_again(stored.destination, effects);
+        }
         if matches!(targets, Targets::All(_)) {
             self.places.get_mut(destination)?.passed.enqueued += 1;
         }

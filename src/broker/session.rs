@@ -6,7 +6,7 @@ use super::{
     AckMode, CloseReason, Connect, ConsumerKey, Core, Effects, Outgoing, QueueKey, Refusal, Subscribe, TransactionName,
     Unsubscribe, consumer::Consumer, core::PlaceRole, queue::QueueRole, transaction::Transaction,
 };
-use crate::types::{ConsumerNo, Destination, Op, SessionId, Text, Timestamp};
+use crate::types::{ConsumerNo, Destination, DurableId, Op, SessionId, Text, Timestamp};
 
 /// One client's connection.
 #[derive(Debug)]
@@ -280,12 +280,23 @@ impl Core {
     }
 
     fn delete_durable(&mut self, now: Timestamp, origin: SessionId, identity: &(Text, Text), effects: &mut Effects) {
-        let Some(durable) = self.durables.remove(identity) else { return };
+        let Some(id) = self.remove_durable(now, identity, effects) else { return };
+        effects.changes.push(super::Change::One { origin: Some(origin), op: Op::DeleteDurable { id } });
+    }
+
+    /// Takes a durable subscription out of memory, and its consumer with it.
+    pub(super) fn remove_durable(
+        &mut self,
+        now: Timestamp,
+        identity: &(Text, Text),
+        effects: &mut Effects,
+    ) -> Option<DurableId> {
+        let durable = self.durables.remove(identity)?;
         self.remove_subscription(durable.queue, effects); // first, so that what its consumer holds ends with it
         if let Some(consumer) = durable.consumer {
             self.remove_consumer(now, consumer, effects);
         }
-        effects.changes.push(super::Change::One { origin: Some(origin), op: Op::DeleteDurable { id: durable.id } });
+        Some(durable.id)
     }
 
     /// A consumer ends: what it held returns, or ends with it if it was a plain topic subscription. The queue that has

@@ -226,7 +226,8 @@ impl Core {
             if self.is_gone(destination) {
                 continue;
             }
-            let route = self.route(destination, message).expect("its place was made with it, and sequences are left");
+            let route = self.route(destination, message, effects);
+            let route = route.expect("its place was made with it, and sequences are left");
             let route = match transaction.numbered.pop_front() {
                 Some(sequence) => route.renumbered(sequence),
                 None => route,

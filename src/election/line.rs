@@ -20,6 +20,15 @@ const ROW_PATIENCE: Duration = Duration::from_millis(500);
 /// How often it waits so long before it gives up.
 const ROW_ATTEMPTS: u32 = 4;
 
+/// How often somebody looks whether the database is at the tables still.
+const MIGRATION_LOOK: Duration = Duration::from_secs(5);
+
+/// So many looks in a row do not find it there, and its answer counts as lost.
+const IDLE_LOOKS_MAX: u32 = 3;
+
+/// The log tells of tables that take long each time after so many looks.
+const LOOKS_TOLD: u32 = 12;
+
 /// A group in a database.
 pub trait Election: Send + Sync + 'static {
     /// A connection to it.
@@ -53,6 +62,9 @@ pub trait Line: Send + Sync + 'static {
 
     /// Makes the tables, or brings them up to date.
     fn migrate(&self) -> impl Future<Output = Result<(), LockError>> + Send;
+
+    /// Whether the database works at the tables for whoever migrates them, by way of another connection.
+    fn is_migrating(&self) -> impl Future<Output = Result<bool, LockError>> + Send;
 
     /// Makes the session one that may hold a lock: the database ends it when it hears nothing for a lease (R22), and others
     /// can tell later that it is still that one (R19).
@@ -145,6 +157,28 @@ pub(super) async fn hold_the_row(line: &impl Line, within: Option<Term>) -> Resu
     Err(LockError::Stuck)
 }
 
+/// Makes the tables, or brings them up to date. Large ones take their time, so the whole has no limit; but the database has
+/// to be at it, or a broker whose connection is silent would keep the baton for ever.
+pub(super) async fn migrate_tables(line: &impl Line) -> Result<(), LockError> {
+    let mut migrating = pin!(line.migrate());
+    let (mut looks, mut idle_looks) = (0, 0);
+    while idle_looks < IDLE_LOOKS_MAX {
+        if let Ok(migrated) = timeout(MIGRATION_LOOK, &mut migrating).await {
+            return migrated;
+        }
+        looks += 1;
+        match timeout(MIGRATION_LOOK, line.is_migrating()).await {
+            Ok(Ok(true)) => idle_looks = 0,
+            _idle_or_not_to_be_asked => idle_looks += 1,
+        }
+        if looks % LOOKS_TOLD == 0 {
+            tracing::warn!("the tables are still being brought up to date, and nobody serves before that is done");
+        }
+    }
+    let source = "the database is not at the tables any more, and does not answer".into();
+    Err(LockError::Database { action: "migrate", source })
+}
+
 /// What both strategies take from a [`Line`] as it is.
 macro_rules! line_verbs {
     () => {
@@ -153,7 +187,7 @@ macro_rules! line_verbs {
         }
 
         async fn migrate(&mut self) -> Result<(), LockError> {
-            self.line.migrate().await
+            crate::election::line::migrate_tables(&self.line).await
         }
 
         async fn closed(&self) {

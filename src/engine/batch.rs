@@ -47,6 +47,8 @@ pub(super) struct Unit {
     in_order: bool,
     /// Whether a try of unknown outcome may have written it already: then its settle is written too (R14).
     doubtful: bool,
+    /// The durable subscription without which its frame is refused, though it writes nothing.
+    relies_on: Option<DurableId>,
 }
 
 impl Unit {
@@ -59,6 +61,7 @@ impl Unit {
             since,
             in_order: false,
             doubtful: false,
+            relies_on: None,
         }
     }
 
@@ -82,8 +85,35 @@ impl Unit {
         Self { in_order: true, ..Self::new(smallvec![], Some(origin), since) }
     }
 
+    /// A frame that relies on a durable subscription which is being made.
+    pub(super) fn relying(durable: DurableId, origin: StepRef, since: Timestamp) -> Self {
+        Self { relies_on: Some(durable), ..Self::barrier(origin, since) }
+    }
+
     fn is_empty(&self) -> bool {
         self.live().next().is_none()
+    }
+
+    /// Whether the core can take it back: what a client wrote, and what becomes of it with its unit. A store in order
+    /// refuses nothing else, which is numbers alone, and memory has acted on it (R13).
+    pub(super) fn can_be_undone(&self) -> bool {
+        let is_written_by_a_client =
+            |op: &Op| matches!(op, Op::Insert(_) | Op::CreateDestination { .. } | Op::CreateDurable { .. });
+        let is_commit = self.id.is_some() && self.origin.is_some();
+        is_commit || self.live().any(is_written_by_a_client)
+    }
+
+    /// Whether it can't be without what a refused operation was to make (R13).
+    fn needs(&self, refused: &Op) -> bool {
+        match refused {
+            Op::CreateDestination { id, .. } => self.live().any(|op| match op {
+                Op::Insert(stored) => stored.destination == *id,
+                Op::CreateDurable { durable, .. } => durable.topic == *id,
+                _ => false,
+            }),
+            Op::CreateDurable { id, .. } => self.relies_on == Some(*id),
+            _ => false,
+        }
     }
 
     /// Leaves out what these purges cover.
@@ -430,6 +460,22 @@ impl OpenBatch {
         late
     }
 
+    /// Takes out what can't be without what a refused operation was to make, oldest first; a holder that was not made
+    /// keeps nothing (R13).
+    pub(super) fn take_what_needs(&mut self, refused: &Op) -> Vec<Unit> {
+        let before = self.take_all();
+        let all = before.units.into_iter().chain(before.deferred);
+        let (taken, mut rest): (Vec<_>, Vec<_>) = all.partition(|unit| unit.needs(refused));
+        (self.marks, self.purges) = (before.marks, before.purges);
+        if let Some(holder) = unmade_holder(refused) {
+            self.marks.remove(&holder);
+            rest.iter_mut().for_each(|unit| unit.leave_out(&BTreeMap::from([(holder, Sequence::MAX)])));
+        }
+        self.refill(rest.into_iter());
+        (self.eager, self.first) = (before.eager, before.first);
+        taken
+    }
+
     /// Takes out a unit that is not to be written any more.
     pub(super) fn take_out(&mut self, id: UnitId) -> Option<Unit> {
         let is_it = |unit: &Unit| unit.id == Some(id);
@@ -503,7 +549,11 @@ impl OpenBatch {
 
     /// Lets a frame wait for everything that is here.
     pub(super) fn push_behind(&mut self, origin: StepRef, since: Timestamp) {
-        let barrier = Unit::barrier(origin, since);
+        self.push_last(Unit::barrier(origin, since));
+    }
+
+    /// Adds a unit that writes nothing behind everything that is here.
+    pub(super) fn push_last(&mut self, barrier: Unit) {
         match self.deferred.is_empty() {
             true => self.push(barrier),
             false => self.deferred.push(barrier),
@@ -582,6 +632,15 @@ impl Part {
         self.units.iter().flat_map(move |unit| unit.pending(holder))
     }
 
+    /// As [`OpenBatch::take_what_needs`].
+    pub(super) fn take_what_needs(&mut self, refused: &Op) -> Vec<Unit> {
+        if let Some(holder) = unmade_holder(refused) {
+            self.marks.retain(|(marked, _)| *marked != holder);
+            self.units.iter_mut().for_each(|unit| unit.leave_out(&BTreeMap::from([(holder, Sequence::MAX)])));
+        }
+        self.units.extract_if(.., |unit| unit.needs(refused)).collect()
+    }
+
     /// Whether it makes a durable subscription.
     pub(super) fn makes(&self, durable: DurableId) -> bool {
         self.units.iter().any(|unit| unit.makes(durable))
@@ -613,6 +672,14 @@ impl Sealed {
             ops.extend(unit.live().cloned());
         }
         Self { batch: Arc::new(Batch { number, ops }), part }
+    }
+}
+
+/// Who keeps nothing if this operation is refused.
+fn unmade_holder(refused: &Op) -> Option<Holder> {
+    match refused {
+        Op::CreateDurable { id, .. } => Some(Holder::Durable(*id)),
+        _ => None,
     }
 }
 

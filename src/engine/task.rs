@@ -540,7 +540,7 @@ impl Engine {
             Change::Rely { origin, durable } if writer.makes(durable) => {
                 if let Some(origin) = step(Some(origin)) {
                     *pending += 1;
-                    writer.open.push_behind(origin, now);
+                    writer.open.push_last(Unit::relying(durable, origin, now));
                 }
             }
             Change::Rely { .. } => {}
@@ -705,14 +705,15 @@ impl Engine {
     fn undo(&mut self, now: Timestamp, unit: Unit, why: &str) {
         match unit.id {
             Some(id) => {
-                self.purging.retain(|purging| purging.behind != Some(id)); // who asked hears that nobody knows
                 self.core.commit_refused(now, id, &mut self.effects);
             }
             None => {
                 for op in unit.live() {
                     match op {
                         Op::Insert(stored) => self.withdraw(now, stored, why),
-                        other => tracing::error!(operation = other.name(), "the store refused what no client sent"),
+                        Op::CreateDestination { id, destination } => self.core.destination_refused(*id, destination),
+                        Op::CreateDurable { id, .. } => self.core.durable_refused(now, *id, &mut self.effects),
+                        _ => debug_assert!(false, "the writer ends the term: {unit:?}"),
                     }
                 }
             }

@@ -21,7 +21,7 @@ use crate::{
     broker::{Full, Hold, Pending},
     persistence::{CommitError, StoreError},
     types::{
-        Batch, BatchNumber, Broken, DurableId, FencingToken, Holder, OUTAGE_PATIENCE, Rule, Sequence, Tenure, Term,
+        Batch, BatchNumber, Broken, DurableId, FencingToken, Holder, OUTAGE_PATIENCE, Op, Rule, Sequence, Tenure, Term,
         Timestamp, with_causes,
     },
 };
@@ -314,14 +314,40 @@ impl Writer {
                 self.parts.push_front(first);
                 Resolved::default()
             }
-            Err(alone) if alone.units.is_empty() => {
-                over(&format!("the store refuses a dispatch mark or a purge, which no client sent: {source}"))
+            Err(alone) => self.refuse_alone(alone, source),
+        }
+    }
+
+    /// A unit that is refused alone: who sent it hears of it. What no client wrote is numbers, which a store in order
+    /// takes; memory has acted on them, so only the next term is right again.
+    fn refuse_alone(&mut self, alone: Part, source: &(dyn Error + 'static)) -> Resolved {
+        let mut refused = Vec::new();
+        for unit in alone.units {
+            if !unit.can_be_undone() {
+                return refuses_what_is_ours(unit.live().next().map_or("nothing", Op::name), source);
             }
-            Err(alone) => {
-                tracing::warn!(source, "the store refuses an operation; who sent it gets ERROR");
-                let refused = alone.units.into_iter().map(|unit| (unit, "The store refused the message.")).collect();
-                Resolved { refused, ..Resolved::default() }
-            }
+            tracing::warn!(source, "the store refuses an operation; who sent it gets ERROR");
+            self.refuse(unit, "The store refused the message.", &mut refused);
+        }
+        match refused.is_empty() {
+            true => refuses_what_is_ours("mark or purge", source),
+            false => Resolved { refused, ..Resolved::default() },
+        }
+    }
+
+    /// Refuses a unit, and all that needs what it was to make: that came later, so nothing of it was written.
+    fn refuse(&mut self, unit: Unit, why: &'static str, refused: &mut Vec<(Unit, &'static str)>) {
+        let made = unit.live().find_map(|op| match op {
+            Op::CreateDestination { .. } => Some((op.clone(), "The store refused to make the destination.")),
+            Op::CreateDurable { .. } => Some((op.clone(), "The store refused to make the durable subscription.")),
+            _ => None,
+        });
+        let Some((made, why_not_made)) = made else { return refused.push((unit, why)) };
+        refused.push((unit, why_not_made));
+        let parts = self.parts.iter_mut().flat_map(|part| part.take_what_needs(&made));
+        let needing: Vec<Unit> = parts.chain(self.open.take_what_needs(&made)).collect();
+        for unit in needing {
+            self.refuse(unit, why_not_made, refused);
         }
     }
 
@@ -453,6 +479,10 @@ impl Writer {
     }
 }
 
+fn refuses_what_is_ours(what: &str, source: &(dyn Error + 'static)) -> Resolved {
+    over(&format!("the store refuses a {what}, which no client answers for: {}", with_causes(source)))
+}
+
 fn over(why: &str) -> Resolved {
     Resolved { over: Some(why.to_owned()), ..Resolved::default() }
 }
@@ -462,7 +492,11 @@ mod tests {
     use smallvec::smallvec;
 
     use super::*;
-    use crate::types::{DestinationId, Held, Holder, Message, MessageDraft, Op, Sequence, Stored};
+    use crate::{
+        broker::UnitId,
+        engine::batch::Settled,
+        types::{DestinationId, Held, Holder, Message, MessageDraft, Op, Sequence, Stored},
+    };
 
     const NOW: Timestamp = Timestamp(1_000);
 
@@ -613,11 +647,21 @@ mod tests {
     }
 
     #[test]
-    fn r13_a_refused_mark_or_purge_ends_the_term_and_says_so() {
+    fn r13_what_is_refused_and_no_client_wrote_ends_the_term_and_says_so() {
         let holder = Holder::Queue(DestinationId(1));
-        let mark = |writer: &mut Writer| writer.open.mark(holder, Sequence::new(Term(4), 9), NOW);
-        let purge = |writer: &mut Writer| writer.open.purge(holder, Sequence::new(Term(4), 9), NOW);
-        for ask in [&mark as &dyn Fn(&mut Writer), &purge] {
+        let sequence = Sequence::new(Term(4), 9);
+        let mark = |writer: &mut Writer| writer.open.mark(holder, sequence, NOW);
+        let purge = |writer: &mut Writer| writer.open.purge(holder, sequence, NOW);
+        let settle = |writer: &mut Writer| {
+            assert_eq!(writer.open.settle(sequence, holder, None, NOW, true), Settled::Written);
+        };
+        let settle_all = |writer: &mut Writer| writer.open.settle_all(holder, &[sequence], UnitId::default(), NOW);
+        let give_back = |writer: &mut Writer| writer.open.give_back(sequence, Held::fresh(holder), None, NOW);
+        let delete = |writer: &mut Writer| {
+            let op = Op::DeleteDurable { id: DurableId(1) };
+            writer.open.push(Unit::new(smallvec![op], None, NOW));
+        };
+        for ask in [&mark as &dyn Fn(&mut Writer), &purge, &settle, &settle_all, &give_back, &delete] {
             let mut writer = writer();
             ask(&mut writer);
             sent(&mut writer, 4, 10);

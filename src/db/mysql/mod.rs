@@ -47,6 +47,10 @@ const SERVER: &str = include_str!("../../../sql/mysql/server.sql");
 /// A silent connection is asked for a sign of life after this.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 
+/// What the driver takes of an answer, which is the most that the protocol has room for: a server sends rows that it would
+/// not take itself by now. What is asked is measured against the server's own limit before it leaves. Unit: bytes.
+const ANSWER_BYTES_MAX: usize = 1 << 30;
+
 /// Statements that a session keeps prepared: all there are, and those of pages.
 const STATEMENTS_MAX: usize = 64;
 
@@ -206,6 +210,7 @@ fn opts_of(url: &str, options: &MysqlOptions<'_>) -> Result<Opts, ConnectError> 
         .prefer_socket(false)
         .client_found_rows(true)
         .stmt_cache_size(STATEMENTS_MAX)
+        .max_allowed_packet(Some(ANSWER_BYTES_MAX))
         .tcp_keepalive(Some(KEEPALIVE));
     if let Some(password) = options.password {
         builder = builder.pass(Some(password));

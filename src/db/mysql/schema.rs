@@ -91,6 +91,16 @@ pub async fn migrate(mysql: &Mysql, session: &mut Session, group: &Group) -> Res
     migrated
 }
 
+/// Whether the server works for somebody who is in the middle of [`migrate`].
+///
+/// # Errors
+/// [`SchemaError::Failed`] if the server can't be asked.
+pub async fn is_migrating(mysql: &Mysql, session: &mut Session, group: &Group) -> Result<bool, SchemaError> {
+    let works = "SELECT 1 FROM information_schema.processlist WHERE id = IS_USED_LOCK(?) AND command <> 'Sleep'";
+    let found = session.exec_first::<i64, _, _>(works, (mysql.lock_name("migrate", group),)).await;
+    found.map(|found| found.is_some()).map_err(|source| failed(group, "look at", source))
+}
+
 /// Checks that the group's tables, which are up to date, have transactions, and that nobody altered their columns.
 ///
 /// # Errors

@@ -76,6 +76,16 @@ pub async fn migrate(session: &Session, group: &Group) -> Result<Vec<u32>, Schem
     migrated
 }
 
+/// Whether somebody is in the middle of [`migrate`].
+///
+/// # Errors
+/// [`SchemaError::Failed`] if the database can't be asked.
+pub async fn is_migrating(session: &Session, group: &Group) -> Result<bool, SchemaError> {
+    let is_free =
+        session.query_one_scalar("SELECT pg_try_advisory_xact_lock($1)", &[&lock_key("migrate", group)]).await;
+    is_free.map(|is_free: bool| !is_free).map_err(|source| failed(group, "look at", source))
+}
+
 /// Checks that nobody altered the columns of the group's tables, which are up to date.
 ///
 /// # Errors

@@ -15,7 +15,8 @@ pub(super) async fn examine(session: &Session, report: &mut Report) -> Result<()
     settings.standbys(report);
     settings.sessions(report);
     if report.troubles() == troubles {
-        let says = if settings.waits_for_standby { "fsync is on, and a standby is waited for" } else { "fsync is on" };
+        let says =
+            if settings.waits_for_standby() { "fsync is on, and a standby is waited for" } else { "fsync is on" };
         report.ok("durability", says);
     }
     Ok(())
@@ -25,7 +26,8 @@ pub(super) async fn examine(session: &Session, report: &mut Report) -> Result<()
 struct Settings {
     fsync: bool,
     full_page_writes: bool,
-    waits_for_standby: bool,
+    /// `synchronous_standby_names`.
+    standbys: String,
     replicas: i64,
     synchronous_commit: String,
     source: String,
@@ -36,7 +38,7 @@ impl Settings {
         Self {
             fsync: row.get("fsync"),
             full_page_writes: row.get("full_page_writes"),
-            waits_for_standby: row.get("waits_for_standby"),
+            standbys: row.get("standbys"),
             replicas: row.get("replicas"),
             synchronous_commit: row.get("synchronous_commit"),
             source: row.get("source"),
@@ -54,13 +56,25 @@ impl Settings {
         }
     }
 
+    fn waits_for_standby(&self) -> bool {
+        !self.standbys.is_empty()
+    }
+
     fn standbys(&self, report: &mut Report) {
-        if self.replicas > 0 && !self.waits_for_standby {
+        if names_anybody(&self.standbys) {
+            let says = format!(
+                "synchronous_standby_names is {}: a pg_basebackup or pg_receivewal that happens to be connected may be \
+                 waited for instead of a standby, and what was confirmed is lost with the primary",
+                self.standbys
+            );
+            report.warn("durability", says, "name the standbys there, as in ANY 1 (a, b)");
+        }
+        if self.replicas > 0 && !self.waits_for_standby() {
             let says =
                 "it has standbys and waits for none: when one of them takes over, the last that was confirmed is lost";
             report.warn("durability", says, "name them in synchronous_standby_names");
         }
-        if self.replicas == 0 && self.waits_for_standby {
+        if self.replicas == 0 && self.waits_for_standby() {
             let says = "it waits for a standby, and none is connected: nothing is confirmed until one is";
             report.fail("durability", says, "start the standby, or take it out of synchronous_standby_names");
         }
@@ -71,7 +85,7 @@ impl Settings {
         let is_enough = match &*self.synchronous_commit {
             "on" | "remote_apply" => true,
             "off" => false,
-            _ => !self.waits_for_standby, // local, remote_write
+            _ => !self.waits_for_standby(), // local, remote_write
         };
         if is_enough {
             return;
@@ -92,6 +106,27 @@ impl Settings {
             "database" => "for this database",
             "client" => "in store.url",
             _ => "in the server's configuration",
+        }
+    }
+}
+
+/// Whether a list of standbys has the entry that fits whoever is connected.
+fn names_anybody(standbys: &str) -> bool {
+    let names = standbys.split_once('(').map_or(standbys, |(_how_many, names)| names);
+    names.trim_end().trim_end_matches(')').split(',').any(|name| name.trim().trim_matches('"') == "*")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_standbys_that_anybody_fits_is_known() {
+        for anybody in ["*", " * ", "\"*\"", "2 (*)", "ANY 1 (*)", "FIRST 1 ( a, * )", "any 1 (a,\"*\")"] {
+            assert!(names_anybody(anybody), "{anybody}");
+        }
+        for named in ["", "a", "a, b", "ANY 1 (a, b)", "FIRST 2 (\"a*\", b)"] {
+            assert!(!names_anybody(named), "{named}");
         }
     }
 }

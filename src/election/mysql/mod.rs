@@ -136,6 +136,11 @@ impl Line for MysqlLine {
         Ok(())
     }
 
+    async fn is_migrating(&self) -> Result<bool, LockError> {
+        let MysqlElection { mysql, group, .. } = &self.election;
+        Ok(schema::is_migrating(mysql, &mut mysql.connect("take-over").await?, group).await?)
+    }
+
     async fn prepare_to_hold(&mut self) -> Result<(), LockError> {
         if self.is_clustered {
             return Err(self.without_locks().into());

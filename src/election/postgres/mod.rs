@@ -137,6 +137,11 @@ impl Line for PostgresLine {
         Ok(())
     }
 
+    async fn is_migrating(&self) -> Result<bool, LockError> {
+        let line = self.election.open("take-over").await?;
+        Ok(schema::is_migrating(&line.session, &self.election.group).await?)
+    }
+
     async fn prepare_to_hold(&mut self) -> Result<(), LockError> {
         let lease = self.election.lease.length().as_millis();
         let set = format!("SET idle_session_timeout = {lease}; SET idle_in_transaction_session_timeout = {lease}");

@@ -29,7 +29,7 @@ use self::{
 };
 use super::{
     CommitError, PersistenceAdapter, StoreError, StoreLimits,
-    sql::{ALTERED_ROW, CLOSE_PATIENCE, Census, MESSAGE_BYTES_MAX, Purges, Text, Writing, holder_of, number},
+    sql::{ALTERED_ROW, CLOSE_PATIENCE, Census, MESSAGE_BYTES_MAX, Purges, Text, Writing, answered, holder_of, number},
 };
 use crate::{
     db::mysql::{Mysql, Server, Session, schema},
@@ -118,11 +118,13 @@ impl PersistenceAdapter for MysqlAdapter {
     /// Leaves a transaction open that holds the row of the baton until [`Self::raise`]: nothing changes between what is
     /// read here and the first batch of the term.
     async fn recover(&mut self) -> Result<Catalog, StoreError> {
-        let mut session = self.store.mysql.connect("writer").await?;
+        let connecting = async { Ok(self.store.mysql.connect("writer").await?) };
+        let mut session = answered("open a session that writes", connecting).await?;
         self.heed(session.server());
-        self.migrate(&mut session).await?;
-        let mut writer = Writer::prepare(Arc::clone(&self.store), session).await?;
-        let baton = writer.recover_baton().await?;
+        answered("look at the tables", self.migrate(&mut session)).await?;
+        let mut writer =
+            answered("open a session that writes", Writer::prepare(Arc::clone(&self.store), session)).await?;
+        let baton = answered("hold the baton", writer.recover_baton()).await?;
         let mut read = CatalogReads { store: &self.store, session: writer.session() };
         let catalog = Catalog {
             tenure: baton.tenure,
@@ -133,7 +135,7 @@ impl PersistenceAdapter for MysqlAdapter {
             last_durable: baton.last_durable,
         };
         self.store.purges.replace(read.holders(&self.store.texts.purged).await?);
-        let snapshot = Snapshot::take(Arc::clone(&self.store)).await?;
+        let snapshot = answered("begin to count", Snapshot::take(Arc::clone(&self.store))).await?;
         self.census.begin(snapshot, &self.store.purges, &self.tasks);
         self.writing.begin(writer, baton.tenure.term);
         Ok(catalog)
@@ -213,7 +215,9 @@ impl CatalogReads<'_> {
         text: &Text,
         read: impl Fn(R) -> Option<(K, V)>,
     ) -> Result<BTreeMap<K, V>, StoreError> {
-        let rows = self.session.query(text.sql.as_str()).await.map_err(|e| failed(&self.store.group, text.name, e))?;
+        let failed = |error| failed(&self.store.group, text.name, error);
+        let query = async { self.session.query(text.sql.as_str()).await.map_err(failed) };
+        let rows = answered("read what a term begins with", query).await?;
         let unreadable = || StoreError::Database { action: text.name, source: ALTERED_ROW.into() };
         rows.into_iter().map(|row| read(row).ok_or_else(unreadable)).collect()
     }

@@ -26,7 +26,7 @@ use tokio_postgres::Row;
 use self::{backlog::Snapshot, errors::failed, reader::ReaderPool, statements::Texts, writer::Writer};
 use super::{
     CommitError, PersistenceAdapter, StoreError, StoreLimits,
-    sql::{ALTERED_ROW, CLOSE_PATIENCE, Census, MESSAGE_BYTES_MAX, Purges, Text, Writing, holder_of, number},
+    sql::{ALTERED_ROW, CLOSE_PATIENCE, Census, MESSAGE_BYTES_MAX, Purges, Text, Writing, answered, holder_of, number},
 };
 use crate::{
     db::postgres::{Postgres, Session, schema},
@@ -147,11 +147,12 @@ impl PersistenceAdapter for PostgresAdapter {
     /// Leaves a transaction open that holds the row of the baton until [`Self::raise`]: nothing changes between what is
     /// read here and the first batch of the term.
     async fn recover(&mut self) -> Result<Catalog, StoreError> {
-        let session = self.store.session("writer", &self.tasks).await?;
-        self.migrate(&session).await?;
-        let mut writer = Writer::prepare(Arc::clone(&self.store), session).await?;
+        let session = answered("open a session that writes", self.store.session("writer", &self.tasks)).await?;
+        answered("look at the tables", self.migrate(&session)).await?;
+        let mut writer =
+            answered("open a session that writes", Writer::prepare(Arc::clone(&self.store), session)).await?;
         *self.store.seen() = Seen::default(); // nothing is in memory yet
-        let baton = writer.recover_baton().await?;
+        let baton = answered("hold the baton", writer.recover_baton()).await?;
         let read = CatalogReads { store: &self.store, session: writer.session() };
         let catalog = Catalog {
             tenure: baton.tenure,
@@ -162,7 +163,7 @@ impl PersistenceAdapter for PostgresAdapter {
             last_durable: baton.last_durable,
         };
         self.store.purges.replace(read.holders(&self.store.texts.purged).await?);
-        let snapshot = Snapshot::take(Arc::clone(&self.store), &self.tasks).await?;
+        let snapshot = answered("begin to count", Snapshot::take(Arc::clone(&self.store), &self.tasks)).await?;
         self.census.begin(snapshot, &self.store.purges, &self.tasks);
         self.writing.begin(writer, baton.tenure.term);
         Ok(catalog)
@@ -244,7 +245,9 @@ impl CatalogReads<'_> {
         text: &Text,
         read: impl Fn(&Row) -> Option<(K, V)>,
     ) -> Result<BTreeMap<K, V>, StoreError> {
-        let rows = self.session.query(&text.sql, &[]).await.map_err(|e| failed(&self.store.group, text.name, e))?;
+        let query =
+            async { self.session.query(&text.sql, &[]).await.map_err(|e| failed(&self.store.group, text.name, e)) };
+        let rows = answered("read what a term begins with", query).await?;
         let unreadable = || StoreError::Database { action: text.name, source: ALTERED_ROW.into() };
         rows.iter().map(|row| read(row).ok_or_else(unreadable)).collect()
     }

@@ -15,7 +15,7 @@ pub(super) use due::{Candidate, DueReads, due};
 pub(super) use headers::{headers_from_json, headers_to_json};
 pub(super) use purges::Purges;
 pub(super) use row::{MessageRow, ReturnedRow, UnreadableRow};
-pub(super) use writing::{PURGE_ROWS, Writing, WritingSession};
+pub(super) use writing::{PURGE_ROWS, Writing, WritingSession, answered};
 
 use std::time::Duration;
 

@@ -99,11 +99,10 @@ impl<S: WritingSession> Writing<S> {
         let mut session = match self.session.take() {
             Some(session) if self.token.is_none() => session,
             None if self.token.is_none() => return Err(StoreError::Closed), // the row was let go between
-            _ => in_time("open a session that writes", open).await.unwrap_or_else(|late| Err(late.into()))?,
+            _ => answered("open a session that writes", open).await?,
         };
         self.asked.push(session.asking(to));
-        let raising = session.raise(to, base, &self.asked);
-        let raised = in_time("raise the token", raising).await.unwrap_or_else(|late| Err(late.into()))?;
+        let raised = answered("raise the token", session.raise(to, base, &self.asked)).await?;
         // Answered, so there is no doubt, and the session is good.
         self.session = Some(session);
         self.asked.clear();
@@ -147,24 +146,28 @@ impl<S: WritingSession> Writing<S> {
     }
 }
 
+/// The same for what fails as a store does: one step of a recovery, or a raise. A recovery as a whole has no limit, because
+/// it may read much: but each of its steps is answered, or the baton is given back.
+pub(in crate::persistence) async fn answered<T>(
+    what: &'static str,
+    answer: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let late = |Late(action, late)| Err(StoreError::Database { action, source: late.into() });
+    in_time(what, answer).await.unwrap_or_else(late)
+}
+
 /// What is answered in time. Whoever waits in vain drops the session: what was asked may still be done.
 async fn in_time<T>(what: &'static str, answer: impl Future<Output = T>) -> Result<T, Late> {
     let mut answer = pin!(answer);
     if let Ok(answered) = timeout(TOLD_AFTER, &mut answer).await {
         return Ok(answered);
     }
-    tracing::warn!("the database has taken {} s to {what}, and receipts wait for it", TOLD_AFTER.as_secs());
+    tracing::warn!("the database has taken {} s to {what}, and everybody waits for it", TOLD_AFTER.as_secs());
     timeout(ANSWER_PATIENCE - TOLD_AFTER, answer).await.map_err(|late| Late(what, late))
 }
 
 /// What was not answered in time.
 struct Late(&'static str, Elapsed);
-
-impl From<Late> for StoreError {
-    fn from(Late(action, late): Late) -> Self {
-        Self::Database { action, source: late.into() }
-    }
-}
 
 async fn write<S: WritingSession>(
     session: &mut S,

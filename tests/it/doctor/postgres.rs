@@ -106,6 +106,16 @@ fn standbys_that_nobody_waits_for_and_that_are_not_there_are_found() {
     server.psql("SELECT pg_reload_conf()");
     sees_standbys("sync");
     found("OK", &["a standby is waited for"]);
+    for anybody in ["*", "ANY 1 (*)", "FIRST 1 (\"*\")"] {
+        server.psql(&format!("ALTER SYSTEM SET synchronous_standby_names = '{anybody}'"));
+        server.psql("SELECT pg_reload_conf()");
+        let is_set = || server.psql("SHOW synchronous_standby_names") == anybody;
+        let since = Instant::now();
+        while !is_set() {
+            assert!(since.elapsed() < PATIENCE, "{anybody} is not set");
+        }
+        found("WARN", &[&format!("synchronous_standby_names is {anybody}: a pg_basebackup"), "name the standbys"]);
+    }
     drop(standby);
     sees_standbys("none");
     found("FAIL", &["none is connected: nothing is confirmed", "start the standby"]);

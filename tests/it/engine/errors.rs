@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use batonmq::{
-    broker::CloseReason,
+    broker::{AckMode, CloseReason},
     types::{Destination, Op},
 };
 
 use super::{
-    broker::{Broker, Client, ack, asking, begin, commit, nack, nack_in, send, send_in, subscribe},
+    broker::{
+        Broker, Client, ack, asking, begin, commit, nack, nack_in, send, send_in, send_to, subscribe, subscribe_as,
+    },
     store::{Reply, Store},
 };
 
@@ -187,6 +189,100 @@ async fn r13_a_late_ack_of_a_refused_message_writes_nothing() {
     producer.submit([asking("next", send("q", "good"))]).await;
     producer.gets_receipts(&["next"]).await;
     store.keeps(&["good"]).await;
+    broker.crash().await;
+}
+
+/// Nothing is stored that a recovery would not find, and the name serves as soon as the store takes it.
+#[tokio::test(start_paused = true)]
+async fn r13_who_sends_to_a_destination_that_is_refused_gets_error_and_others_go_on() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let mut senders = Vec::new();
+    for _ in 0..3 {
+        senders.push(broker.client_as(None, true).await);
+    }
+    let mut good = broker.client().await;
+    broker.keep_busy(&store).await;
+    store.refuse("bad");
+    senders[0].submit([asking("first", send("bad queue", "1"))]).await;
+    good.submit([asking("good", send("q", "good"))]).await;
+    senders[1].submit([begin("t"), send_in("t", "q", "2"), send_in("t", "bad queue", "3")]).await;
+    senders[1].submit([asking("second", commit("t"))]).await;
+    store.asked_for(1).await;
+    store.let_go();
+    good.gets_receipts(&["good"]).await;
+    for (sender, receipt) in senders.iter_mut().zip(["first", "second"]) {
+        assert_eq!(sender.gets_error().await.1.as_deref(), Some(receipt));
+    }
+    senders[2].submit([asking("third", send("bad queue", "4"))]).await;
+    assert_eq!(senders[2].gets_error().await.1.as_deref(), Some("third"), "asked for again, refused again");
+    store.refuse_nothing();
+    senders[2].submit([asking("taken", send("bad queue", "5"))]).await;
+    senders[2].gets_receipts(&["taken"]).await;
+    store.keeps(&["good", "5"]).await;
+    broker.crash().await;
+    let broker = Broker::start(&store).await;
+    let mut consumer = broker.client().await;
+    consumer.subscribe(1, "bad queue").await;
+    consumer.gets("5").await;
+    broker.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn r13_a_dead_letter_whose_queue_is_refused_stays_a_message() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let (mut producer, mut consumer) = (broker.client().await, broker.client().await);
+    producer.submit([asking("sent", send("q", "m"))]).await;
+    producer.gets_receipts(&["sent"]).await;
+    consumer.subscribe(1, "q").await;
+    let delivery = consumer.gets("m").await;
+    store.refuse("DLQ");
+    consumer.submit([asking("rejected", nack(&delivery))]).await;
+    consumer.gets_receipts(&["rejected"]).await;
+    let again = consumer.gets("m").await;
+    store.refuse_nothing();
+    consumer.submit([asking("dead", nack(&again))]).await;
+    consumer.gets_receipts(&["dead"]).await;
+    consumer.subscribe(2, "ActiveMQ.DLQ").await;
+    consumer.gets("m").await;
+    store.keeps(&["m"]).await;
+    broker.crash().await;
+}
+
+/// What it was to keep is not kept for it, and who relied on it hears of it too.
+#[tokio::test(start_paused = true)]
+async fn r13_a_durable_subscription_that_is_refused_never_was() {
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let topic = Destination::topic("news");
+    let durable = |consumer, receipt| {
+        asking(receipt, subscribe_as(consumer, topic.clone(), AckMode::Individual, Some("bad subscription")))
+    };
+    let mut producer = broker.client().await;
+    let mut first = broker.client_as(Some("reader"), true).await;
+    broker.keep_busy(&store).await;
+    store.refuse("bad");
+    first.submit([durable(1, "made")]).await;
+    let mut second = broker.client_as(Some("reader"), true).await;
+    first.gets_error().await;
+    first.is_closed(CloseReason::TakenOver).await;
+    second.submit([durable(2, "relied")]).await;
+    producer.submit([asking("one", send_to(topic.clone(), "one", None))]).await;
+    store.asked_for(1).await;
+    store.let_go();
+    second.gets("one").await;
+    assert_eq!(second.gets_error().await.1.as_deref(), Some("relied"));
+    producer.gets_receipts(&["one"]).await;
+    second.gets_nothing().await;
+    store.keeps(&[]).await;
+    store.refuse_nothing();
+    second.submit([durable(3, "made")]).await;
+    second.gets_receipts(&["made"]).await;
+    producer.submit([asking("two", send_to(topic, "two", None))]).await;
+    producer.gets_receipts(&["two"]).await;
+    second.gets("two").await;
+    store.keeps(&["two"]).await;
     broker.crash().await;
 }
 

@@ -58,7 +58,7 @@ struct State {
     /// What is said next, before the rules below.
     script: VecDeque<Reply>,
     raise_script: VecDeque<StoreError>,
-    /// Batches that insert a message whose id contains this are refused.
+    /// Batches that make a message, destination or durable subscription whose name contains this are refused.
     refuses: Option<&'static str>,
     /// Batches that insert are not taken.
     full: bool,
@@ -95,6 +95,10 @@ impl Store {
 
     pub(super) fn refuse(&self, marker: &'static str) {
         self.lock().refuses = Some(marker);
+    }
+
+    pub(super) fn refuse_nothing(&self) {
+        self.lock().refuses = None;
     }
 
     /// How often it was given a turn of its own.
@@ -179,18 +183,18 @@ impl State {
     }
 
     fn reply_to(&mut self, batch: &Batch) -> Reply {
-        let mut inserts = batch.ops.iter().filter_map(|op| match op {
-            Op::Insert(stored) => Some(stored),
-            _ => None,
-        });
-        let refused = self
-            .refuses
-            .is_some_and(|marker| inserts.clone().any(|stored| stored.message.id.as_str().contains(marker)));
-        if refused {
+        let name = |op: &Op| match op {
+            Op::Insert(stored) => stored.message.id.to_string(),
+            Op::CreateDestination { destination, .. } => destination.name().to_string(),
+            Op::CreateDurable { durable, .. } => durable.name.to_string(),
+            _ => String::new(),
+        };
+        let inserts = batch.ops.iter().any(|op| matches!(op, Op::Insert(_)));
+        if self.refuses.is_some_and(|marker| batch.ops.iter().any(|op| name(op).contains(marker))) {
             Reply::Refused // whatever else happens to it, it is never taken
         } else if let Some(reply) = self.script.pop_front() {
             reply
-        } else if self.brimful || self.full && inserts.next().is_some() {
+        } else if self.brimful || self.full && inserts {
             Reply::Full
         } else {
             Reply::Done
@@ -325,7 +329,7 @@ impl PersistenceAdapter for Store {
         let reply = state.reply_to(batch);
         state.rules.see_reply(batch, reply);
         if matches!(reply, Reply::Done | Reply::Unknown { applied: true }) {
-            batch.ops.iter().for_each(|op| state.rows.apply(op));
+            state.rows.apply_all(&batch.ops);
         }
         self.changed.notify_waiters();
         let source = || "the script says so".into();

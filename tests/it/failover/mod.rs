@@ -179,8 +179,9 @@ fn short_lease(settings: Settings) -> Settings {
 }
 
 /// What a master says that loses its lock, or may have lost it; and what one says that stands still as it takes over.
-const DOUBTS: [&str; 11] = [
+const DOUBTS: [&str; 12] = [
     "the take-over takes long",
+    "the database has taken",
     "the store takes more than",
     "the lock is in doubt",
     "it is in doubt whether",

@@ -8,6 +8,7 @@ use crate::harness::{DatabaseServer, Frame, Raw, encode};
 
 on_each_database! {
     r13_only_the_sender_of_what_the_database_refuses_gets_error
+    r13_a_destination_that_the_database_refuses_is_refused_to_who_sends_there
     what_no_text_of_a_database_takes_is_refused_at_the_door_and_everything_else_comes_back
 }
 
@@ -69,6 +70,34 @@ fn r13_only_the_sender_of_what_the_database_refuses_gets_error<D: DatabaseServer
     brokers.stop();
 }
 
+/// Nothing is stored that a take-over would not find; when the database takes the name, it serves.
+fn r13_a_destination_that_the_database_refuses_is_refused_to_who_sends_there<D: DatabaseServer>() {
+    const FORBIDDEN: &str = "/queue/forbidden";
+    let server = D::shared();
+    let mut brokers = Brokers::start(server, 1, |settings| settings);
+    brokers.announce(&["the store refuses an operation"]);
+    let (_, mut good) = brokers.master();
+    server.ask(&brokers.group, "ALTER TABLE {group}destination ADD CONSTRAINT allowed CHECK (name <> 'forbidden')");
+    for text in ["once", "twice"] {
+        let (_, mut client) = brokers.master();
+        send_and_tell(&mut client, text, text);
+        client.expect("RECEIPT");
+        let headers = [("destination", FORBIDDEN), ("persistent", "true"), ("receipt", text)];
+        client.send(encode("SEND", &headers, b"nobody gets it"));
+        assert_eq!(client.refused("refused to make the destination").header("receipt-id"), text);
+    }
+    server.ask(&brokers.group, "ALTER TABLE {group}destination DROP CONSTRAINT allowed");
+    good.publish(FORBIDDEN, "taken");
+    drop(good);
+    brokers.brokers[0].kill_9();
+    brokers.brokers[0].restart();
+    let (_, mut client) = brokers.master();
+    client.subscribe(FORBIDDEN, "client-individual", &[]);
+    assert_eq!(client.expect("MESSAGE").text(), "taken");
+    drop(client);
+    brokers.stop();
+}
+
 /// Texts are UTF-8 of up to four bytes without NUL; a body is anything.
 fn what_no_text_of_a_database_takes_is_refused_at_the_door_and_everything_else_comes_back<D: DatabaseServer>() {
     let mut brokers = Brokers::start(D::shared(), 1, |settings| settings);
@@ -94,6 +123,41 @@ fn what_no_text_of_a_database_takes_is_refused_at_the_door_and_everything_else_c
     for (name, value) in [&texts[..], &[("destination", QUEER), ("reply-to", QUEER)]].concat() {
         assert_eq!(message.header(name), value, "{name}");
     }
+    drop(client);
+    brokers.stop();
+}
+
+/// A server sends what it would not take any more, so nothing that is stored waits for somebody to raise the limit again.
+#[cfg(feature = "mysql")]
+#[test]
+fn what_is_stored_is_read_whatever_packets_the_server_takes_by_now() {
+    use crate::harness::MariadbServer;
+
+    const OTHER: &str = "/queue/other";
+    let server = MariadbServer::start(&[]);
+    let mut brokers = Brokers::start(&server, 1, |settings| settings);
+    brokers.announce(&["max_allowed_packet is 1048576, so larger messages are refused"]);
+    let large = "x".repeat(3 << 20);
+    let (_, mut client) = brokers.master();
+    for (queue, text) in [(QUEUE, &*large), (QUEUE, "behind it"), (OTHER, "elsewhere")] {
+        client.publish(queue, text);
+    }
+    drop(client);
+    server.ask(&brokers.group, "SET GLOBAL max_allowed_packet = 1048576");
+    brokers.brokers[0].kill_9();
+    brokers.brokers[0].restart();
+    let (_, mut client) = brokers.master();
+    for (id, queue, texts) in [("1", QUEUE, &[&*large, "behind it"][..]), ("2", OTHER, &["elsewhere"])] {
+        client.subscribe(queue, "client-individual", &[("id", id)]);
+        for text in texts {
+            let message = client.expect("MESSAGE");
+            assert!(message.text() == *text, "{} bytes", message.body.len());
+            client.ack(&message);
+        }
+    }
+    client.publish(OTHER, "it goes on");
+    assert_eq!(client.expect("MESSAGE").text(), "it goes on");
+    assert_eq!(server.ask(&brokers.group, "SELECT count(*) FROM {group}message"), "1", "what was taken is gone");
     drop(client);
     brokers.stop();
 }

@@ -1,13 +1,14 @@
-//! What a store of the tests' own keeps: messages and a catalog, changed by operations and read in pages.
+//! What a store has to keep, as simple as it can be: messages and a catalog, changed by operations and read in pages. A
+//! model of real stores, and the heart of the tests' own.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use batonmq::{
     persistence::{Backlog, DueMessage, DuePage, DueReason, Page, PageRange, Window},
-    types::{Catalog, Holder, Op, Priority, Sequence, Stored, Timestamp},
+    types::{Catalog, Holder, Op, Priority, Sequence, Stored, Tenure, Timestamp},
 };
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Rows {
     pub(crate) catalog: Catalog,
     pub(crate) messages: BTreeMap<Sequence, Stored>,
@@ -17,6 +18,10 @@ impl Rows {
     /// The ids of the messages, in the order of acceptance.
     pub(crate) fn ids(&self) -> impl Iterator<Item = String> {
         self.messages.values().map(|stored| stored.message.id.to_string())
+    }
+
+    pub(crate) fn apply_all(&mut self, ops: &[Op]) {
+        ops.iter().for_each(|op| self.apply(op));
     }
 
     pub(crate) fn apply(&mut self, op: &Op) {
@@ -82,6 +87,18 @@ impl Rows {
         let count = (0..due.len()).take_while(fits).count();
         let later = due.split_off(count);
         DuePage { messages: due, next: later.first().map(|due| due.at) }
+    }
+
+    /// All that ever comes due, in order.
+    pub(crate) fn all_due(&self) -> Vec<(Timestamp, Sequence, DueReason)> {
+        let due = self.messages.values().flat_map(due).map(|due| (due.at, due.stored.sequence, due.reason));
+        due.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Whether messages and catalog are the same; the tenure is its own promise.
+    pub(crate) fn same_but_for_the_tenure(&self, other: &Self) -> bool {
+        let timeless = |catalog: &Catalog| Catalog { tenure: Tenure::default(), ..catalog.clone() };
+        self.messages == other.messages && timeless(&self.catalog) == timeless(&other.catalog)
     }
 
     /// Everybody who holds something.

@@ -17,11 +17,10 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::{
-    Backend, Broker, EVERYTHING, LARGE, NEWS, NOTHING_BEFORE, ORDERS, insert, read_due,
-    script::{Model, Script},
+    Backend, Broker, EVERYTHING, LARGE, NEWS, NOTHING_BEFORE, ORDERS, insert, read_all, read_due, script::Script,
     sequences, settle, stored,
 };
-use crate::harness::Rng;
+use crate::harness::{Rng, Rows};
 
 fn seq(counter: u64) -> Sequence {
     Sequence::new(Term(1), counter)
@@ -531,13 +530,13 @@ pub(super) async fn a_large_message_and_a_large_batch_come_back<B: Backend>(back
 
 pub(super) async fn reopening_keeps_every_promise<B: Backend>(backend: &B) {
     let mut script = Script::new(Rng::from_env(), 6_000);
-    let mut model = Model::default();
+    let mut model = Rows::default();
     let mut broker = Broker::start(backend).await;
-    model.apply(&Script::first_batch());
+    model.apply_all(&Script::first_batch());
     broker.commit(Script::first_batch()).await;
     for round in 0..400 {
         let ops = script.next_batch(&model);
-        model.apply(&ops);
+        model.apply_all(&ops);
         broker.commit(ops).await;
         if round % 40 == 39 {
             let tenure = broker.tenure;
@@ -549,14 +548,14 @@ pub(super) async fn reopening_keeps_every_promise<B: Backend>(backend: &B) {
             broker = Broker::start(backend).await;
             assert_eq!(broker.catalog.tenure, tenure);
             model.catalog.tenure = tenure;
-            assert_eq!(Model::read(&broker).await, model, "seed {}", script.seed());
-            assert_eq!(read_due(&broker).await, model.due(), "seed {}", script.seed());
+            assert_eq!(read_all(&broker).await, model, "seed {}", script.seed());
+            assert_eq!(read_due(&broker).await, model.all_due(), "seed {}", script.seed());
             let reader = broker.adapter.reader();
             let holders = reader.holders().await.unwrap();
-            assert_eq!(holders, model.holders().into_iter().collect::<Vec<_>>(), "seed {}", script.seed());
+            assert_eq!(holders, model.holders(), "seed {}", script.seed());
             for holder in holders {
                 let backlog = reader.backlog(holder).await.unwrap();
-                assert_eq!(backlog.messages, model.backlog(holder), "{holder:?}, seed {}", script.seed());
+                assert_eq!(backlog.messages, model.backlog(holder).messages, "{holder:?}, seed {}", script.seed());
             }
             script.new_term(broker.tenure);
         }

@@ -21,9 +21,9 @@ use batonmq::{
 use super::{
     Broker, insert,
     life::{Promised, SEGMENT_BYTES, assert_promises_kept, open, recover},
-    script::{Model, Script},
+    script::Script,
 };
-use crate::harness::{Fault, FaultyDisk, Moment, Rng};
+use crate::harness::{Fault, FaultyDisk, Moment, Rng, Rows};
 
 const BATCHES: usize = 60;
 
@@ -41,7 +41,7 @@ async fn run(disk: &FaultyDisk, seed: u64) -> Promised {
     for round in 0..BATCHES {
         let ops = if round == 0 { Script::first_batch() } else { script.next_batch(&promised.model) };
         let mut after = promised.model.clone();
-        after.apply(&ops);
+        after.apply_all(&ops);
         match broker.try_commit(ops).await {
             Ok(()) => promised.model = after,
             Err(CommitError::Full | CommitError::Again { .. }) => {} // certainly not done
@@ -226,10 +226,10 @@ async fn records_of_every_length_around_a_segments_end_come_back() {
     for size in SEGMENT_BYTES as usize - 4_096 - 400..SEGMENT_BYTES as usize - 4_096 + 20 {
         let disk = FaultyDisk::new(Fault::Never, size as u64);
         let mut broker = Broker::on(open(&disk).0).await;
-        let mut model = Model::default();
+        let mut model = Rows::default();
         let sequence = |counter| Sequence::new(broker.tenure.term, counter);
         for ops in [Script::first_batch(), vec![insert(sequence(1), size)], vec![insert(sequence(2), 10)]] {
-            model.apply(&ops);
+            model.apply_all(&ops);
             broker.commit(ops).await;
         }
         drop(broker);
@@ -242,13 +242,13 @@ async fn records_of_every_length_around_a_segments_end_come_back() {
 async fn r34_the_script_copies_and_frees_segments() {
     let disk = FaultyDisk::new(Fault::Never, 1);
     let mut script = Script::new(Rng::new(1), 3_000);
-    let mut model = Model::default();
+    let mut model = Rows::default();
     let mut broker = Broker::on(open(&disk).0).await;
-    model.apply(&Script::first_batch());
+    model.apply_all(&Script::first_batch());
     broker.commit(Script::first_batch()).await;
     for _ in 0..4 * BATCHES {
         let ops = script.next_batch(&model);
-        model.apply(&ops);
+        model.apply_all(&ops);
         broker.commit(ops).await;
     }
     let usage = broker.adapter.usage();

@@ -9,10 +9,10 @@ use batonmq::{
 use super::{
     Broker, ORDERS, insert,
     life::{SEGMENT_BYTES, open, recover},
-    script::{Model, Script},
+    script::Script,
     settle,
 };
-use crate::harness::{Fault, FaultyDisk, Rng};
+use crate::harness::{Fault, FaultyDisk, Rng, Rows};
 
 /// How many segments' worth of bytes the disk has.
 const SEGMENTS: u64 = 8;
@@ -21,7 +21,7 @@ const SEGMENTS: u64 = 8;
 struct Small {
     disk: FaultyDisk,
     broker: Broker<JournalAdapter>,
-    model: Model,
+    model: Rows,
     counter: u64,
 }
 
@@ -33,14 +33,14 @@ impl Small {
     async fn on(disk: FaultyDisk) -> Self {
         disk.limit(Some(SEGMENTS * SEGMENT_BYTES));
         let broker = Broker::on(open(&disk).0).await;
-        let mut small = Self { disk, broker, model: Model::default(), counter: 0 };
+        let mut small = Self { disk, broker, model: Rows::default(), counter: 0 };
         small.commit(Script::first_batch()).await.unwrap();
         small
     }
 
     async fn commit(&mut self, ops: Vec<Op>) -> Result<(), CommitError> {
         let mut after = self.model.clone();
-        after.apply(&ops);
+        after.apply_all(&ops);
         self.broker.try_commit(ops).await?;
         self.model = after;
         Ok(())

@@ -16,11 +16,8 @@ use batonmq::{
     types::{Broken, Op, Priority, Sequence, Tenure},
 };
 
-use super::{
-    Broker, insert, read_due, read_line,
-    script::{Model, Script},
-};
-use crate::harness::FaultyDisk;
+use super::{Broker, insert, read_due, read_line, script::Script};
+use crate::harness::{FaultyDisk, Rows};
 
 /// Small, so that a short script fills, copies and frees many.
 pub(super) const SEGMENT_BYTES: u64 = 24 << 10;
@@ -65,9 +62,9 @@ pub(super) fn open_broken(disk: &FaultyDisk, threads: Threads, broken: Broken) -
 #[derive(Clone, Debug, Default)]
 pub(super) struct Promised {
     /// After what was confirmed.
-    pub(super) model: Model,
+    pub(super) model: Rows,
     /// After the batch in doubt, if there is one.
-    pub(super) or: Option<Model>,
+    pub(super) or: Option<Rows>,
     /// The highest tenure that was confirmed.
     pub(super) tenure: Tenure,
     /// What was copied on the way there.
@@ -75,20 +72,20 @@ pub(super) struct Promised {
 }
 
 impl Promised {
-    pub(super) fn is_kept_by(&self, found: &Model) -> bool {
+    pub(super) fn is_kept_by(&self, found: &Rows) -> bool {
         found.catalog.tenure >= self.tenure
             && (found.same_but_for_the_tenure(&self.model)
                 || self.or.as_ref().is_some_and(|or| found.same_but_for_the_tenure(or)))
     }
 
     /// Starts on `disk` and compares.
-    pub(super) async fn assert_kept(&self, disk: &FaultyDisk, what: &str) -> (Broker<JournalAdapter>, Model) {
+    pub(super) async fn assert_kept(&self, disk: &FaultyDisk, what: &str) -> (Broker<JournalAdapter>, Rows) {
         let (broker, found) = recover(disk, what).await;
         assert!(self.is_kept_by(&found), "{what}: {}", self.difference(&found));
         (broker, found)
     }
 
-    fn difference(&self, found: &Model) -> String {
+    fn difference(&self, found: &Rows) -> String {
         let expected = &self.model;
         let missing: Vec<_> = expected.messages.keys().filter(|key| !found.messages.contains_key(key)).collect();
         let back: Vec<_> = found.messages.keys().filter(|key| !expected.messages.contains_key(key)).collect();
@@ -105,35 +102,35 @@ impl Promised {
 }
 
 /// Recovers what lies on `disk` and reads all of it.
-pub(super) async fn recover(disk: &FaultyDisk, what: &str) -> (Broker<JournalAdapter>, Model) {
+pub(super) async fn recover(disk: &FaultyDisk, what: &str) -> (Broker<JournalAdapter>, Rows) {
     let (mut adapter, _) = open(disk);
     let catalog = adapter.recover().await.unwrap_or_else(|error| panic!("{what}: {error:?}"));
     let tenure = catalog.tenure;
     let broker = Broker { adapter, catalog, tenure, number: 0 };
     let found = read(&broker, what).await;
-    assert_eq!(read_due(&broker).await, found.due(), "{what}");
+    assert_eq!(read_due(&broker).await, found.all_due(), "{what}");
     (broker, found)
 }
 
 /// What was there when the adapter recovered, read where it says that something is.
-async fn read(broker: &Broker<JournalAdapter>, what: &str) -> Model {
+async fn read(broker: &Broker<JournalAdapter>, what: &str) -> Rows {
     let reader = broker.adapter.reader();
     let holders = reader.holders().await.unwrap();
-    let mut found = Model { catalog: broker.catalog.clone(), ..Model::default() };
+    let mut found = Rows { catalog: broker.catalog.clone(), ..Rows::default() };
     for &holder in &holders {
         let backlog = reader.backlog(holder).await.unwrap();
         for level in (0..10).filter(|level| backlog.messages[usize::from(*level)] > 0) {
             let line = read_line(&reader, holder, Priority::clamped(level)).await;
             found.messages.extend(line.into_iter().map(|stored| (stored.sequence, stored)));
         }
-        assert_eq!(backlog.messages, found.backlog(holder), "{what}: {holder:?}");
+        assert_eq!(backlog.messages, found.backlog(holder).messages, "{what}: {holder:?}");
     }
-    assert!(holders.into_iter().eq(found.holders()), "{what}");
+    assert_eq!(holders, found.holders(), "{what}");
     found
 }
 
 /// A start on `disk` finds what was promised, makes it durable (R33), and what is committed then is kept too.
-pub(super) async fn assert_promises_kept(promised: &Promised, disk: &FaultyDisk, what: &str) -> Model {
+pub(super) async fn assert_promises_kept(promised: &Promised, disk: &FaultyDisk, what: &str) -> Rows {
     let (mut broker, found) = promised.assert_kept(disk, what).await;
     let (_, left) = recover(&disk.after_power_loss(2), what).await;
     assert!(left == found, "{what}: what was accepted was made durable");
@@ -146,7 +143,7 @@ pub(super) async fn assert_promises_kept(promised: &Promised, disk: &FaultyDisk,
         if counter == 1 {
             ops.extend(Script::first_batch());
         }
-        after.apply(&ops);
+        after.apply_all(&ops);
         broker.commit(ops).await;
     }
     drop(broker);

@@ -9,13 +9,14 @@ use std::{io, ops::Range, sync::Mutex, thread};
 
 use batonmq::{
     persistence::{CommitError, PersistenceAdapter, journal::JournalAdapter},
-    types::{Broken, Holder, Priority, Rule, Stored, Tenure},
+    types::{Broken, Priority, Rule, Stored, Tenure},
 };
 
 use super::{
     Broker,
     life::{Promised, Threads, open_broken},
-    script::{Model, Script},
+    read_all,
+    script::Script,
     try_read_line,
 };
 use crate::harness::{Fault, FaultyDisk, Moment, Rng, number};
@@ -144,10 +145,11 @@ impl Lives {
 
     async fn live(mut self, met: &mut Met) {
         for life in 0..2 + self.rng.below(4) {
-            let fault = self.fault();
-            let what = format!("seed {}, life {life}, {fault:?}", self.seed);
+            let ends_in_a_batch = self.rng.one_in(3);
+            let fault = if ends_in_a_batch { Fault::Never } else { self.fault() };
+            let what = format!("seed {}, life {life}, {fault:?}, in its last batch: {ends_in_a_batch}", self.seed);
             self.disk = self.disk.clone().with_fault(fault);
-            self.one_life(&what, met).await;
+            self.one_life(&what, ends_in_a_batch, met).await;
             met.lives += 1;
             self.disk.stop();
             self.disk = match self.rng.below(2) {
@@ -157,7 +159,7 @@ impl Lives {
         }
         let what = format!("seed {}, at last", self.seed);
         let (broker, found) = self.promised.assert_kept(&self.disk.after_power_loss(self.rng.next()), &what).await;
-        assert!(Model::read(&broker).await == found, "{what}: there is nothing else");
+        assert!(read_all(&broker).await == found, "{what}: there is nothing else");
     }
 
     /// Most fall into the recovery or soon after it.
@@ -174,7 +176,13 @@ impl Lives {
         }
     }
 
-    async fn one_life(&mut self, what: &str, met: &mut Met) {
+    /// The disk goes in the middle of what comes next: a batch is a few calls, so that it is left in doubt.
+    fn strike(&mut self) {
+        let (call, moment) = (self.rng.below(3) as u64, self.rng.pick(&Moment::ALL));
+        self.disk = self.disk.clone().with_fault(Fault::Crash(call, moment));
+    }
+
+    async fn one_life(&mut self, what: &str, ends_in_a_batch: bool, met: &mut Met) {
         let mut adapter = open_broken(&self.disk, self.journal, self.broken).0;
         let Ok(catalog) = adapter.recover().await else {
             assert!(self.disk.has_failed(), "{what}: a start needs a reason to be refused");
@@ -192,7 +200,7 @@ impl Lives {
         if broker.adapter.raise(tenure).await.is_ok() {
             self.promised.tenure = tenure;
             self.script.new_term(tenure);
-            self.serve(&mut broker, what, met).await;
+            self.serve(&mut broker, what, ends_in_a_batch, met).await;
         }
         let usage = broker.adapter.usage();
         met.segments_made += usage.segments as u64;
@@ -202,12 +210,15 @@ impl Lives {
         }
     }
 
-    async fn serve(&mut self, broker: &mut Broker<JournalAdapter>, what: &str, met: &mut Met) {
-        for _ in 0..self.rng.below(50) {
+    async fn serve(&mut self, broker: &mut Broker<JournalAdapter>, what: &str, ends_in_a_batch: bool, met: &mut Met) {
+        for left in (0..self.rng.below(50)).rev() {
+            if ends_in_a_batch && left == 0 {
+                self.strike();
+            }
             let is_new = self.promised.model.catalog.destinations.is_empty();
             let ops = if is_new { Script::first_batch() } else { self.script.next_batch(&self.promised.model) };
             let mut after = self.promised.model.clone();
-            after.apply(&ops);
+            after.apply_all(&ops);
             met.batches += 1;
             match broker.try_commit(ops).await {
                 Ok(()) => self.promised.model = after,
@@ -236,7 +247,7 @@ impl Lives {
     /// Reads are calls like others, and what they bring is what was promised.
     async fn read_a_line(&mut self, broker: &Broker<JournalAdapter>, what: &str) {
         let model = &self.promised.model;
-        let holders: Vec<Holder> = model.holders().into_iter().collect();
+        let holders = model.holders();
         if holders.is_empty() {
             return;
         }

@@ -58,6 +58,7 @@ use tokio::time::timeout;
 
 #[cfg(feature = "postgres")]
 use crate::harness::PostgresServer;
+use crate::harness::Rows;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 use crate::harness::own_group;
 #[cfg(feature = "mysql")]
@@ -302,6 +303,29 @@ async fn count_beside_batches(mut broker: Broker<impl PersistenceAdapter>, messa
         }
     }
     panic!("it is not counted again");
+}
+
+/// What an adapter holds, read as a broker reads it.
+async fn read_all(broker: &Broker<impl PersistenceAdapter>) -> Rows {
+    try_read_all(broker).await.unwrap()
+}
+
+/// Not all of it can be read at a time when calls fail.
+async fn try_read_all(broker: &Broker<impl PersistenceAdapter>) -> Result<Rows, StoreError> {
+    let mut messages = BTreeMap::new();
+    let reader = broker.adapter.reader();
+    for destination in broker.catalog.destinations.keys() {
+        let durables = broker.catalog.durables.iter().filter(|(_, durable)| durable.topic == *destination);
+        let mut holders: Vec<Holder> = durables.map(|(id, _)| Holder::Durable(*id)).collect();
+        holders.push(Holder::Queue(*destination));
+        for level in 0..10 {
+            let lane = read_lane(&reader, &holders, Priority::clamped(level)).await?;
+            let found = lane.values().map(|stored| (stored.destination, stored.message.priority.level()));
+            found.for_each(|lies| assert_eq!(lies, (*destination, level)));
+            messages.extend(lane);
+        }
+    }
+    Ok(Rows { messages, catalog: broker.catalog.clone() })
 }
 
 /// What these holders hold; all of them see the same.

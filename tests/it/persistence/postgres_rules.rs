@@ -246,12 +246,23 @@ async fn r16_a_wait_for_the_standby_that_was_cancelled_is_no_confirmation() {
     let adapter = PostgresAdapter::new(server.connector("one"), Group::default()).unwrap();
     let mut broker = Broker::on(adapter).await;
     broker.commit(vec![insert(seq(1), 10)]).await;
+    server.psql("CREATE TABLE public.probe ()");
     server.psql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
     server.psql("SELECT pg_reload_conf()");
-    let administrator = session_of(&server).await;
-    let cancelled = "(SELECT count(pg_cancel_backend(pid)) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep')";
+    let (administrator, probe) = (session_of(&server).await, session_of(&server).await);
+    let [probe_is_cancelled, writer_is_cancelled] = ["stranger", "writer"].map(|who| {
+        let waits = format!("wait_event = 'SyncRep' AND application_name LIKE '% {who}'");
+        format!("(SELECT count(pg_cancel_backend(pid)) > 0 FROM pg_stat_activity WHERE {waits})")
+    });
+    // A server takes a setting when it comes to it: from then on every commit waits.
+    let commits = async { while probe.batch_execute("INSERT INTO public.probe DEFAULT VALUES").await.is_ok() {} };
+    tokio::select! {
+        () = becomes_true(&administrator, &probe_is_cancelled) => {}
+        () = commits => panic!("a wait that is cancelled is a WARNING, and no error"),
+    }
     let batch = Arc::new(Batch { number: BatchNumber(2), ops: vec![insert(seq(2), 10)] });
-    let (answer, ()) = tokio::join!(broker.adapter.try_commit(&batch), becomes_true(&administrator, cancelled));
+    let (answer, ()) =
+        tokio::join!(broker.adapter.try_commit(&batch), becomes_true(&administrator, &writer_is_cancelled));
     assert!(matches!(answer, Err(CommitError::Unknown { .. })), "{answer:?}");
 }
 

@@ -15,9 +15,9 @@ use batonmq::persistence::{
 use super::{
     Broker,
     life::{SEGMENT_BYTES, open, recover},
-    script::{Model, Script},
+    script::Script,
 };
-use crate::harness::{Fault, FaultyDisk, Moment, Rng};
+use crate::harness::{Fault, FaultyDisk, Moment, Rng, Rows};
 
 const BATCHES: usize = 40;
 const DATA: &str = "/data";
@@ -43,7 +43,7 @@ struct Damaged {
     before: BTreeMap<String, Vec<u8>>,
     damage: Vec<Damage>,
     /// What a repair saves.
-    saved: Model,
+    saved: Rows,
     /// How many calls that makes.
     calls: u64,
     rng: Rng,
@@ -95,11 +95,11 @@ impl Damaged {
 /// A journal of several segments, all of it on the disk.
 async fn written(rng: &mut Rng) -> FaultyDisk {
     let disk = FaultyDisk::new(Fault::Never, rng.next());
-    let (mut script, mut model) = (Script::new(Rng::new(rng.next()), 3_000), Model::default());
+    let (mut script, mut model) = (Script::new(Rng::new(rng.next()), 3_000), Rows::default());
     let mut broker = Broker::on(open(&disk).0).await;
     for round in 0..BATCHES {
         let ops = if round == 0 { Script::first_batch() } else { script.next_batch(&model) };
-        model.apply(&ops);
+        model.apply_all(&ops);
         broker.commit(ops).await;
     }
     drop(broker);

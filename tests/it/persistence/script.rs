@@ -1,115 +1,15 @@
-//! A seeded script of batches, and a naive model of what a store has to hold after them.
+//! A seeded script of batches, as a broker could make them of what a store holds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use batonmq::{
-    persistence::{DueReason, PersistenceAdapter, StoreError},
-    types::{
-        Catalog, Destination, DestinationId, Durable, DurableId, Held, Holder, Op, Priority, Sequence, Stored, Tenure,
-        Term, Timestamp,
-    },
+use batonmq::types::{
+    Destination, DestinationId, Durable, DurableId, Held, Holder, Op, Priority, Sequence, Stored, Tenure, Term,
+    Timestamp,
 };
-
 use smallvec::smallvec;
 
-use super::{Broker, NEWS, ORDERS, read_lane, stored};
-use crate::harness::Rng;
-
-/// What a store has to hold: the definition, as simple as it can be.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Model {
-    pub(super) messages: BTreeMap<Sequence, Stored>,
-    pub(super) catalog: Catalog,
-}
-
-impl Model {
-    pub(super) fn apply(&mut self, ops: &[Op]) {
-        for op in ops {
-            self.catalog.apply(op);
-            match op {
-                Op::Insert(stored) => _ = self.messages.entry(stored.sequence).or_insert_with(|| stored.clone()),
-                Op::Settle { sequence, holder } => self.settle(*sequence, *holder),
-                Op::Return { sequence, held } => {
-                    let holders = self.messages.get_mut(sequence).map(|stored| &mut stored.holders);
-                    for part in holders.into_iter().flatten().filter(|part| part.holder == held.holder) {
-                        *part = *held;
-                    }
-                }
-                Op::DeleteDurable { id } => self.purge(Holder::Durable(*id), Sequence::MAX),
-                Op::Purge { holder, upto } => self.purge(*holder, *upto),
-                Op::Mark { .. } | Op::CreateDestination { .. } | Op::CreateDurable { .. } => {}
-            }
-        }
-    }
-
-    fn purge(&mut self, holder: Holder, upto: Sequence) {
-        for sequence in self.messages.range(..=upto).map(|(sequence, _)| *sequence).collect::<Vec<_>>() {
-            self.settle(sequence, holder);
-        }
-    }
-
-    fn settle(&mut self, sequence: Sequence, holder: Holder) {
-        let Some(stored) = self.messages.get_mut(&sequence) else { return };
-        stored.holders.retain(|part| part.holder != holder);
-        if stored.holders.is_empty() {
-            self.messages.remove(&sequence);
-        }
-    }
-
-    /// What an adapter holds, read as a broker reads it.
-    pub(super) async fn read(broker: &Broker<impl PersistenceAdapter>) -> Self {
-        Self::try_read(broker).await.unwrap()
-    }
-
-    /// Not all of it can be read at a time when calls fail.
-    pub(super) async fn try_read(broker: &Broker<impl PersistenceAdapter>) -> Result<Self, StoreError> {
-        let mut messages = BTreeMap::new();
-        let reader = broker.adapter.reader();
-        for destination in broker.catalog.destinations.keys() {
-            let durables = broker.catalog.durables.iter().filter(|(_, durable)| durable.topic == *destination);
-            let mut holders: Vec<Holder> = durables.map(|(id, _)| Holder::Durable(*id)).collect();
-            holders.push(Holder::Queue(*destination));
-            for level in 0..10 {
-                let lane = read_lane(&reader, &holders, Priority::clamped(level)).await?;
-                let found = lane.values().map(|stored| (stored.destination, stored.message.priority.level()));
-                found.for_each(|lies| assert_eq!(lies, (*destination, level)));
-                messages.extend(lane);
-            }
-        }
-        Ok(Self { messages, catalog: broker.catalog.clone() })
-    }
-
-    /// Everybody who holds anything.
-    pub(super) fn holders(&self) -> BTreeSet<Holder> {
-        self.messages.values().flat_map(|stored| &stored.holders).map(|held| held.holder).collect()
-    }
-
-    /// How many messages a holder holds, by priority.
-    pub(super) fn backlog(&self, holder: Holder) -> [u64; Priority::COUNT] {
-        let mut counts = [0; Priority::COUNT];
-        for stored in self.messages.values().filter(|stored| stored.holders.iter().any(|held| held.holder == holder)) {
-            counts[stored.message.priority.index()] += 1;
-        }
-        counts
-    }
-
-    /// What comes due, in order.
-    pub(super) fn due(&self) -> Vec<(Timestamp, Sequence, DueReason)> {
-        let mut due = BTreeSet::new();
-        for stored in self.messages.values() {
-            due.extend(stored.message.expires.map(|at| (at, stored.sequence, DueReason::Expires)));
-            let returns = stored.holders.iter().filter_map(|held| Some((held.due?, held.holder)));
-            due.extend(returns.map(|(at, holder)| (at, stored.sequence, DueReason::Returns(holder))));
-        }
-        due.into_iter().collect()
-    }
-
-    /// Messages and catalog; the tenure is its own promise.
-    pub(super) fn same_but_for_the_tenure(&self, other: &Self) -> bool {
-        let timeless = |catalog: &Catalog| Catalog { tenure: Tenure::default(), ..catalog.clone() };
-        self.messages == other.messages && timeless(&self.catalog) == timeless(&other.catalog)
-    }
-}
+use super::{NEWS, ORDERS, stored};
+use crate::harness::{Rng, Rows};
 
 /// Makes the batches that a broker could.
 pub(super) struct Script {
@@ -145,7 +45,7 @@ impl Script {
     }
 
     /// The next batch: no two operations on one message (R1).
-    pub(super) fn next_batch(&mut self, model: &Model) -> Vec<Op> {
+    pub(super) fn next_batch(&mut self, model: &Rows) -> Vec<Op> {
         let mut ops = Vec::new();
         let live: Vec<Sequence> = model.messages.keys().copied().collect();
         let mut touched = BTreeSet::new();
@@ -185,7 +85,7 @@ impl Script {
     }
 
     /// One is made, under an id that was never used (R29), or goes with its part of every message.
-    fn change_durables(&mut self, model: &Model) -> Op {
+    fn change_durables(&mut self, model: &Rows) -> Op {
         let ids: Vec<DurableId> = model.catalog.durables.keys().copied().collect();
         if ids.len() > 1 && self.rng.one_in(2) {
             return Op::DeleteDurable { id: self.rng.pick(&ids) };
@@ -215,7 +115,7 @@ impl Script {
         (!self.rng.one_in(4)).then_some(time)
     }
 
-    fn message(&mut self, model: &Model) -> Stored {
+    fn message(&mut self, model: &Rows) -> Stored {
         self.counter += 1;
         let larger_than_usual = if self.rng.one_in(40) { 15 } else { 1 };
         let size = self.rng.below(larger_than_usual * self.body_bytes_max);

@@ -10,12 +10,8 @@ use batonmq::{
     types::{Broken, Catalog, Sequence, Tenure, Term},
 };
 
-use super::{
-    Broker, insert,
-    life::SEGMENT_BYTES,
-    script::{Model, Script},
-};
-use crate::harness::{Fault, FaultyDisk, Moment, Rng};
+use super::{Broker, insert, life::SEGMENT_BYTES, read_all, script::Script, try_read_all};
+use crate::harness::{Fault, FaultyDisk, Moment, Rng, Rows};
 
 const BATCHES: usize = 40;
 
@@ -39,7 +35,7 @@ fn open(disk: &FaultyDisk) -> Broker<SpoolAdapter> {
 async fn fill(broker: &mut Broker<SpoolAdapter>, disk: &FaultyDisk, seed: u64, what: &str) -> bool {
     let mut script = Script::new(Rng::new(seed), 3_000);
     script.new_term(Tenure { term: Term(1), ..Tenure::default() });
-    let mut model = Model::default();
+    let mut model = Rows::default();
     let mut goes_on = true;
     for round in 0..BATCHES {
         let ops = if round == 0 { Script::first_batch() } else { script.next_batch(&model) };
@@ -58,17 +54,17 @@ async fn fill(broker: &mut Broker<SpoolAdapter>, disk: &FaultyDisk, seed: u64, w
         if !taken {
             break;
         }
-        model.apply(&ops);
+        model.apply_all(&ops);
         broker.catalog = model.catalog.clone();
         if round % 4 == 0 {
             assert!(
-                Model::try_read(broker).await.is_ok_and(|found| found == model) || disk.has_failed(),
+                try_read_all(broker).await.is_ok_and(|found| found == model) || disk.has_failed(),
                 "{what}: what it has is whole"
             );
         }
     }
     disk.clone().with_fault(Fault::Never);
-    assert!(Model::read(broker).await == model, "{what}: it has what it took, and nothing else");
+    assert!(read_all(broker).await == model, "{what}: it has what it took, and nothing else");
     goes_on
 }
 
@@ -76,14 +72,14 @@ async fn fill(broker: &mut Broker<SpoolAdapter>, disk: &FaultyDisk, seed: u64, w
 async fn assert_starts_clean(disk: &FaultyDisk, what: &str) {
     let mut broker = open(disk);
     assert!(disk.names().is_empty(), "{what}: {:?}", disk.names());
-    let mut model = Model::default();
+    let mut model = Rows::default();
     let sequence = Sequence::new(Term(1), 1);
     for ops in [Script::first_batch(), vec![insert(sequence, 5_000)]] {
-        model.apply(&ops);
+        model.apply_all(&ops);
         broker.commit(ops).await;
     }
     broker.catalog = model.catalog.clone();
-    assert!(Model::read(&broker).await == model, "{what}");
+    assert!(read_all(&broker).await == model, "{what}");
     broker.adapter.close().await.unwrap();
     assert!(disk.names().is_empty(), "{what}: {:?}", disk.names());
 }

@@ -93,6 +93,10 @@ impl Line for SimulatedLine {
         Ok(())
     }
 
+    async fn is_migrating(&self) -> Result<bool, LockError> {
+        Ok(false)
+    }
+
     async fn prepare_to_hold(&mut self) -> Result<(), LockError> {
         let lease = self.election.lease_millis();
         self.at_once(move |server, me| server.set_idle_max(me, lease)).await
