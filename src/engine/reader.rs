@@ -28,6 +28,9 @@ use crate::{
 /// So many reads are under way at once.
 const READS_AT_ONCE_MAX: usize = 4;
 
+/// So many of them at most are for browsers, so that consumers need not wait for these.
+const BROWSE_READS_AT_ONCE_MAX: usize = 2;
+
 /// So many reads may wait for the reader; the engine keeps the others.
 pub(super) const READS_WAITING_MAX: usize = 64;
 
@@ -72,11 +75,14 @@ pub(super) async fn run<R: MessageReader, S: MessageReader>(
     answers: mpsc::Sender<ReadAnswer>,
 ) {
     let tries = Tries { turns: Arc::new(Semaphore::new(READS_AT_ONCE_MAX)), outage: Outage::default() };
+    let browse_reads = Arc::new(Semaphore::new(BROWSE_READS_AT_ONCE_MAX));
     let mut reads = JoinSet::new();
     reads.spawn(count(readers.store.clone(), holders, tries.clone(), answers.clone()));
     while let Some(request) = requests.recv().await {
         while reads.try_join_next().is_some() {}
-        reads.spawn(serve(readers.clone(), request, tries.clone(), answers.clone()));
+        let waits_for = matches!(request.read, Read::Browse { .. }).then(|| Arc::clone(&browse_reads));
+        let serving = serve(readers.clone(), request, tries.clone(), answers.clone());
+        reads.spawn(behind(waits_for, serving));
     }
 }
 
@@ -95,6 +101,16 @@ async fn count<R: MessageReader>(reader: R, known: Vec<Holder>, tries: Tries, an
     }
 }
 
+/// Waits for its turn, if it has to.
+async fn behind(turns: Option<Arc<Semaphore>>, read: impl Future<Output = ()>) {
+    let turn = match &turns {
+        Some(turns) => turns.acquire().await.ok(),
+        None => None,
+    };
+    read.await;
+    drop(turn);
+}
+
 async fn serve<R: MessageReader, S: MessageReader>(
     readers: Readers<R, S>,
     request: ReadRequest,
@@ -102,7 +118,8 @@ async fn serve<R: MessageReader, S: MessageReader>(
     answers: mpsc::Sender<ReadAnswer>,
 ) {
     let answer = match request.read {
-        Read::Page { stored, spooled, priority, range, window, .. } => {
+        Read::Page { stored, spooled, priority, range, window, .. }
+        | Read::Browse { stored, spooled, priority, range, window, .. } => {
             let page = tries.until_done("read messages", || async {
                 let stored = page(&readers.store, stored, priority, range, window).await?;
                 let spooled = page(&readers.spool, spooled, priority, range, window).await?;

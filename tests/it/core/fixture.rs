@@ -403,7 +403,8 @@ impl Table {
             && let Some(read) = self.reads.pop()
         {
             match &read {
-                Read::Page { stored, spooled, priority, range, window, .. } => {
+                Read::Page { stored, spooled, priority, range, window, .. }
+                | Read::Browse { stored, spooled, priority, range, window, .. } => {
                     let stored = stored.map(|holder| self.store.page(holder, *priority, *range, *window));
                     let spooled = spooled.map(|holder| self.spool.page(holder, *priority, *range, *window));
                     let page = stored.xor(spooled).expect("no scenario mixes what is stored and what is spooled");
