@@ -294,7 +294,8 @@ impl Core {
     /// Whether an ACK is about something that a browser was shown; nothing comes of it. A NACK is refused, as ActiveMQ
     /// does.
     pub(super) fn is_of_browser(&mut self, id: SessionId, ack: &Ack) -> Result<bool, Refusal> {
-        let (AckTarget::Tag { consumer, .. } | AckTarget::MessageId { consumer: Some(consumer), .. }) = &ack.target else {
+        let (AckTarget::Tag { consumer, .. } | AckTarget::MessageId { consumer: Some(consumer), .. }) = &ack.target
+        else {
             return Ok(false);
         };
         let Some(browser) = self.session(id)?.browsers.get(consumer) else { return Ok(false) };

@@ -39,8 +39,8 @@ mod step;
 mod transaction;
 
 pub use command::{
-    Ack, AckMode, AckTarget, Browse, CloseReason, Command, Connect, Delivery, Outgoing, Refusal, Request, Send, Subscribe,
-    TransactionName, Unsubscribe, Verdict,
+    Ack, AckMode, AckTarget, Browse, CloseReason, Command, Connect, Delivery, Outgoing, Refusal, Request, Send,
+    Subscribe, TransactionName, Unsubscribe, Verdict,
 };
 pub use committing::UnitId;
 pub use core::{Core, CoreOptions, Full, Hold, NotDone};

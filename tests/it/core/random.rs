@@ -354,8 +354,8 @@ impl World {
     }
 
     fn page(&mut self, read: &Read) -> Page {
-        let (Read::Page { stored, spooled, priority, range, .. } | Read::Browse { stored, spooled, priority, range, .. }) =
-            read
+        let (Read::Page { stored, spooled, priority, range, .. }
+        | Read::Browse { stored, spooled, priority, range, .. }) = read
         else {
             panic!("{read:?} is no page")
         };

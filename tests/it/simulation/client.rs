@@ -296,7 +296,7 @@ impl Client {
                     assert_eq!(&*receipt, expected, "R4: receipts in frame order");
                     ledger.is_told(means);
                 }
-                Outgoing::Connected => {}
+                Outgoing::Connected | Outgoing::BrowseEnd(_) => {}
                 Outgoing::Error { .. } | Outgoing::Close(_) => self.leave(),
             }
         }
