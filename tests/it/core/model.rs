@@ -725,7 +725,8 @@ impl Model {
     }
 
     pub(super) fn browse(&mut self, who: Who, queue: QueueNo, prefetch: usize) {
-        let lay = self.queues[&queue].records.clone();
+        let here = self.queues[&queue].records.clone().into_iter();
+        let lay = here.filter(|(_, record)| !record.purged && !record.withdrawn).collect();
         let (shown, at, last_tag, written, over) = (Vec::new(), None, 0, 0, false);
         self.browsers.insert(who, Browser { queue, prefetch, lay, shown, at, last_tag, written, over });
     }

@@ -34,7 +34,7 @@ const CONSUMED: [&str; 4] = [QUEUES[0], QUEUES[1], QUEUES[2], DEAD_LETTERS];
 /// What clients know, over all terms of one store.
 #[derive(Default)]
 pub(super) struct Promises {
-    pub(super) sent: u64,
+    sent: u64,
     /// What clients were promised to be kept, and have not acknowledged.
     pub(super) owed: BTreeSet<String>,
     /// What was acknowledged, confirmed or not: it may be gone.
