@@ -1,0 +1,13 @@
+// Browses a backlog and tells each message's number.
+
+import { Client, run, say } from './client.mjs';
+
+await run(async (run) => {
+  const browser = await Client.connect(run);
+  await browser.subscribe('/queue/backlog', { browser: 'true' });
+  for (let message = await browser.message(); message.headers.browser === undefined; message = await browser.message()) {
+    say(message.body.split(' ', 1)[0]);
+  }
+  await browser.unsubscribe();
+  await browser.disconnect();
+});
