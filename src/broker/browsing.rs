@@ -1,14 +1,15 @@
 //! Browsing: somebody is shown what lies in a queue, and nothing of it changes.
 //!
-//! A browse goes through its queue in the order in which that hands out, and ends where the queue ended when the browse
-//! began. It goes in steps. For a step everything is found that is in memory, whether it lies in the queue, waits for a
-//! time or is out; what lies in the store or the spool alone is read, and laid between. When the kernel has all that a
-//! step showed, the next one is due: who does not read holds one step's messages, and keeps nobody waiting.
+//! A browse goes through its queue in the order in which that hands out, and ends where the queue ended when the
+//! browse began. It goes in steps. For a step everything is found that is in memory, whether it lies in the queue,
+//! waits for a time or is out; what lies in the store or the spool alone is read, and laid between. When the kernel
+//! has all that a step showed, the next one is due: who does not read holds one step's messages, and keeps nobody
+//! waiting.
 //!
-//! Always true: what is in the queue from the beginning to the end is shown once, and nothing twice. Once, because at the
-//! moment in which a step looks at memory everything else is durable (R25), so that the read which begins then brings it;
-//! not twice, because a message keeps its priority and its sequence (R6), and a browse never goes back. What a read
-//! brings beside that is in memory too, or was settled (R26).
+//! Always true: what is in the queue from the beginning to the end is shown once, and nothing twice. Once, because at
+//! the moment in which a step looks at memory everything else is durable (R25), so that the read which begins then
+//! brings it; not twice, because a message keeps its priority and its sequence (R6), and a browse never goes back.
+//! What a read brings beside that is in memory too, or was settled (R26).
 
 use std::collections::{HashMap, VecDeque};
 

@@ -1,8 +1,8 @@
 //! Purging: what waits in a queue is gone, however much it is (R29).
 //!
-//! The store is told one mark and the spool one operation; what lies in memory goes in slices, see `garbage.rs`. What is
-//! out stays with its consumer or transaction, and is gone when they are done with it. What belongs to a transaction that
-//! is not durable yet stays: it is not there yet. Who browses the queue has come to its end.
+//! The store is told one mark and the spool one operation; what lies in memory goes in slices, see `garbage.rs`. What
+//! is out stays with its consumer or transaction, and is gone when they are done with it. What belongs to a
+//! transaction that is not durable yet stays: it is not there yet. Who browses the queue has come to its end.
 //!
 //! Always true: no gap of a purged queue reaches back to the mark, so no page and nothing that comes due brings back what
 //! it covers, whenever it was read (R26).

@@ -45,8 +45,8 @@ pub enum Read {
         /// with the page (R26).
         handed_out: bool,
     },
-    /// A stretch of a queue that somebody is to be shown; for [`Core::page_read`]. What is not durable of its settles and
-    /// returns has to be told with the page (R26).
+    /// A stretch of a queue that somebody is to be shown; for [`Core::page_read`]. What is not durable of its settles
+    /// and returns has to be told with the page (R26).
     Browse {
         /// For whom.
         browse: BrowseKey,

@@ -1,7 +1,7 @@
 //! What one step of a browse shows: the next messages of one priority, from wherever they lie.
 //!
-//! Always true: everything that was offered and lies within the step's range is here. What is more than its window leaves
-//! at the end, and takes the end of the range with it.
+//! Always true: everything that was offered and lies within the step's range is here. What is more than its window
+//! leaves at the end, and takes the end of the range with it.
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -28,7 +28,7 @@ use crate::{
 /// So many reads are under way at once.
 const READS_AT_ONCE_MAX: usize = 4;
 
-/// So many of them at most are for browsers, so that consumers need not wait for these.
+/// So many more are under way for browsers, so that nobody else waits for their turns.
 const BROWSE_READS_AT_ONCE_MAX: usize = 2;
 
 /// So many reads may wait for the reader; the engine keeps the others.
@@ -75,14 +75,13 @@ pub(super) async fn run<R: MessageReader, S: MessageReader>(
     answers: mpsc::Sender<ReadAnswer>,
 ) {
     let tries = Tries { turns: Arc::new(Semaphore::new(READS_AT_ONCE_MAX)), outage: Outage::default() };
-    let browse_reads = Arc::new(Semaphore::new(BROWSE_READS_AT_ONCE_MAX));
+    let browse_tries = Tries { turns: Arc::new(Semaphore::new(BROWSE_READS_AT_ONCE_MAX)), ..tries.clone() };
     let mut reads = JoinSet::new();
     reads.spawn(count(readers.store.clone(), holders, tries.clone(), answers.clone()));
     while let Some(request) = requests.recv().await {
         while reads.try_join_next().is_some() {}
-        let waits_for = matches!(request.read, Read::Browse { .. }).then(|| Arc::clone(&browse_reads));
-        let serving = serve(readers.clone(), request, tries.clone(), answers.clone());
-        reads.spawn(behind(waits_for, serving));
+        let tries = if matches!(request.read, Read::Browse { .. }) { &browse_tries } else { &tries };
+        reads.spawn(serve(readers.clone(), request, tries.clone(), answers.clone()));
     }
 }
 
@@ -99,16 +98,6 @@ async fn count<R: MessageReader>(reader: R, known: Vec<Holder>, tries: Tries, an
             return;
         }
     }
-}
-
-/// Waits for its turn, if it has to.
-async fn behind(turns: Option<Arc<Semaphore>>, read: impl Future<Output = ()>) {
-    let turn = match &turns {
-        Some(turns) => turns.acquire().await.ok(),
-        None => None,
-    };
-    read.await;
-    drop(turn);
 }
 
 async fn serve<R: MessageReader, S: MessageReader>(
@@ -165,7 +154,7 @@ fn merge(stored: Page, spooled: Page) -> Page {
     Page { messages, complete }
 }
 
-/// What all reads share.
+/// What reads share.
 #[derive(Clone, Debug)]
 struct Tries {
     turns: Arc<Semaphore>,

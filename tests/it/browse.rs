@@ -1,5 +1,5 @@
-//! Real clients browse a backlog that memory has no room for, whatever keeps it: all of it is shown, in its order, while
-//! a consumer holds some of it, and nothing of it changes.
+//! Real clients browse a backlog that memory has no room for, whatever keeps it: all of it is shown, in its order,
+//! while a consumer holds some of it, and nothing of it changes.
 
 #[cfg(feature = "mysql")]
 use crate::harness::MariadbServer;

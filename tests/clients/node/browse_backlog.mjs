@@ -5,7 +5,8 @@ import { Client, run, say } from './client.mjs';
 await run(async (run) => {
   const browser = await Client.connect(run);
   await browser.subscribe('/queue/backlog', { browser: 'true' });
-  for (let message = await browser.message(); message.headers.browser === undefined; message = await browser.message()) {
+  let message;
+  while ((message = await browser.message()).headers.browser === undefined) {
     say(message.body.split(' ', 1)[0]);
   }
   await browser.unsubscribe();

@@ -1,5 +1,5 @@
-//! What random clients see when they browse: what lay in a queue all the time is shown once and in its order, and nothing
-//! is that was gone before.
+//! What random clients see when they browse: what lay in a queue all the time is shown once and in its order, and
+//! nothing is that was gone before.
 
 use std::collections::{BTreeMap, BTreeSet};
 
