@@ -1,6 +1,6 @@
 -- One batch: settles ($2 to $4), messages ($5 to $20), who holds them ($21 to $24), what came back ($25 to $31), marks
--- ($32 to $34). All of it, if the token ($1) is still the row's; nothing, if it is not: then the answer is 0. The answer's
--- second column is the number of the transaction, by which a writer knows later whether the database still has it (R21).
+-- ($32 to $34). All of it, if the token ($1) is still the row's; nothing, if it is not: then the answer has no row. Else
+-- it is the number of the transaction, by which a writer knows later whether the database still has it (R21).
 --
 -- The fence locks the baton's row, so a take-over waits for this statement, or this statement for the take-over. All
 -- parts see the same snapshot; a message that is inserted here is never settled or returned here.
@@ -125,4 +125,4 @@ marked AS (
     CROSS JOIN unnest($32::text[], $33::bigint[], $34::bigint[]) AS m (holder_kind, holder, upto)
     ON CONFLICT (holder_kind, holder) DO UPDATE SET upto = greatest(old.upto, excluded.upto)
 )
-SELECT count(*), pg_current_xact_id()::text::bigint FROM fence
+SELECT pg_current_xact_id()::text::bigint FROM fence

@@ -14,6 +14,9 @@ const STATEMENT_BYTES_MAX: usize = 16 << 20;
 /// Stands for "no queue" and "no durable subscription": ids begin with 1.
 const NOBODY: i64 = 0;
 
+/// What a statement takes.
+type Parameter<'p> = &'p (dyn ToSql + Sync);
+
 /// What a batch does, cut for the database.
 #[derive(Debug, Default)]
 pub(super) struct Statements<'a> {
@@ -46,6 +49,11 @@ impl<'a> Statements<'a> {
         settles.iter().for_each(|(sequence, holder)| self.last().settle(*sequence, *holder));
     }
 
+    /// How many rows these settle.
+    pub(super) fn settled(&self) -> usize {
+        self.columns.iter().map(|columns| columns.settles.sequence.len()).sum()
+    }
+
     fn columns_for(&mut self, bytes: usize) -> &mut Columns<'a> {
         if self.last().bytes > 0 && self.last().bytes.saturating_add(bytes) > STATEMENT_BYTES_MAX {
             self.columns.push(Columns::default());
@@ -60,7 +68,7 @@ impl<'a> Statements<'a> {
     }
 }
 
-/// The parameters of `commit.sql` but the token, in its order.
+/// What `commit.sql` and `commit_of_queues.sql` take, but the token.
 #[derive(Debug, Default)]
 pub(super) struct Columns<'a> {
     settles: Settles,
@@ -98,6 +106,29 @@ struct Messages<'a> {
     body: Vec<&'a [u8]>,
 }
 
+impl Messages<'_> {
+    fn parameters(&self) -> [Parameter<'_>; 16] {
+        [
+            &self.sequence,
+            &self.queue,
+            &self.destination,
+            &self.priority,
+            &self.persistent,
+            &self.created,
+            &self.expires,
+            &self.size,
+            &self.message_id,
+            &self.reply_to,
+            &self.correlation_id,
+            &self.message_type,
+            &self.original_destination,
+            &self.body_kind,
+            &self.headers,
+            &self.body,
+        ]
+    }
+}
+
 #[derive(Debug, Default)]
 struct Parts {
     sequence: Vec<i64>,
@@ -125,34 +156,26 @@ struct Marks {
 }
 
 impl<'a> Columns<'a> {
-    /// All of them, behind the token.
-    pub(super) fn parameters<'p>(&'p self, token: &'p i64) -> [&'p (dyn ToSql + Sync); 34] {
+    /// Whether nothing but messages that queues hold comes and goes.
+    pub(super) fn are_of_queues(&self) -> bool {
+        self.held.sequence.is_empty()
+            && self.returned.sequence.is_empty()
+            && self.marks.holder.is_empty()
+            && self.settles.durable.iter().all(|&durable| durable == NOBODY)
+    }
+
+    /// The first and the last sequence of the messages.
+    pub(super) fn inserted(&self) -> Option<(i64, i64)> {
+        let sequences = &self.messages.sequence;
+        Some((*sequences.iter().min()?, *sequences.iter().max()?))
+    }
+
+    /// The parameters of `commit.sql`, in its order.
+    pub(super) fn parameters<'p>(&'p self, token: &'p i64) -> Vec<Parameter<'p>> {
         let Self { settles, messages, held, returned, marks, bytes: _ } = self;
-        [
-            token,
-            &settles.sequence,
-            &settles.queue,
-            &settles.durable,
-            &messages.sequence,
-            &messages.queue,
-            &messages.destination,
-            &messages.priority,
-            &messages.persistent,
-            &messages.created,
-            &messages.expires,
-            &messages.size,
-            &messages.message_id,
-            &messages.reply_to,
-            &messages.correlation_id,
-            &messages.message_type,
-            &messages.original_destination,
-            &messages.body_kind,
-            &messages.headers,
-            &messages.body,
-            &held.sequence,
-            &held.durable,
-            &held.priority,
-            &held.size,
+        let settles: [Parameter<'_>; 4] = [token, &settles.sequence, &settles.queue, &settles.durable];
+        let held: [Parameter<'_>; 4] = [&held.sequence, &held.durable, &held.priority, &held.size];
+        let returned: [Parameter<'_>; 7] = [
             &returned.sequence,
             &returned.queue,
             &returned.durable,
@@ -160,10 +183,15 @@ impl<'a> Columns<'a> {
             &returned.failures,
             &returned.due,
             &returned.is_new,
-            &marks.holder_kind,
-            &marks.holder,
-            &marks.upto,
-        ]
+        ];
+        let marks: [Parameter<'_>; 3] = [&marks.holder_kind, &marks.holder, &marks.upto];
+        [&settles[..], &messages.parameters(), &held, &returned, &marks].concat()
+    }
+
+    /// The parameters of `commit_of_queues.sql`, in its order.
+    pub(super) fn parameters_of_queues<'p>(&'p self, token: &'p i64) -> Vec<Parameter<'p>> {
+        let settles: [Parameter<'_>; 3] = [token, &self.settles.sequence, &self.settles.queue];
+        [&settles[..], &self.messages.parameters()].concat()
     }
 
     fn insert(&mut self, stored: &'a Stored) -> Result<(), Unfit> {

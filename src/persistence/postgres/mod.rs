@@ -8,9 +8,11 @@
 mod backlog;
 mod columns;
 mod errors;
+mod garbage;
 mod reader;
 mod statements;
 mod stored;
+mod vacuum;
 mod writer;
 
 use std::{
@@ -53,6 +55,12 @@ struct Seen {
     /// The number of the last transaction that was confirmed: who restores an older copy within a heartbeat is known by
     /// that.
     transaction: i64,
+    /// The last message that was ever sent to be written: all behind it are new, whatever became of it.
+    tried: i64,
+    /// How many rows were deleted.
+    deleted: u64,
+    /// A batch found the disk full, so whatever can be given back is wanted now.
+    wants_room: bool,
 }
 
 impl Store {
@@ -60,10 +68,20 @@ impl Store {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A transaction is durable.
-    fn confirmed(&self, transaction: i64) {
+    /// A transaction is durable that deleted so many rows.
+    fn confirmed(&self, transaction: i64, deleted: usize) {
         let mut seen = self.seen();
         seen.transaction = seen.transaction.max(transaction);
+        seen.deleted += deleted as u64;
+    }
+
+    /// Whether no message of these, from the first to the last, was ever sent to be written; now they are.
+    fn are_new(&self, inserted: Option<(i64, i64)>) -> bool {
+        let Some((first, last)) = inserted else { return true };
+        let mut seen = self.seen();
+        let tried = seen.tried;
+        seen.tried = tried.max(last);
+        first > tried
     }
 
     /// Why the database that a writer finds `now`, with the number of its `next` transaction, is not the one that was
@@ -96,6 +114,8 @@ pub struct PostgresAdapter {
     writing: Writing<Writer>,
     pool: ReaderPool,
     census: Census,
+    /// The task that vacuums was started.
+    vacuums: bool,
 }
 
 impl PostgresAdapter {
@@ -108,7 +128,7 @@ impl PostgresAdapter {
         let pool = ReaderPool::new(&postgres)?;
         let store = Arc::new(Store { postgres, group, texts, purges: Purges::default(), seen: Mutex::default() });
         let (writing, census) = (Writing::new(store.purges.clone()), Census::default());
-        Ok(Self { store, tasks: Tasks::new(), writing, pool, census })
+        Ok(Self { store, tasks: Tasks::new(), writing, pool, census, vacuums: false })
     }
 
     /// Makes the tables if they are missing, or brings them up to date, and looks at what was there: only the master
@@ -150,6 +170,9 @@ impl PersistenceAdapter for PostgresAdapter {
 
     async fn raise(&mut self, to: Tenure) -> Result<(), StoreError> {
         self.census.begin_term(to.term);
+        if !std::mem::replace(&mut self.vacuums, true) {
+            self.tasks.spawn("vacuum", vacuum::run(Arc::clone(&self.store), self.tasks.stop_token()));
+        }
         self.writing.raise(to, Writer::open(Arc::clone(&self.store), &self.tasks)).await
     }
 

@@ -12,6 +12,7 @@ texts! { "postgres", statement,
     backlog_of_durable
     backlog_of_queue
     commit
+    commit_of_queues
     create_destination
     create_durable
     delete_durable
@@ -22,7 +23,10 @@ texts! { "postgres", statement,
     fence
     hold_baton
     holders
+    horizon
+    leave_alone
     marks
+    may_vacuum
     messages
     name_writer
     page_of_durable
@@ -33,12 +37,15 @@ texts! { "postgres", statement,
     purged_of_durable
     purged_of_queue
     raise
+    slack
+    vacuum
 }
 
 /// The statements of a batch, which are prepared once a session.
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) commit: Statement,
+    pub(super) commit_of_queues: Statement,
     pub(super) fence: Statement,
     pub(super) create_destination: Statement,
     pub(super) create_durable: Statement,
@@ -53,8 +60,9 @@ impl Prepared {
     /// Prepares them all: tables that were altered by hand are found now and not with the first message.
     pub(super) async fn on(session: &Session, texts: &Texts) -> Result<Self, (&'static str, Error)> {
         let prepare = async |text: &Text| session.prepare(&text.sql).await.map_err(|error| (text.name, error));
-        let (commit, fence, create_destination, create_durable, delete_durable) = tokio::try_join!(
+        let (commit, commit_of_queues, fence, create_destination, create_durable, delete_durable) = tokio::try_join!(
             prepare(&texts.commit),
+            prepare(&texts.commit_of_queues),
             prepare(&texts.fence),
             prepare(&texts.create_destination),
             prepare(&texts.create_durable),
@@ -68,6 +76,7 @@ impl Prepared {
         )?;
         Ok(Self {
             commit,
+            commit_of_queues,
             fence,
             create_destination,
             create_durable,

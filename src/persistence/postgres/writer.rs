@@ -9,7 +9,7 @@ use tokio_postgres::{Error, error::SqlState, types::ToSql};
 
 use super::{
     Store, StoreError,
-    columns::Statements,
+    columns::{Columns, Statements},
     errors::{failed, not_committed},
     statements::Prepared,
 };
@@ -114,11 +114,19 @@ impl Writer {
     }
 
     /// The number of the transaction.
-    async fn run_commit(&self, parameters: &[&(dyn ToSql + Sync)]) -> Result<i64, CommitError> {
-        let answer = self.session.query_one(&self.prepared.commit, parameters).await;
-        let row = answer.map_err(|error| not_committed(&self.store.group, "commit", error))?;
-        require_token(row.get(0))?;
-        Ok(row.get(1))
+    async fn run_commit(&self, token: i64, columns: &Columns<'_>) -> Result<i64, CommitError> {
+        let are_new = self.store.are_new(columns.inserted());
+        let answer = if are_new && columns.are_of_queues() {
+            self.session.query_opt(&self.prepared.commit_of_queues, &columns.parameters_of_queues(&token)).await
+        } else {
+            self.session.query_opt(&self.prepared.commit, &columns.parameters(&token)).await
+        };
+        let row = answer.map_err(|error| {
+            let what = not_committed(&self.store.group, "commit", error);
+            self.store.seen().wants_room |= matches!(what, CommitError::Full);
+            what
+        })?;
+        row.map_or(Err(CommitError::Deposed), |row| Ok(row.get(0)))
     }
 
     async fn commit_in_transaction(&self, token: i64, statements: &Statements<'_>) -> Result<i64, CommitError> {
@@ -139,13 +147,15 @@ impl Writer {
         let highest: [&(dyn ToSql + Sync); 3] = [&token, &big(destination.0), &big(durable.0)];
         let fence = self.session.execute(&self.prepared.fence, &highest).await;
         let fence = fence.map_err(|error| not_committed(&self.store.group, "fence", error))?;
-        require_token(i64::from(fence == 1))?;
+        if fence == 0 {
+            return Err(CommitError::Deposed);
+        }
         for change in &statements.catalog {
             self.change_catalog(*change).await?;
         }
         let mut transaction = 0;
         for columns in &statements.columns {
-            transaction = self.run_commit(&columns.parameters(&token)).await?;
+            transaction = self.run_commit(token, columns).await?;
         }
         Ok(transaction)
     }
@@ -240,13 +250,13 @@ impl WritingSession for Writer {
         let token = big(token.0);
         self.forget_warnings();
         let transaction = match &*statements.columns {
-            [columns] if statements.catalog.is_empty() => self.run_commit(&columns.parameters(&token)).await?,
+            [columns] if statements.catalog.is_empty() => self.run_commit(token, columns).await?,
             _ => self.commit_in_transaction(token, &statements).await?,
         };
         if let Some(warning) = self.session.take_warning() {
             return Err(CommitError::Unknown { source: warning.into() });
         }
-        self.store.confirmed(transaction);
+        self.store.confirmed(transaction, statements.settled());
         Ok(())
     }
 
@@ -271,8 +281,4 @@ impl WritingSession for Writer {
 
 fn integer(term: Term) -> i32 {
     i32::try_from(term.0).unwrap_or(i32::MAX)
-}
-
-fn require_token(fence: i64) -> Result<(), CommitError> {
-    if fence == 1 { Ok(()) } else { Err(CommitError::Deposed) }
 }

@@ -13,6 +13,8 @@ mod mysql_rules;
 mod postgres_plans;
 #[cfg(feature = "postgres")]
 mod postgres_rules;
+#[cfg(feature = "postgres")]
+mod postgres_vacuum;
 mod recovery;
 mod refusals;
 mod repair;

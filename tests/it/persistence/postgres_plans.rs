@@ -46,6 +46,14 @@ async fn work(broker: &mut Broker<PostgresAdapter>, from: u64) {
     reader.due(Timestamp(u64::MAX), NOTHING_BEFORE, window).await.unwrap();
     let settles = topical.flat_map(|counter| [taken(counter, one), taken(counter, two)]);
     broker.commit(queued.map(|counter| settle(seq(counter))).chain(settles).collect()).await;
+    // Nothing but messages of queues, which is a statement of its own.
+    let (last, others) = (from + 101..=from + 150, from + 151..=from + 200);
+    broker.commit(last.clone().map(|counter| insert(seq(counter), 10)).collect()).await;
+    broker
+        .commit(
+            last.map(|counter| settle(seq(counter))).chain(others.map(|counter| insert(seq(counter), 10))).collect(),
+        )
+        .await;
 }
 
 #[tokio::test]

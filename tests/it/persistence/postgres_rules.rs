@@ -29,7 +29,7 @@ pub(super) async fn stranger() -> Session {
     session_of(PostgresServer::shared()).await
 }
 
-async fn session_of(server: &PostgresServer) -> Session {
+pub(super) async fn session_of(server: &PostgresServer) -> Session {
     let (session, driver) = server.connector("nobody").connect("stranger").await.unwrap();
     Tasks::new().spawn("stranger", driver.run());
     session.batch_execute("SET idle_in_transaction_session_timeout = 0").await.unwrap(); // as slow as the machine is
@@ -434,7 +434,7 @@ async fn tables_that_were_altered_by_hand_end_the_term_and_say_what_to_do() {
     let (backend, stranger) = (Postgres::new().await, stranger().await);
     let (mut broker, group) = (Broker::start(&backend).await, backend.group());
     broker.commit(vec![insert(seq(1), 10)]).await;
-    let alter = format!("ALTER TABLE {group}.held RENAME COLUMN size TO bytes");
+    let alter = format!("ALTER TABLE {group}.message RENAME COLUMN size TO bytes");
     stranger.batch_execute(&alter).await.unwrap();
     let answer = broker.try_commit(vec![insert(seq(2), 10)]).await;
     assert!(matches!(answer, Err(CommitError::Unusable(_))), "{answer:?}");

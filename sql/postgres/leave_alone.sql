@@ -1,0 +1,6 @@
+-- Tells autovacuum that somebody else vacuums the tables whose rows come and go. (It still freezes what is too old.)
+SET lock_timeout = '1s';
+ALTER TABLE {group}.message SET (autovacuum_enabled = off, toast.autovacuum_enabled = off);
+ALTER TABLE {group}.held SET (autovacuum_enabled = off);
+ALTER TABLE {group}.returned SET (autovacuum_enabled = off);
+SET lock_timeout = 0;
