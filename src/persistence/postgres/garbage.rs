@@ -4,16 +4,18 @@
 //! were deleted before which transaction, and the oldest transaction that somebody may still look behind says how many
 //! of them a VACUUM would find.
 
-use std::collections::VecDeque;
-
-/// So many points are remembered; then every other one is forgotten, so what can be given back is seen a bit later.
+/// So many points are remembered; then every other one is forgotten, and new ones lie twice as far apart: what can be
+/// given back is seen a bit later.
 const POINTS_MAX: usize = 256;
+const POINTS_KEPT: i64 = 128;
 
 /// Rows that were deleted, and how many of them are gone.
 #[derive(Debug, Default)]
 pub(super) struct Garbage {
     /// In order: all `deleted` rows were deleted by transactions before `transaction`.
-    points: VecDeque<Point>,
+    points: Vec<Point>,
+    /// How far they lie apart at least, but for the last one. Unit: transactions.
+    apart: i64,
     /// So many were cleaned away, of all that were ever deleted.
     cleaned: u64,
 }
@@ -27,7 +29,7 @@ struct Point {
 impl Garbage {
     /// `deleted` rows so far, all of them by transactions before the `next`.
     pub(super) fn note(&mut self, next: i64, deleted: u64) {
-        if self.points.back().is_some_and(|last| last.deleted >= deleted || last.transaction >= next) {
+        if self.points.last().is_some_and(|last| last.deleted >= deleted || last.transaction >= next) {
             return;
         }
         if self.points.len() == POINTS_MAX {
@@ -36,8 +38,15 @@ impl Garbage {
                 at += 1;
                 at % 2 == 0
             });
+            let first = self.points.first().map_or(next, |first| first.transaction);
+            self.apart = (next - first) / POINTS_KEPT;
         }
-        self.points.push_back(Point { transaction: next, deleted });
+        if let [.., one, last] = self.points[..]
+            && last.transaction - one.transaction < self.apart
+        {
+            self.points.pop();
+        }
+        self.points.push(Point { transaction: next, deleted });
     }
 
     /// How many rows a VACUUM would give back while somebody may look behind the `oldest` transaction.
@@ -56,6 +65,9 @@ impl Garbage {
         self.cleaned += self.removable(oldest);
         let cleaned = self.cleaned;
         self.points.retain(|point| point.deleted > cleaned);
+        if self.points.is_empty() {
+            self.apart = 0;
+        }
     }
 }
 
