@@ -183,13 +183,15 @@ pub struct Refusal {
     pub advice: String,
     /// Whether the connection ends even for a lenient session.
     pub fatal: bool,
+    /// The transaction that a message is missing from now, if the session itself declined it (R5).
+    pub transaction: Option<TransactionName>,
 }
 
 impl Refusal {
     /// A refusal that a lenient session survives.
     #[must_use]
     pub fn new(message: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { message: message.into(), advice: advice.into(), fatal: false }
+        Self { message: message.into(), advice: advice.into(), fatal: false, transaction: None }
     }
 
     /// There is no memory for it (R31).

@@ -229,7 +229,8 @@ impl Core {
     /// Applies one command of a session.
     ///
     /// # Errors
-    /// [`NotDone`] when it is refused or held; then nothing has changed that a client could see.
+    /// [`NotDone`] when it is refused or held; then nothing has changed that a client could see, but that a transaction
+    /// from which a message is missing can't be committed (R5).
     pub fn apply(
         &mut self,
         now: Timestamp,
@@ -238,7 +239,14 @@ impl Core {
         effects: &mut Effects,
     ) -> Result<(), NotDone> {
         match command {
-            Command::Send(send) => self.send(now, session, send, effects),
+            Command::Send(send) => {
+                let transaction = send.transaction.clone();
+                let done = self.send(now, session, send, effects);
+                if matches!(done, Err(NotDone::Refused(_))) {
+                    self.cut_transaction(session, transaction.as_ref());
+                }
+                done
+            }
             Command::Ack(ack) => Ok(self.ack(now, session, ack, effects)?),
             Command::Connect(connect) => Ok(self.connect(now, session, connect, effects)?),
             Command::CreateTemporary(destination) => Ok(self.create_temporary(session, destination)?),
@@ -248,7 +256,10 @@ impl Core {
             Command::Begin(name) => Ok(self.begin(session, name)?),
             Command::Commit(name) => self.commit(now, session, name, effects),
             Command::Abort(name) => Ok(self.abort(now, session, &name, effects)?),
-            Command::Refuse(refusal) => Err(refusal.into()),
+            Command::Refuse(refusal) => {
+                self.cut_transaction(session, refusal.transaction.as_ref());
+                Err(refusal.into())
+            }
             Command::Confirm | Command::Disconnect => Ok(()),
         }
     }

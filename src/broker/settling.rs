@@ -180,12 +180,21 @@ impl Core {
         if transaction.operations() >= limits.transaction_operations_max
             || transaction.bytes.saturating_add(bytes) > limits.transaction_bytes_max
         {
+            transaction.is_cut = true;
             return Err(Refusal::new(
                 format!("The maximum size of the transaction {name} was exceeded."),
                 "COMMIT more often, or raise limits.transaction_operations_max or limits.transaction_bytes_max.",
             ));
         }
         Ok(transaction)
+    }
+
+    /// Something of a transaction was refused, and a client may commit the rest before it has seen the ERROR.
+    pub(super) fn cut_transaction(&mut self, session: SessionId, name: Option<&TransactionName>) {
+        let transactions = self.sessions.get_mut(&session).map(|session| &mut session.transactions);
+        if let Some(transaction) = transactions.zip(name).and_then(|(transactions, name)| transactions.get_mut(name)) {
+            transaction.is_cut = true;
+        }
     }
 
     /// Whether a COMMIT has something for the store to add: a full one still takes acknowledgements alone (R14).
@@ -196,7 +205,7 @@ impl Core {
     }
 
     /// Sends everything of a transaction on its way to the disk as one unit; visible and settled when it is durable
-    /// (R5).
+    /// (R5). One that is refused is an ABORT.
     pub(super) fn commit(
         &mut self,
         now: Timestamp,
@@ -205,6 +214,10 @@ impl Core {
         effects: &mut Effects,
     ) -> Result<(), NotDone> {
         let transaction = self.session(session)?.transactions.get(&name).ok_or_else(|| no_transaction(&name))?;
+        if transaction.is_cut {
+            self.abort(now, session, &name, effects)?;
+            return Err(cut(&name).into());
+        }
         let operations = transaction.operations();
         let admitted = transaction.sends.iter().map(|(destination, message)| (destination.clone(), message.size()));
         for (destination, size) in admitted.collect::<Vec<_>>() {
@@ -296,6 +309,13 @@ pub(super) fn unexpected(ack: &Ack) -> Refusal {
         format!("Unexpected {verb} received for message-id [{named}]"),
         "It names no delivery that is outstanding: it was acknowledged before, it is settled automatically, or it \
          belongs to another connection or subscription.",
+    )
+}
+
+fn cut(name: &TransactionName) -> Refusal {
+    Refusal::new(
+        format!("The transaction {name} was aborted: something of it had been refused."),
+        "Nothing of it was stored, and what it acknowledged may be acknowledged again. Send all of it once more.",
     )
 }
 

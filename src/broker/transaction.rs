@@ -14,6 +14,8 @@ pub(super) struct Transaction {
     pub(super) sends: Vec<(Destination, Arc<Message>)>,
     pub(super) acks: Vec<Acknowledged>,
     pub(super) bytes: usize,
+    /// Something of it was refused: it is never committed (R5).
+    pub(super) is_cut: bool,
     /// For simulations: sequences that were given at SEND.
     pub(super) numbered: VecDeque<Sequence>,
 }

@@ -160,8 +160,11 @@ impl Unit {
         self.live().any(|op| matches!(op, Op::CreateDurable { id, .. } if *id == durable))
     }
 
-    fn deletes_durable(&self) -> bool {
-        self.live().any(|op| matches!(op, Op::DeleteDurable { .. }))
+    fn deleted_durable(&self) -> Option<DurableId> {
+        self.live().find_map(|op| match op {
+            Op::DeleteDurable { id } => Some(*id),
+            _ => None,
+        })
     }
 
     /// Whether it only removes, or changes what is there.
@@ -185,7 +188,7 @@ impl Unit {
     fn goes_ahead() -> impl FnMut(&Self) -> bool {
         let mut something_waits = false;
         move |unit| {
-            let in_turn = (unit.in_order && unit.is_empty()) || unit.deletes_durable();
+            let in_turn = (unit.in_order && unit.is_empty()) || unit.deleted_durable().is_some();
             let waits = !unit.only_settles() || (something_waits && in_turn);
             something_waits |= waits;
             !waits
@@ -257,16 +260,24 @@ impl OpenBatch {
         self.inserts.get(&sequence).copied().filter(|_| !self.broken.is(Rule::NeverCancels))
     }
 
-    /// Adds operations that stand or fall together.
-    pub(super) fn push(&mut self, mut unit: Unit) {
+    /// Adds operations that stand or fall together. The deletion of a durable subscription takes along what names it, and
+    /// so it never has to wait for the next batch: whoever makes another one by this name is to find it gone (R29).
+    pub(super) fn push(&mut self, unit: Unit) {
+        let since = unit.since;
+        match unit.deleted_durable() {
+            Some(_) if self.broken.is(Rule::DeletesLater) => self.deferred.push(unit),
+            Some(_) => self.refill_with([unit]),
+            None => self.add(unit),
+        }
+        self.touch(since);
+    }
+
+    fn add(&mut self, mut unit: Unit) {
         unit.leave_out(&self.purges);
-        // A durable subscription is deleted after every insert that names it, deferred ones too.
-        let deletes_early = unit.deletes_durable() && !self.deferred.is_empty();
-        if deletes_early || unit.live().any(|op| self.is_open(op)) {
-            self.touch(unit.since);
+        self.touch(unit.since);
+        if unit.live().any(|op| self.is_open(op)) {
             return self.deferred.push(unit);
         }
-        self.touch(unit.since);
         let at = self.units.len();
         for (place, op) in unit.ops.iter().enumerate() {
             let Some(op) = op else { continue };
@@ -340,11 +351,8 @@ impl OpenBatch {
     /// Purges a holder. What it covers here cancels, sends whose insert is open too: their senders wait for the batch (R2).
     /// A settle that is covered needs no operation, and who asked for it waits for the purge (R1, R29).
     pub(super) fn purge(&mut self, holder: Holder, upto: Sequence, since: Timestamp) {
-        let before = self.take_all();
-        (self.marks, self.purges) = (before.marks, before.purges);
         raise(&mut self.purges, holder, upto);
-        self.refill(before.units.into_iter().chain(before.deferred));
-        (self.eager, self.first) = (before.eager, before.first);
+        self.refill_with([]);
         self.touch(since);
     }
 
@@ -518,10 +526,23 @@ impl OpenBatch {
         Part { marks, purges, units, since }
     }
 
-    /// What was here before meets again: a settle may cancel now, a return may merge.
+    /// What is here meets again, and what comes behind it.
+    fn refill_with(&mut self, behind: impl IntoIterator<Item = Unit>) {
+        let before = self.take_all();
+        (self.marks, self.purges) = (before.marks, before.purges);
+        self.refill(before.units.into_iter().chain(before.deferred).chain(behind));
+        (self.eager, self.first) = (before.eager, before.first);
+    }
+
+    /// What was here before meets again: a settle may cancel now, a return may merge, and what names a durable
+    /// subscription that is deleted is left out.
     fn refill(&mut self, units: impl Iterator<Item = Unit>) {
+        let units: Vec<Unit> = units.collect();
+        let deleted = units.iter().filter_map(Unit::deleted_durable);
+        let deleted = deleted.map(|id| (Holder::Durable(id), Sequence::MAX)).collect();
         let mut behind = Vec::new();
-        for unit in units {
+        for mut unit in units {
+            unit.leave_out(&deleted);
             let Unit { origin, since, in_order, .. } = unit;
             let clean = !in_order;
             match unit.stands_alone() {
@@ -536,13 +557,13 @@ impl OpenBatch {
                     behind.extend(origin.map(|origin| ((origin, false), since)));
                 }
                 Some(Op::Return { sequence, held }) => self.give_back(sequence, held, origin, since),
-                _ => self.push(unit),
+                _ => self.add(unit),
             }
         }
         for ((origin, in_order), since) in behind {
             match in_order {
                 true => self.push_behind(origin, since),
-                false => self.push(Unit::new(smallvec![], Some(origin), since)),
+                false => self.add(Unit::new(smallvec![], Some(origin), since)),
             }
         }
     }
@@ -720,7 +741,7 @@ impl Hasher for SequenceHasher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{DestinationId, Message, MessageDraft, SessionId, Stored, Term};
+    use crate::types::{DestinationId, Durable, Message, MessageDraft, SessionId, Stored, Term};
 
     const QUEUE: Holder = Holder::Queue(DestinationId(1));
     const NOW: Timestamp = Timestamp(1_000);
@@ -827,19 +848,42 @@ mod tests {
     }
 
     #[test]
-    fn r14_a_durable_subscription_is_deleted_after_the_inserts_that_name_it() {
+    fn r29_a_durable_subscription_is_deleted_with_what_names_it_and_before_another_is_made() {
+        let (one, other) = (DurableId(1), DurableId(2));
+        let settle_of = |of: u64| Op::Settle { sequence: sequence(of), holder: Holder::Durable(one) };
+        let create = |id| {
+            let durable = Durable { client_id: "c".into(), name: "n".into(), topic: DestinationId(1) };
+            Unit::new(smallvec![Op::CreateDurable { id, durable }], None, NOW)
+        };
+        let mut batch = OpenBatch::default();
+        batch.push(create(one));
+        batch.push(Unit::new(smallvec![insert(1, &[Holder::Durable(one), QUEUE])], Some(step(1)), NOW));
+        batch.push(Unit::new(smallvec![insert(2, &[Holder::Durable(one)])], Some(step(2)), NOW));
+        batch.push(Unit::new(smallvec![settle_of(2)], Some(step(3)), NOW).named(UnitId::default(), true)); // deferred
+        batch.push(Unit::new(smallvec![settle(1), insert(3, &[Holder::Durable(one)])], None, NOW)); // deferred
+        batch.push(Unit::new(smallvec![Op::DeleteDurable { id: one }], Some(step(4)), NOW));
+        batch.push(create(other));
+        let part = batch.take();
+        assert_eq!(origins(&part), [1, 2, 3, 4].map(step));
+        let made = |id| create(id).live().next().cloned().unwrap();
+        assert_eq!(ops(part), [made(one), insert(1, &[QUEUE]), Op::DeleteDurable { id: one }, made(other)]);
+        assert_eq!(ops(batch.take()), [settle(1)], "it settles what was open");
+    }
+
+    #[test]
+    fn r14_a_deletion_goes_ahead_and_nothing_that_names_the_durable_subscription_follows() {
         let durable = DurableId(1);
         let mut batch = OpenBatch::default();
         batch.push(Unit::new(smallvec![insert(1, &[Holder::Durable(durable)])], Some(step(1)), NOW));
+        let full = batch.take();
         batch.push(Unit::new(smallvec![Op::DeleteDurable { id: durable }], None, NOW));
-        assert!(!batch.has_settles(), "the insert waits for room, and the deletion for the insert");
         sent(&mut batch, 2);
-        batch.push(Unit::new(smallvec![settle(2), insert(3, &[Holder::Durable(durable)])], None, NOW));
-        batch.push(Unit::new(smallvec![Op::DeleteDurable { id: durable }], None, NOW));
-        batch.take();
-        let second = batch.take();
-        let ops: Vec<_> = second.units.iter().flat_map(Unit::live).cloned().collect();
-        assert_eq!(ops.last(), Some(&Op::DeleteDurable { id: durable }), "behind the insert that was deferred");
+        batch.reopen(full);
+        assert!(batch.has_settles());
+        let part = batch.take_settles();
+        assert_eq!(origins(&part), [step(1)]);
+        assert_eq!(ops(part), [Op::DeleteDurable { id: durable }]);
+        assert_eq!(ops(batch.take()), [insert(2, &[QUEUE])]);
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub enum Rule {
     ConfirmsPurgesAtOnce,
     /// A purge removes what nobody may see yet (R29).
     PurgesWhatIsHidden,
+    /// A durable subscription is deleted after another one of its name is made (R29).
+    DeletesLater,
     /// A segment is used again before its old name is durably gone (R34).
     ReusesSegmentsAtOnce,
     /// A message is copied beside its settle (R34).

@@ -105,7 +105,7 @@ impl Translator {
     pub(super) fn translate(&mut self, now: Timestamp, frame: Frame<'_>, requests: &mut Vec<Request>) -> Flow {
         let receipt = frame.headers.find("receipt").map(|text| Receipt::charged(text, &self.options.meter));
         let bytes = frame.bytes + REQUEST_OVERHEAD_BYTES;
-        let verb = frame.verb;
+        let (verb, headers) = (frame.verb, frame.headers);
         match self.command(now, frame, requests) {
             Ok(Command::Send(send)) => {
                 let bytes = send.message.size();
@@ -128,8 +128,9 @@ impl Translator {
                 requests.push(Request { command, receipt, bytes });
                 if verb == Verb::Disconnect { Flow::Finished } else { Flow::Continue }
             }
-            Err(refusal) => {
+            Err(mut refusal) => {
                 let finished = refusal.fatal || !self.options.stomp.lenient;
+                refusal.transaction = transaction::of(headers).filter(|_| verb == Verb::Send);
                 requests.push(Request { command: Command::Refuse(refusal), receipt, bytes });
                 if finished { Flow::Finished } else { Flow::Continue }
             }

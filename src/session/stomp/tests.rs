@@ -863,6 +863,14 @@ fn a_subscription_that_the_core_declined_may_be_tried_again() {
 }
 
 #[test]
+fn r5_a_send_that_the_session_declines_names_its_transaction() {
+    let mut client = lenient();
+    let declined = "SEND\ndestination:\ntransaction:t\n\n^";
+    assert_eq!(client.refused(declined).transaction.as_deref(), Some("t"));
+    assert_eq!(client.refused("ACK\ntransaction:t\n\n^").transaction, None, "it changes nothing (R7)");
+}
+
+#[test]
 fn a_late_no_of_the_core_leaves_a_later_subscription_alone() {
     let mut client = lenient();
     let first = client.say("SUBSCRIBE\nid:1\ndestination:/queue/a\n\n^").remove(0);

@@ -7,7 +7,7 @@ use batonmq::{
     types::{Destination, MessageDraft, Timestamp},
 };
 
-use super::fixture::{Table, draft, held, options, policy, priority, subscription, with_policy};
+use super::fixture::{Table, draft, held, options, policy, priority, refused, subscription, with_policy};
 
 /// More than three quarters of the budget: nothing stays that nobody waits for.
 const SHORT: usize = 80;
@@ -261,13 +261,16 @@ fn r31_who_has_something_in_flight_gets_nothing_more_while_memory_is_full() {
 fn r31_sends_wait_and_transactions_grow_no_more_while_memory_is_full() {
     let mut table = Table::new();
     let producer = table.connect();
-    table.begin(producer, "t");
-    table.send_in(producer, "t", "orders", "m1");
+    for (name, id) in [("t", "m1"), ("u", "m0")] {
+        table.begin(producer, name);
+        table.send_in(producer, name, "orders", id);
+    }
     table.use_memory(percent(FULL));
     let send = table.send_to(producer, &Destination::queue("orders"), draft("m2"));
     assert_eq!(held(send), Some(Hold::Standing(Full::Memory)));
-    let refused = table.send_to_in(producer, "t", &Destination::queue("orders"), draft("m3"));
-    assert_eq!(refused.unwrap_err().message, Refusal::memory_full().message);
+    let too_much = table.send_to_in(producer, "u", &Destination::queue("orders"), draft("m3"));
+    assert_eq!(too_much.unwrap_err().message, Refusal::memory_full().message);
+    refused(table.commit(producer, "u")).unwrap_err();
     table.commit(producer, "t").unwrap(); // what is there already goes its way
     table.sync();
     assert_eq!(table.stored(), ["m1"]);

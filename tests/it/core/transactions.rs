@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use batonmq::{
-    broker::{AckMode, AckTarget, Change, Command, NotDone, Subscribe, Unsubscribe, Verdict},
+    broker::{AckMode, AckTarget, Change, Command, CoreOptions, NotDone, Refusal, Subscribe, Unsubscribe, Verdict},
     config::RedeliveryPolicy,
     types::{ConsumerNo, Destination, DestinationKind, MessageDraft, Op, SessionId},
 };
@@ -330,6 +330,37 @@ fn unknown_transactions_are_refused_and_change_nothing() {
     table.send_to_in(consumer, "other", &Destination::queue("elsewhere"), draft("b")).unwrap_err();
     assert!(table.changes().is_empty(), "not even a destination");
     table.ack(consumer, 1, 1).unwrap();
+}
+
+#[test]
+fn r5_a_transaction_of_which_a_send_was_refused_is_not_committed() {
+    type Refuse = fn(&mut Table, SessionId) -> Result<(), Refusal>;
+    let large: Refuse = |table, session| {
+        let large = MessageDraft { body: vec![0; 101].into(), ..draft("large") };
+        table.send_to_in(session, "t", &Destination::queue("results"), large)
+    };
+    let declined_by_the_session: Refuse = |table, session| {
+        let refusal = Refusal { transaction: Some("t".into()), ..Refusal::new("no", "") };
+        refused(table.apply(session, Command::Refuse(refusal)))
+    };
+    for refuse in [large, declined_by_the_session] {
+        let mut table = Table::with(CoreOptions { message_bytes_max: 100, ..options() });
+        let session = table.connect();
+        table.subscribe(session, 1, "orders", AckMode::Individual, 10);
+        table.send(session, "orders", "a");
+        for name in ["t", "other"] {
+            table.begin(session, name);
+            table.send_in(session, name, "results", name);
+        }
+        table.ack_in(session, "t", 1, 1).unwrap();
+        refuse(&mut table, session).unwrap_err();
+        table.commit(session, "other").unwrap();
+        refused(table.commit(session, "t")).unwrap_err();
+        table.sync();
+        assert_eq!(table.stored(), ["a", "other"]);
+        table.ack(session, 1, 1).unwrap();
+        table.begin(session, "t");
+    }
 }
 
 #[test]

@@ -3,17 +3,20 @@
 use std::path::Path;
 
 use batonmq::{
+    broker::{AckMode, Command, Unsubscribe},
     engine::EngineHandle,
     persistence::{
         MemoryAdapter, MemoryStore, PersistenceAdapter,
         journal::{JournalAdapter, JournalOptions},
     },
-    types::{Destination, Meter, Op},
+    types::{ConsumerNo, Destination, Meter, Op},
 };
 use tokio::task::JoinSet;
 
 use super::{
-    broker::{Broker, Client, ack, ack_in, asking, begin, commit, options, quiet, send, send_in},
+    broker::{
+        Broker, Client, ack, ack_in, asking, begin, commit, options, plain, quiet, send, send_in, send_to, subscribe_as,
+    },
     pages::Pages,
     store::{Reply, Store},
 };
@@ -53,6 +56,33 @@ async fn r29_a_purge_is_answered_when_it_is_durable() {
 }
 
 /// The first has counted them; the second one's answer says the same: nothing that was sent before comes back.
+/// Else a kill between the two leaves both, and what the first one holds reaches nobody any more.
+#[tokio::test(start_paused = true)]
+async fn r29_a_durable_subscription_is_gone_when_another_one_of_its_name_is_made() {
+    let durably = || subscribe_as(1, Destination::topic("news"), AckMode::Individual, Some("all"));
+    let store = Store::default();
+    let broker = Broker::start(&store).await;
+    let mut reader = broker.client_as(Some("reader"), false).await;
+    reader.submit([asking("subscribed", durably())]).await;
+    reader.gets_receipts(&["subscribed"]).await;
+    broker.keep_busy(&store).await;
+    reader.submit([send_to(Destination::topic("news"), "m", None)]).await;
+    let delivery = reader.gets("m").await;
+    let end = Unsubscribe { consumer: Some(ConsumerNo(1)), durable: Some("all".into()) };
+    reader.submit([begin("t"), ack_in("t", &delivery), commit("t")]).await; // it settles what is open: the next batch's
+    reader.submit([plain(Command::Unsubscribe(end)), asking("subscribed again", durably())]).await;
+    quiet().await;
+    let under_way = store.commits().len();
+    store.let_go();
+    reader.gets_receipts(&["subscribed again"]).await;
+    let next = &store.commits()[under_way].ops;
+    let deleted = next.iter().position(|op| matches!(op, Op::DeleteDurable { .. }));
+    let made = next.iter().position(|op| matches!(op, Op::CreateDurable { .. }));
+    assert!(deleted.is_some() && deleted < made, "{next:?}");
+    store.keeps(&[]).await;
+    broker.crash().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn r29_a_second_purge_is_answered_when_the_first_is_durable() {
     let store = Store::default();

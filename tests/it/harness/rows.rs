@@ -22,6 +22,21 @@ impl Rows {
 
     pub(crate) fn apply_all(&mut self, ops: &[Op]) {
         ops.iter().for_each(|op| self.apply(op));
+        self.check(ops);
+    }
+
+    /// What was inserted for a durable subscription has one, and no two have a name (R29).
+    pub(crate) fn check(&self, ops: &[Op]) {
+        let durables = &self.catalog.durables;
+        let names: BTreeSet<_> = durables.values().map(|durable| (&durable.client_id, &durable.name)).collect();
+        assert_eq!(names.len(), durables.len(), "R29: one was made before the last one was gone: {durables:?}");
+        for stored in ops.iter().filter_map(|op| if let Op::Insert(stored) = op { Some(stored) } else { None }) {
+            let stored = self.messages.get(&stored.sequence);
+            for held in stored.iter().flat_map(|stored| &stored.holders) {
+                let is_gone = matches!(held.holder, Holder::Durable(id) if !durables.contains_key(&id));
+                assert!(!is_gone, "R29: nobody will ever get {stored:?}");
+            }
+        }
     }
 
     pub(crate) fn apply(&mut self, op: &Op) {

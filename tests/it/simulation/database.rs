@@ -456,6 +456,7 @@ impl Server {
                 _ => self.rows.apply(op),
             }
         }
+        self.rows.check(&batch.ops);
         if self.weakness == Some(Weakness::ReadsFromReplica) && self.version.is_multiple_of(REPLICA_LAG) {
             self.replica = self.rows.clone();
         }

@@ -68,6 +68,7 @@ const MUTATIONS: &[(Mutation, u64)] = &[
     // R29
     (Mutation::Rule(Rule::ConfirmsPurgesAtOnce), 3_000),
     (Mutation::Rule(Rule::PurgesWhatIsHidden), 3_000),
+    (Mutation::Rule(Rule::DeletesLater), 3_000),
 ];
 
 #[test]
