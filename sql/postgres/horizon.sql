@@ -16,7 +16,9 @@ LEFT JOIN LATERAL (
         WHERE (a.datname = current_database() OR a.datid IS NULL) AND a.pid <> pg_backend_pid()
             AND NOT EXISTS (SELECT FROM pg_stat_progress_vacuum AS v WHERE v.pid = a.pid)
         UNION ALL
-        SELECT age(s.xmin), format('replication slot %s', s.slot_name) FROM pg_replication_slots AS s
+        SELECT age(s.xmin), format('replication slot %s', s.slot_name)
+        FROM pg_replication_slots AS s
+        WHERE s.wal_status IS DISTINCT FROM 'lost'
         UNION ALL
         SELECT age(p.transaction), format('prepared transaction %s', p.gid)
         FROM pg_prepared_xacts AS p

@@ -2,18 +2,20 @@
 //!
 //! Autovacuum comes once a minute and looks at the whole table even if somebody's open transaction keeps every row of
 //! it; that costs more each minute, and most of all when the transaction has ended. Here the server is asked first
-//! what can be given back (`horizon.sql`); and a VACUUM works no more than twice as fast as rows are deleted, so that
-//! clients do not notice it.
+//! what can be given back (`horizon.sql`); and a VACUUM works about twice as fast as rows are deleted, so that clients
+//! hardly notice it.
 //!
 //! Owns the sessions that vacuum. Always true: nothing here changes what is stored, so a broker that was deposed may do
 //! it too (R30). On failure: nothing is lost but room; it is tried again.
 
 use std::{
+    future::Future,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
+use tokio_postgres::Error;
 use tokio_util::sync::CancellationToken;
 
 use super::{Store, garbage::Garbage};
@@ -31,6 +33,10 @@ const RARE_LOOK: Duration = Duration::from_secs(60);
 const ROWS_MIN: u64 = 20_000;
 const BYTES_MIN: u64 = 64 << 20;
 const PART_MIN: u64 = 5;
+
+/// How long an answer may take, and a VACUUM; then the connection counts as lost.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
+const VACUUM_PATIENCE: Duration = Duration::from_hours(6);
 
 /// So many rows that can't be given back are told of.
 const ROWS_TOLD: u64 = 1_000_000;
@@ -62,7 +68,8 @@ pub(super) struct Vacuum {
 /// Somebody else vacuums: autovacuum, because the tables are not ours.
 struct NotOurs;
 
-type Looked<T> = Result<T, tokio_postgres::Error>;
+/// Or why not.
+type Looked<T> = Result<T, String>;
 
 /// Runs until it is told to stop; then a VACUUM that is under way ends with its connection.
 pub(super) async fn run(store: Arc<Store>, stop: CancellationToken) {
@@ -88,39 +95,39 @@ impl Vacuum {
             match self.connected(!looked).await {
                 Ok(Some(NotOurs)) => return NotOurs,
                 Ok(None) => looked = true,
-                Err(why) => tracing::debug!("rows of consumed messages are not cleaned up now: {why}"),
+                Err(why) => self.tell_of_failure(&why),
             }
             last = Instant::now();
         }
     }
 
     /// On a connection of its own, for as long as something waits. It is dropped with everything that runs on it.
-    async fn connected(&mut self, is_first: bool) -> Result<Option<NotOurs>, String> {
+    async fn connected(&mut self, is_first: bool) -> Looked<Option<NotOurs>> {
         let (session, driver) = self.store.postgres.connect("vacuum").await.map_err(|error| with_causes(&error))?;
         tokio::select! {
-            done = self.clean(&session, is_first) => done.map_err(|error| with_causes(&error)),
+            done = self.clean(&session, is_first) => done,
             () = driver.run() => Err("the connection was lost".to_owned()),
         }
     }
 
     async fn clean(&mut self, session: &Session, is_first: bool) -> Looked<Option<NotOurs>> {
         let texts = &self.store.texts;
-        let state = session.query_one(&texts.may_vacuum.sql, &[]).await?;
+        let state = answer(session.query_one(&texts.may_vacuum.sql, &[])).await?;
         let (ours, left_alone, dead): (bool, bool, i64) =
             (state.get("ours"), state.get("left_alone"), state.get("dead"));
         if !ours {
             if left_alone {
                 tracing::warn!(
                     "nobody vacuums the tables of group {}: autovacuum is off for them and this role does not own \
-                     them; let their owner run ALTER TABLE … SET (autovacuum_enabled = on) for message, held and \
-                     returned",
+                     them; let their owner run ALTER TABLE … SET (autovacuum_enabled = on) for held and returned, and \
+                     with toast.autovacuum_enabled = on for message",
                     self.store.group
                 );
             }
             return Ok(Some(NotOurs));
         }
         if !left_alone {
-            session.batch_execute(&texts.leave_alone.sql).await?;
+            answer(session.batch_execute(&texts.leave_alone.sql)).await?;
         }
         if is_first {
             let mut seen = self.store.seen();
@@ -137,7 +144,7 @@ impl Vacuum {
 
     async fn look(&mut self, session: &Session) -> Looked<()> {
         let deleted = self.store.seen().deleted;
-        let row = session.query_one(&self.store.texts.horizon.sql, &[]).await?;
+        let row = answer(session.query_one(&self.store.texts.horizon.sql, &[])).await?;
         let (next, oldest, messages): (i64, i64, i64) = (row.get("next"), row.get("oldest"), row.get("messages"));
         self.garbage.note(next, deleted);
         self.row_bytes = number(row.get("bytes")) / (number(messages.max(0)) + self.waiting()).max(1);
@@ -159,21 +166,22 @@ impl Vacuum {
     async fn vacuum(&self, session: &Session, cost_limit: u32) -> Looked<bool> {
         let began = Instant::now();
         drop(session.take_warning());
-        session.batch_execute(&format!("SET vacuum_cost_delay = 2; SET vacuum_cost_limit = {cost_limit}")).await?;
-        session.batch_execute(&self.store.texts.vacuum.sql).await?;
-        let skipped = session.take_warning();
-        tracing::debug!(cost_limit, skipped, "vacuumed in {} ms", began.elapsed().as_millis());
-        Ok(skipped.is_none())
+        let pace = format!("SET vacuum_cost_delay = 2; SET vacuum_cost_limit = {cost_limit}");
+        answer(session.batch_execute(&pace)).await?;
+        within(VACUUM_PATIENCE, session.batch_execute(&self.store.texts.vacuum.sql)).await?;
+        let warning = session.take_warning();
+        tracing::debug!(cost_limit, warning, "vacuumed in {} ms", began.elapsed().as_millis());
+        Ok(!warning.is_some_and(|warning| warning.starts_with("skipping")))
     }
 
     /// Makes indexes anew that are far too large. Clients wait meanwhile, which is why there have to be few rows.
     async fn reindex(&self, session: &Session) -> Looked<()> {
-        let slack = session.query(&self.store.texts.slack.sql, &[&REINDEX_ROWS_MAX, &REINDEX_BYTES_MIN]).await?;
-        for row in slack {
+        let slack = session.query(&self.store.texts.slack.sql, &[&REINDEX_ROWS_MAX, &REINDEX_BYTES_MIN]);
+        for row in answer(slack).await? {
             let index: &str = row.get(0);
-            session.batch_execute("SET lock_timeout = '200ms'; SET statement_timeout = '3s'").await?;
-            let done = session.batch_execute(&format!("REINDEX INDEX {index}")).await;
-            session.batch_execute("SET lock_timeout = 0; SET statement_timeout = 0").await?;
+            answer(session.batch_execute("SET lock_timeout = '200ms'; SET statement_timeout = '3s'")).await?;
+            let done = answer(session.batch_execute(&format!("REINDEX INDEX {index}"))).await;
+            answer(session.batch_execute("SET lock_timeout = 0; SET statement_timeout = 0")).await?;
             tracing::debug!(index, ?done, "made an index anew");
         }
         Ok(())
@@ -199,6 +207,15 @@ impl Vacuum {
         limit
     }
 
+    fn tell_of_failure(&mut self, why: &str) {
+        let waiting = self.waiting();
+        if waiting >= ROWS_TOLD && !std::mem::replace(&mut self.told, true) {
+            tracing::warn!("{waiting} rows of consumed messages are not given back, because a VACUUM fails: {why}");
+        } else {
+            tracing::debug!("rows of consumed messages are not given back now: {why}");
+        }
+    }
+
     fn tell_who_keeps(&mut self, deleted: u64, removable: u64, who: Option<&str>) {
         let kept = self.garbage.waiting(deleted).saturating_sub(removable);
         if kept < ROWS_TOLD {
@@ -212,4 +229,14 @@ impl Vacuum {
             );
         }
     }
+}
+
+async fn answer<T>(answer: impl Future<Output = Result<T, Error>>) -> Looked<T> {
+    within(ANSWER_PATIENCE, answer).await
+}
+
+/// Whoever does not get an answer drops the connection.
+async fn within<T>(patience: Duration, answer: impl Future<Output = Result<T, Error>>) -> Looked<T> {
+    let answer = timeout(patience, answer).await;
+    answer.map_err(|_| format!("no answer in {} s", patience.as_secs()))?.map_err(|error| with_causes(&error))
 }
