@@ -321,6 +321,10 @@ impl Writer {
     /// A unit that is refused alone: who sent it hears of it. What no client wrote is numbers, which a store in order
     /// takes; memory has acted on them, so only the next term is right again.
     fn refuse_alone(&mut self, alone: Part, source: &(dyn Error + 'static)) -> Resolved {
+        if alone.is_in_doubt() {
+            // R11: an earlier attempt may have stored it, so that an ERROR might be a lie.
+            return over(&format!("the store refuses what it may have already: {}", with_causes(source)));
+        }
         let mut refused = Vec::new();
         for unit in alone.units {
             if !unit.can_be_undone() {
@@ -644,6 +648,22 @@ mod tests {
         let source = "the connection was idle for too long".into();
         let lost = writer.answered(much_later, StoreReply::Committed(Err(CommitError::Unknown { source })));
         assert_eq!(lost.over, None, "another outage, which has just begun");
+    }
+
+    #[test]
+    fn r11_what_may_be_stored_already_is_not_refused_to_its_sender() {
+        let mut writer = writer();
+        sent(&mut writer, 4, 1);
+        committing(&mut writer);
+        let source = "the connection was lost in the COMMIT".into();
+        writer.answered(NOW, StoreReply::Committed(Err(CommitError::Unknown { source })));
+        raising(&mut writer, NOW);
+        raised(&mut writer);
+        committing(&mut writer);
+        let source = "the server takes smaller messages now".into();
+        let answer = writer.answered(NOW, StoreReply::Committed(Err(CommitError::Refused { source })));
+        assert!(answer.refused.is_empty());
+        assert!(answer.over.is_some_and(|why| why.ends_with("the server takes smaller messages now")));
     }
 
     #[test]
