@@ -100,7 +100,12 @@ def limit_of_a(harness, server):
 
 def report(arguments, records, limit):
     rates, unclean = {}, []
-    for case, peer, result in records:
+    for case, peer, result, noisy in records:
+        if "failed" in result:
+            unclean.append(f"{case} {peer}: {result['failed']}")
+            continue
+        if noisy:
+            continue  # it was done again, if not too often
         rate = result["received_per_s"] if case == "F-drain" else result["confirmed_per_s"]
         rates.setdefault(case, {}).setdefault(peer, []).append(rate)
         if not result["ok"]:
@@ -108,7 +113,10 @@ def report(arguments, records, limit):
     print(f"\n| work on {arguments.database} | broker | a second | BatonMQ's is |\n|---|---|---|---|")
     groups = []
     for case, peers in rates.items():
-        own = statistics.median(peers["custom"])
+        for peer, values in peers.items():
+            if len(values) < arguments.runs:
+                unclean.append(f"{case} {peer}: {len(values)} runs are good, of {arguments.runs}")
+        own = statistics.median(peers.get("custom", [0.0]))
         for peer, values in peers.items():
             median = statistics.median(values)
             ratio = f"{own / median:.1f} ×" if peer != "custom" and median else ""
@@ -120,13 +128,14 @@ def report(arguments, records, limit):
         share = statistics.median(rates["A"]["custom"]) / limit[2]
         print(f"\nThe limit of A: {limit[0]:,.0f} fenced one-row statements and {limit[1]:,.0f} echoes a second", end="")
         print(f" make {limit[2]:,.0f}; BatonMQ reached {share:.2f} of it.")
-    print("\nEvery message of every run verified: none lost, doubled, reordered or corrupt." if not unclean else "")
+    if records and not unclean:
+        print("\nEvery message of every run verified: none lost, doubled, reordered or corrupt.")
     for line in unclean:
         print("NOT CLEAN:", line)
     if arguments.svg and groups:
         note = f"confirmed messages a second, 1 KiB, persistent; median of {arguments.runs} runs; each load has its scale"
         arguments.svg.write_text(chart.bars(f"The same {arguments.database}, the same load", groups, note))
-    sys.exit(bool(unclean))
+    sys.exit(bool(unclean) or not records)
 
 
 if __name__ == "__main__":

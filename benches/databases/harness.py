@@ -65,6 +65,10 @@ class Server:
         rows = self.ask(sql)
         return float(rows[0][0]) if rows and rows[0][0] not in ("", "NULL") else 0.0
 
+    def bytes_of_log(self):
+        """What PostgreSQL keeps of its log."""
+        return float(self.ask("SELECT sum(size) FROM pg_ls_waldir()", "postgres")[0][0])
+
 
 SERVERS = {
     "postgres": Server("postgres", 47432, "postgres"),
@@ -101,10 +105,10 @@ class Harness:
         subprocess.run(command, env=environment, check=True)
 
     def records(self):
-        """What was measured: (case, peer, result)."""
-        raw = self.results / "raw.jsonl"
-        lines = raw.read_text().splitlines() if raw.exists() else []
-        return [(record["case"], record["peer"], record["result"]) for record in map(json.loads, lines)]
+        """What was measured, and what failed to be: (case, peer, result, whether others took much of the machine)."""
+        files = [self.results / name for name in ("raw.jsonl", "failed.jsonl")]
+        lines = [line for file in files if file.exists() for line in file.read_text().splitlines()]
+        return [(record["case"], record["peer"], record["result"], record["noisy"]) for record in map(json.loads, lines)]
 
     def load(self, broker, *arguments):
         """The load generator, started; what it prints is one object of JSON."""

@@ -1,7 +1,11 @@
 """What is done to a database, or to the brokers, while a load goes on: a cell each."""
 
+import itertools
 import threading
+import time
 from contextlib import contextmanager
+
+from databases.harness import wait_until
 
 FOREIGN = "CREATE TABLE IF NOT EXISTS foreign_work (note integer)"
 
@@ -63,6 +67,7 @@ def connections(stage):
     sessions = [stage.server.session() for _ in range(int(stage.server.ask(most)[0][0]))]
     for session in sessions:
         say(session, ask)
+    wait_until(lambda: stage.server.client(ask).returncode != 0, "to take all connections")
     yield
     for session in sessions:
         end(session)
@@ -78,8 +83,8 @@ def terminated(stage):
 
         def kill(_):
             own = "SELECT id FROM information_schema.processlist WHERE db = 'batonmq_bench' AND id <> connection_id()"
-            rows = stage.server.ask(own)
-            stage.server.client(" ".join(f"KILL {row[0]};" for row in rows))
+            for row in stage.server.ask(own):
+                stage.server.client(f"KILL {row[0]}")
 
     with every(3, kill):
         yield
@@ -93,7 +98,7 @@ def restarts(stage):
         stage.harness.stop(stage.server.name)
         stage.harness.start(stage.server.name)
 
-    with every(stage.span / 20, restart):
+    with every(stage.span / 20, restart, times=20):
         yield
 
 
@@ -119,38 +124,44 @@ CELLS = {
 
 
 @contextmanager
-def every(seconds, act):
-    """Acts again and again, from the start on, until the block ends."""
+def every(seconds, act, times=None):
+    """Acts again and again, from the start on, until the block ends; or just so many times, and the block ends then."""
     ended = threading.Event()
     failures = []
 
     def run():
-        turn = 0
-        while True:
+        begin = time.monotonic()
+        for turn in itertools.islice(itertools.count(), times):
+            if ended.wait(max(0.0, begin + turn * seconds - time.monotonic())):
+                return
             try:
                 act(turn)
             except Exception as error:  # told by whoever waits for the block
                 failures.append(error)
-            turn += 1
-            if ended.wait(seconds):
-                return
 
     thread = threading.Thread(target=run)
     thread.start()
     try:
         yield
     finally:
-        ended.set()
+        if times is None:
+            ended.set()
         thread.join()
     if failures:
         raise failures[0]
 
 
 def say(session, sql):
-    session.stdin.write(sql + "\n")
-    session.stdin.flush()
+    try:
+        session.stdin.write(sql + "\n")
+        session.stdin.flush()
+    except BrokenPipeError:  # the server had no connection for it
+        pass
 
 
 def end(session):
-    session.stdin.close()
+    try:
+        session.stdin.close()
+    except BrokenPipeError:
+        pass
     session.wait(30)

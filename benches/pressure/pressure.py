@@ -5,9 +5,10 @@
                                [--seconds 120] [--backlog 10000] [--broker target/release/batonmq] [--pictures DIRECTORY]
 
 Each cell is a load for so many seconds, of which the middle half is under pressure (`cells.py` says what is done), the
-first and the last quarter are not. Every message is verified. CPU is that of broker and database: before, in the first
-and in the last fifth of the pressure, and after it; storage that of the messages' table with its indexes at the end of
-each part. DIRECTORY is the harness (see benches/README.md).
+first and the last quarter are not. Every message is verified. Outages, seconds in which no message was taken in, are left
+out of the rate under pressure and told beside it. CPU is that of broker and database: before, in the first and in the
+last minute of the pressure (or fifth, if that is shorter), and after it; storage that of the messages' table with its
+indexes (of the log, where a slot keeps that) at the end of each part. DIRECTORY is the harness (see benches/README.md).
 """
 
 import argparse
@@ -34,6 +35,8 @@ FAILOVER = "--mode failover --producers 8 --consumers 8 --window 1 --ack client-
 RATE = 2_000
 # A rate is "after the pressure" from here on.
 RECOVERY_SECONDS = 5
+# What is compared of the pressure's begin and end.
+WINDOW_SECONDS = 60
 
 
 class Stage:
@@ -65,11 +68,19 @@ class Stage:
     def close(self):
         for broker in self.brokers:
             broker.stop()
+        if self.cell is slot:  # what comes next is measured with the server's defaults again
+            self.server.client("ALTER SYSTEM RESET wal_level", "postgres", check=True)
+            self.harness.stop(self.server.name)
+            self.harness.start(self.server.name)
+
+    def bytes_on_disk(self):
+        return self.server.bytes_of_log() if self.cell is slot else self.server.bytes_on_disk("bench")
 
     def load(self, seconds, rate=None):
         """Starts one load generator."""
         kind = FAILOVER + ["--rotate"] if self.cell is kills else STEADY
-        pace = ["--rate", rate // 8] if rate else ["--backlog", self.backlog] if self.cell is not kills else []
+        pace = ["--backlog", self.backlog] if self.cell is not kills else []
+        pace += ["--rate", rate // 8] if rate else []
         urls = [part for broker in self.brokers[1:] for part in ("--url", broker.address)]
         destination = ["--destination", f"pressure.{len(self.results)}.{time.monotonic_ns()}", "--drain-timeout", 60]
         timing = ["--seconds", seconds, "--io-timeout-ms", 60_000]
@@ -100,8 +111,8 @@ class Stage:
 def main():
     arguments = parse()
     cells = [cell for cell in CELLS[arguments.database] if not arguments.cells or cell.__name__ in arguments.cells]
-    print("| cell | a second before | under pressure | after | outages | CPU a message, µs | storage, MB |")
-    print("|---|---|---|---|---|---|---|", flush=True)
+    print("| cell | a second before | under pressure | first and last of it | after | outages | CPU, µs | storage, MB |")
+    print("|---|---|---|---|---|---|---|---|", flush=True)
     clean = True
     for cell in cells:
         with tempfile.TemporaryDirectory(prefix="batonmq-pressure-") as home:
@@ -132,13 +143,18 @@ def report(arguments, cell, stage, samples, begin, end):
     before = [sample for sample in loaded if 3 < sample["at"] <= begin]
     under = [sample for sample in loaded if begin < sample["at"] <= end]
     after = [sample for sample in loaded if sample["at"] > end + RECOVERY_SECONDS]
-    outages = sum(1 for sample in under if sample["taken"] == 0)
-    rates = [rate(part) for part in (before, [sample for sample in under if sample["taken"]], after)]
-    fifth = max(1, len(under) // 5)
-    cpu = " → ".join(f"{cpu_of_message(part):.1f}" for part in (before, under[:fifth], under[-fifth:], after))
+    outage = lambda sample: sample["answered"] and not sample["taken"]
+    outages = sum(sample["seconds"] for sample in under if outage(sample))
+    window = min(WINDOW_SECONDS, (end - begin) / 5)
+    first = [sample for sample in under if sample["at"] <= begin + window]
+    last = [sample for sample in under if sample["at"] > end - window]
+    usual, pressed, recovered = rate(before), rate([sample for sample in under if not outage(sample)]), rate(after)
+    share = lambda part: f"{part:,.0f} ({part / usual:.2f})"
+    ends = " → ".join(f"{rate(part):,.0f}" for part in (first, last))
+    cpu = " → ".join(f"{cpu_of_message(part):.1f}" for part in (before, first, last, after))
     storage = " → ".join(f"{part[-1]['storage'] / 1e6:,.0f}" for part in (before, under, after) if part)
-    shares = [f"{part:,.0f}" for part in rates[:1]] + [f"{part:,.0f} ({part / rates[0]:.2f})" for part in rates[1:]]
-    print(f"| {cell.__name__} | {' | '.join(shares)} | {outages} s | {cpu} | {storage} |", flush=True)
+    rates = f"{usual:,.0f} | {share(pressed)} | {ends} | {share(recovered)}"
+    print(f"| {cell.__name__} | {rates} | {outages:.0f} s | {cpu} | {storage} |", flush=True)
     for result in stage.results:
         if not result["ok"]:
             print(f"NOT CLEAN: {result.get('verify')} {result['errors'][:3]}", flush=True)
@@ -148,7 +164,9 @@ def report(arguments, cell, stage, samples, begin, end):
 
 
 def rate(samples):
-    return statistics.mean(sample["taken"] for sample in samples) if samples else 0.0
+    """Messages a second; who did not answer tells of its messages in the next sample."""
+    seconds = sum(sample["seconds"] for sample in samples)
+    return sum(sample["taken"] for sample in samples) / seconds if seconds else 0.0
 
 
 def cpu_of_message(samples):
@@ -162,9 +180,12 @@ def draw(arguments, cell, samples, begin, end):
     panels = [
         (
             "Messages a second",
-            [("sent", curve(lambda sample: sample["taken"])), ("acknowledged", curve(lambda sample: sample["acknowledged"]))],
+            [
+                ("sent", curve(lambda sample: sample["taken"] / sample["seconds"])),
+                ("acknowledged", curve(lambda sample: sample["acknowledged"] / sample["seconds"])),
+            ],
         ),
-        ("Storage of the messages' table and its indexes, MB", [("on disk", curve(lambda sample: sample["storage"] / 1e6))]),
+        ("Storage, MB", [("on disk", curve(lambda sample: sample["storage"] / 1e6))]),
     ]
     title = f"{arguments.database}: {cell.__name__}"
     picture = chart.lines(title, panels, [(begin, end, re.split(r"[.,;]", cell.__doc__)[0])], samples[-1]["at"])

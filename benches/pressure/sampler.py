@@ -9,7 +9,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Sampler(threading.Thread):
-    """A sample: second, messages taken in and acknowledged since the last, bytes on disk, CPU seconds of both."""
+    """A sample: when, how long since the last, messages in and acknowledged meanwhile, bytes on disk, CPU seconds."""
 
     def __init__(self, stage):
         super().__init__(daemon=True)
@@ -21,19 +21,23 @@ class Sampler(threading.Thread):
         self.storage = 0.0
 
     def run(self):
-        begin = time.monotonic()
+        begin = last = time.monotonic()
         self.count(), self.cpu_used()
         while not self.ended.wait(1):
-            taken, acknowledged = self.count()
+            taken, acknowledged, answered = self.count()
+            now = time.monotonic()
             self.samples.append(
                 {
-                    "at": time.monotonic() - begin,
+                    "at": now - begin,
+                    "seconds": now - last,
                     "taken": taken,
                     "acknowledged": acknowledged,
+                    "answered": answered,
                     "storage": self.measure_storage(),
                     "cpu": self.cpu_used(),
                 }
             )
+            last = now
 
     def stop(self):
         self.ended.set()
@@ -41,21 +45,22 @@ class Sampler(threading.Thread):
         return self.samples
 
     def count(self):
-        """Messages since the last time; a broker that was started again counts from 0."""
-        sums = [0.0, 0.0]
+        """Messages since the last time, and whether all brokers said; one that was started again counts from 0."""
+        sums, answered = [0.0, 0.0], True
         for broker in self.stage.brokers:
             metrics = broker.metrics()
+            answered &= bool(metrics) or broker.process.poll() is not None
             for index, name in enumerate(["batonmq_messages_received_total", "batonmq_messages_acknowledged_total"]):
                 if name not in metrics:
                     continue
                 before = self.before.get((broker, name), 0.0)
                 sums[index] += metrics[name] - before if metrics[name] >= before else metrics[name]
                 self.before[(broker, name)] = metrics[name]
-        return sums
+        return *sums, answered
 
     def measure_storage(self):
         try:
-            self.storage = self.stage.server.bytes_on_disk("bench")
+            self.storage = self.stage.bytes_on_disk()
         except Exception:  # the server is away, or has no connection for us: as it was
             pass
         return self.storage
