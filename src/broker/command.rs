@@ -42,7 +42,9 @@ pub enum Command {
     Send(Send),
     /// Makes a consumer.
     Subscribe(Subscribe),
-    /// Ends a consumer, a durable subscription, or both.
+    /// Shows what lies in a queue.
+    Browse(Browse),
+    /// Ends a consumer or browser, a durable subscription, or both.
     Unsubscribe(Unsubscribe),
     /// Settles deliveries, or gives them back.
     Ack(Ack),
@@ -99,6 +101,19 @@ pub struct Subscribe {
     pub durable: Option<Text>,
 }
 
+/// A new browser: it is told of what lies in a queue at this moment, then of the end.
+#[derive(Debug)]
+pub struct Browse {
+    /// The session's number for it; in use by none of its consumers and browsers.
+    pub consumer: ConsumerNo,
+    /// The queue to look into.
+    pub destination: Destination,
+    /// Whether the client may acknowledge what it sees; nothing comes of it either way.
+    pub ack: AckMode,
+    /// How many messages may be on their way to it at once. Unit: messages. Range: 1 to 65,535.
+    pub prefetch: u32,
+}
+
 /// How a consumer's deliveries are settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AckMode {
@@ -113,7 +128,7 @@ pub enum AckMode {
 /// The end of a consumer, of a durable subscription, or of both.
 #[derive(Debug)]
 pub struct Unsubscribe {
-    /// The consumer to end; a durable subscription behind it stays.
+    /// The consumer or browser to end; a durable subscription behind it stays.
     pub consumer: Option<ConsumerNo>,
     /// The durable subscription of this session's client-id to delete.
     pub durable: Option<Text>,
@@ -201,8 +216,10 @@ impl Refusal {
 pub enum Outgoing {
     /// The session is known; frames may follow.
     Connected,
-    /// A message for a consumer.
+    /// A message for a consumer or browser.
     Delivery(Delivery),
+    /// This browser has seen everything; it stays until it is ended.
+    BrowseEnd(ConsumerNo),
     /// A confirmation.
     Receipt(Receipt),
     /// A refusal, with the receipt that its frame asked for.
@@ -216,7 +233,7 @@ pub enum Outgoing {
     Close(CloseReason),
 }
 
-/// One message on its way to one consumer.
+/// One message on its way to one consumer or browser.
 #[derive(Debug)]
 pub struct Delivery {
     /// To whom.

@@ -13,6 +13,7 @@ use slotmap::SlotMap;
 
 use super::{
     Command, ConsumerKey, Effects, QueueKey, Refusal, UnitId,
+    browsing::Browses,
     committing::Committing,
     consumer::Consumer,
     deadlines::Deadlines,
@@ -119,6 +120,7 @@ pub struct Core {
     pub(super) queues: SlotMap<QueueKey, Queue>,
     pub(super) holders: HashMap<Holder, QueueKey>,
     pub(super) consumers: SlotMap<ConsumerKey, Consumer>,
+    pub(super) browses: Browses,
     /// Durable subscriptions by client-id and name.
     pub(super) durables: BTreeMap<(Text, Text), DurableSubscription>,
     pub(super) committing: HashMap<UnitId, Committing>,
@@ -185,6 +187,7 @@ impl Core {
             queues: SlotMap::with_key(),
             holders: HashMap::new(),
             consumers: SlotMap::with_key(),
+            browses: Browses::default(),
             durables: BTreeMap::new(),
             committing: HashMap::new(),
             deaths_from: Timestamp::default(),
@@ -248,6 +251,7 @@ impl Core {
             Command::Connect(connect) => Ok(self.connect(now, session, connect, effects)?),
             Command::CreateTemporary(destination) => Ok(self.create_temporary(session, destination)?),
             Command::Subscribe(subscribe) => Ok(self.subscribe(now, session, subscribe, effects)?),
+            Command::Browse(browse) => Ok(self.browse(session, &browse, effects)?),
             Command::Unsubscribe(unsubscribe) => Ok(self.unsubscribe(now, session, &unsubscribe, effects)?),
             Command::Begin(name) => Ok(self.begin(session, name)?),
             Command::Commit(name) => self.commit(now, session, name, effects),
@@ -277,7 +281,7 @@ impl Core {
         let if_read = |at: Option<Timestamp>| at.filter(|_| !self.memory.is_full());
         let deaths = [self.deadlines.next_death(), if_read(self.schedule.next_death())].into_iter().flatten().min();
         let deaths = deaths.filter(|_| self.has_room_to_die()).map(|at| at.max(self.deaths_from));
-        let at_once = (!self.garbage.is_empty()).then_some(Timestamp(0));
+        let at_once = (!self.garbage.is_empty() || self.browses.is_due()).then_some(Timestamp(0));
         let returns = if_read(self.schedule.next_return());
         [at_once, self.deadlines.next(), returns, deaths].into_iter().flatten().min()
     }

@@ -142,6 +142,7 @@ impl Core {
     /// Serves what is due by `now`, a bounded part of it.
     pub fn advance(&mut self, now: Timestamp, effects: &mut Effects) {
         self.drop_garbage();
+        self.browse_on(now, effects);
         self.want_due(now, effects);
         for _ in 0..DEADLINES_A_TURN_MAX {
             let may_die = self.may_die(now);

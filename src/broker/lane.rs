@@ -15,8 +15,9 @@ use super::{
     ReadNumber,
     entry::{Entry, Kept, Storage},
     run::Run,
+    step::Step,
 };
-use crate::types::{Priority, Sequence};
+use crate::types::{PageRange, Priority, Sequence};
 
 /// One priority's messages.
 #[derive(Debug)]
@@ -324,6 +325,21 @@ impl Lane {
         returned.chain(self.head.behind(sequence)).chain(self.tail.behind(sequence))
     }
 
+    /// Shows what lies in memory here to somebody who only looks.
+    pub(super) fn show(&self, step: &mut Step) {
+        let after = step.after();
+        step.offer_in_order(self.returned.range(after.next()..).map(|(_, entry)| entry));
+        step.offer_in_order(self.head.behind(after));
+        step.offer_in_order(self.tail.behind(after));
+    }
+
+    /// The part of a range where something may lie that is not in memory.
+    pub(super) fn cold_within(&self, range: PageRange) -> Option<Stretch> {
+        let gap = self.gap.as_ref()?;
+        let (after, upto) = (range.after.max(gap.after), range.upto.min(gap.upto));
+        (after < upto).then_some(Stretch { after, upto, handed_out: true, lies_in: gap.lies_in })
+    }
+
     /// Takes out something that is in memory, of a lane that nobody is served from any more.
     pub(super) fn pop_any(&mut self) -> Option<Entry> {
         let returned = self.returned.pop_first().map(|(_, entry)| entry);
@@ -366,6 +382,21 @@ impl Lane {
         assert!(gap.skip.iter().all(|sequence| gap.after < *sequence && *sequence <= gap.upto));
         for sequence in self.returned.keys() {
             assert!(!self.is_cold(*sequence), "what returned is not read again");
+        }
+    }
+}
+
+impl Stretch {
+    /// The shortest that has both.
+    pub(super) fn joined(self, other: Self) -> Self {
+        Self {
+            after: self.after.min(other.after),
+            upto: self.upto.max(other.upto),
+            handed_out: self.handed_out || other.handed_out,
+            lies_in: Places {
+                store: self.lies_in.store || other.lies_in.store,
+                spool: self.lies_in.spool || other.lies_in.spool,
+            },
         }
     }
 }

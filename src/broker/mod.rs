@@ -1,12 +1,14 @@
 //! The core: queues, topics, subscriptions, transactions. A plain value without clock, I/O or randomness.
 //!
 //! `core.rs` holds the value and takes commands; `routing.rs` brings messages in, `dispatch.rs` hands them out,
-//! `settling.rs` takes answers, `redelivery.rs` decides what comes back and what is dead, `committing.rs` hides what is
-//! not durable yet, `memory.rs` decides what leaves memory (`spooling.rs` what the store does not keep), and `reading.rs`
-//! takes it in again. `purging.rs` empties a queue, `garbage.rs` drops what is left of it, and `statistics.rs` tells
-//! about all of it. What those are made of (`queue.rs` and its `lane.rs`, `run.rs`, `mark.rs`, `ready.rs`;
-//! `consumer.rs`, `transaction.rs`, `sequence.rs`, `policy.rs`, `deadlines.rs`) knows nothing of the core.
+//! `settling.rs` takes answers, `redelivery.rs` decides what comes back and what is dead, `committing.rs` hides what
+//! is not durable yet, `memory.rs` decides what leaves memory (`spooling.rs` what the store does not keep), and
+//! `reading.rs` takes it in again. `browsing.rs` shows what lies in a queue, `purging.rs` empties one, `garbage.rs`
+//! drops what is left of it, and `statistics.rs` tells about all of it. What those are made of (`queue.rs` and its
+//! `lane.rs`, `run.rs`, `mark.rs`, `ready.rs`; `consumer.rs`, `transaction.rs`, `step.rs`, `sequence.rs`, `policy.rs`,
+//! `deadlines.rs`) knows nothing of the core.
 
+mod browsing;
 mod command;
 mod committing;
 mod consumer;
@@ -34,11 +36,12 @@ mod session;
 mod settling;
 mod spooling;
 mod statistics;
+mod step;
 mod transaction;
 
 pub use command::{
-    Ack, AckMode, AckTarget, CloseReason, Command, Connect, Delivery, Outgoing, Refusal, Request, Send, Subscribe,
-    TransactionName, Unsubscribe, Verdict,
+    Ack, AckMode, AckTarget, Browse, CloseReason, Command, Connect, Delivery, Outgoing, Refusal, Request, Send,
+    Subscribe, TransactionName, Unsubscribe, Verdict,
 };
 pub use committing::UnitId;
 pub use core::{Core, CoreOptions, Full, Hold, NotDone};
@@ -54,4 +57,6 @@ slotmap::new_key_type! {
     pub struct QueueKey;
     /// A consumer of the core.
     pub(crate) struct ConsumerKey;
+    /// A browse of the core that is not over.
+    pub struct BrowseKey;
 }

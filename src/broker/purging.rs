@@ -1,8 +1,8 @@
 //! Purging: what waits in a queue is gone, however much it is (R29).
 //!
-//! The store is told one mark and the spool one operation; what lies in memory goes in slices, see `garbage.rs`. What is
-//! out stays with its consumer or transaction, and is gone when they are done with it. What belongs to a transaction that
-//! is not durable yet stays: it is not there yet.
+//! The store is told one mark and the spool one operation; what lies in memory goes in slices, see `garbage.rs`. What
+//! is out stays with its consumer or transaction, and is gone when they are done with it. What belongs to a
+//! transaction that is not durable yet stays: it is not there yet. Who browses the queue has come to its end.
 //!
 //! Always true: no gap of a purged queue reaches back to the mark, so no page and nothing that comes due brings back what
 //! it covers, whenever it was read (R26).
@@ -45,6 +45,7 @@ impl Core {
         effects.changes.extend(mark.map(|(holder, upto)| Change::Purge { holder, upto }));
         let behind = self.settle_behind(now, key, upto, &remains, effects);
         self.disown_what_is_out(key);
+        self.end_browses_of(key, effects);
         self.throw_away(key, remains);
         let left = self.queues.get(key).map_or(0, |queue| queue.messages);
         Some(Purged { messages: before.saturating_sub(left), mark, behind })

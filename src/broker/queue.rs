@@ -14,14 +14,15 @@ use std::{
 use super::{
     ConsumerKey,
     entry::{Entry, Kept, Storage},
-    lane::{Lane, Popped},
+    lane::{Lane, Places, Popped, Stretch},
     mark::DispatchMark,
     ready::ReadyConsumers,
     statistics::Passed,
+    step::Step,
 };
 use crate::{
     config::RedeliveryPolicy,
-    types::{Backlog, Destination, DurableId, Holder, Priority, Sequence, Timestamp},
+    types::{Backlog, Destination, DurableId, Holder, PageRange, Priority, Sequence, Timestamp},
 };
 
 /// What a queue serves.
@@ -281,9 +282,14 @@ impl Queue {
     pub(super) fn keeper(&self, storage: Storage) -> Option<Keeper> {
         match storage {
             Storage::Stored | Storage::Purged => self.holder.map(Keeper::Store),
-            Storage::Spooled => self.spooler.map(|id| Keeper::Spool(Holder::Durable(id))),
+            Storage::Spooled => self.spool_holder().map(Keeper::Spool),
             Storage::Never | Storage::Withdrawn => None,
         }
+    }
+
+    /// Under which name the spool keeps messages of this queue, if it does.
+    pub(super) fn spool_holder(&self) -> Option<Holder> {
+        self.spooler.map(Holder::Durable)
     }
 
     /// A message that lies here in memory and nowhere else, to be spooled. One that is to be a dead letter at its time
@@ -292,6 +298,35 @@ impl Queue {
         let has_a_time = |entry: &Entry| entry.message.persistent && entry.message.expires.is_some();
         let entry = self.lane(priority)?.get_mut(sequence)?;
         (entry.storage == Storage::Never && !entry.hidden && !has_a_time(entry)).then_some(entry)
+    }
+
+    /// Shows what lies in memory here to somebody who only looks.
+    pub(super) fn show(&self, step: &mut Step) {
+        let delayed = self.due.range(step.after().next()..);
+        step.offer_in_order(delayed.filter_map(|(sequence, due)| self.delayed.get(&(*due, *sequence))));
+        if let Some(lane) = self.lanes.iter().find(|lane| lane.priority == step.priority) {
+            lane.show(step);
+        }
+    }
+
+    /// The part of a range, which is not empty, where something of a priority may lie that is not in memory.
+    pub(super) fn cold_within(&self, priority: Priority, range: PageRange) -> Option<Stretch> {
+        let lane = self.lanes.iter().find(|lane| lane.priority == priority);
+        let gap = lane.and_then(|lane| lane.cold_within(range));
+        let mut delayed = self.cold_delayed.range(range.after.next()..=range.upto);
+        let Some(first) = delayed.next() else { return gap };
+        let delayed = Stretch {
+            after: first.before(),
+            upto: *delayed.next_back().unwrap_or(first),
+            handed_out: true,
+            lies_in: Places { store: true, spool: false },
+        };
+        Some(gap.map_or(delayed, |gap| gap.joined(delayed)))
+    }
+
+    /// The next lower priority that something lay in.
+    pub(super) fn priority_below(&self, priority: Priority) -> Option<Priority> {
+        self.lanes.iter().map(|lane| lane.priority).find(|lower| *lower < priority)
     }
 
     /// Takes everything out that lies here, in memory or not, and counts nothing any more. No message that was `given`

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::{
-    Change, Core, Effects, QueueKey,
+    BrowseKey, Change, Core, Effects, QueueKey,
     entry::{Entry, Storage},
 };
 use crate::types::{
@@ -44,6 +44,22 @@ pub enum Read {
         /// Whether messages in it were handed out: then what is not durable of their settles and returns has to be told
         /// with the page (R26).
         handed_out: bool,
+    },
+    /// A stretch of a queue that somebody is to be shown; for [`Core::page_read`]. What is not durable of its settles
+    /// and returns has to be told with the page (R26).
+    Browse {
+        /// For whom.
+        browse: BrowseKey,
+        /// Whose messages they are in the store; `None`: none lie there.
+        stored: Option<Holder>,
+        /// Whose messages they are in the spool; `None`: none lie there.
+        spooled: Option<Holder>,
+        /// Of this priority.
+        priority: Priority,
+        /// Which ones.
+        range: PageRange,
+        /// How many.
+        window: Window,
     },
     /// What comes due; for [`Core::due_read`].
     Due {
@@ -229,7 +245,7 @@ impl Core {
     pub(super) fn want_page(&mut self, key: QueueKey, effects: &mut Effects) {
         let bytes = self.memory.read_window();
         let Some(queue) = self.queues.get_mut(key) else { return };
-        let (stored, spooled) = (queue.holder, queue.spooler.map(Holder::Durable));
+        let (stored, spooled) = (queue.holder, queue.spool_holder());
         // What a higher priority serves comes first.
         let Some(lane) = queue.lanes_mut().iter_mut().find(|lane| lane.serves()) else { return };
         let Some(stretch) = lane.wanted() else { return };
@@ -259,7 +275,7 @@ impl Core {
     ) {
         let Read::Page { number, queue: key, stored: in_store, spooled: in_spool, priority, range, window, .. } = read
         else {
-            return;
+            return self.browse_read(now, read, page, pending, effects);
         };
         self.memory.keep_promise(window.bytes);
         let key = *key;
@@ -268,18 +284,9 @@ impl Core {
             return;
         }
         for stored in &page.messages {
-            let storage = |part: &&Held| match Some(part.holder) {
-                holder if holder == *in_store => Some(Storage::Stored),
-                holder if holder == *in_spool => Some(Storage::Spooled),
-                _ => None,
-            };
-            let part = stored.holders.iter().find_map(|part| Some((part, storage(&part)?)));
-            let (part, storage) = match (pending.get(&stored.sequence), part) {
-                (Some(Pending::Settled), _) | (_, None) => continue,
-                (Some(Pending::Returned(later)), Some((_, storage))) => (*later, storage),
-                (None, Some((part, storage))) => (*part, storage),
-            };
-            self.take_in(now, key, storage, stored, &part);
+            if let Some((storage, part)) = brought(stored, *in_store, *in_spool, pending) {
+                self.take_in(now, key, storage, stored, &part);
+            }
         }
         let last = page.messages.last().map(|stored| stored.sequence).filter(|_| !page.complete);
         let lane = self.queues.get_mut(key).and_then(|queue| queue.lane(*priority));
@@ -377,5 +384,25 @@ impl Core {
                 self.expire(now, key, entry, effects);
             }
         }
+    }
+}
+
+/// What a page brings of a message: where it lies, and its holder's part as that is by now; nothing if it was settled.
+pub(super) fn brought(
+    stored: &Stored,
+    in_store: Option<Holder>,
+    in_spool: Option<Holder>,
+    pending: &HashMap<Sequence, Pending>,
+) -> Option<(Storage, Held)> {
+    let storage = |part: &Held| match Some(part.holder) {
+        holder if holder == in_store => Some(Storage::Stored),
+        holder if holder == in_spool => Some(Storage::Spooled),
+        _ => None,
+    };
+    let (storage, part) = stored.holders.iter().find_map(|part| Some((storage(part)?, *part)))?;
+    match pending.get(&stored.sequence) {
+        Some(Pending::Settled) => None,
+        Some(Pending::Returned(later)) => Some((storage, *later)),
+        None => Some((storage, part)),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     AckMode, CloseReason, Connect, ConsumerKey, Core, Effects, Outgoing, QueueKey, Refusal, Subscribe, TransactionName,
-    Unsubscribe, consumer::Consumer, core::PlaceRole, queue::QueueRole, transaction::Transaction,
+    Unsubscribe, browsing::Browser, consumer::Consumer, core::PlaceRole, queue::QueueRole, transaction::Transaction,
 };
 use crate::types::{ConsumerNo, Destination, DurableId, Op, SessionId, Text, Timestamp};
 
@@ -14,6 +14,7 @@ pub(super) struct Session {
     pub(super) user: Option<Text>,
     pub(super) client_id: Option<Text>,
     pub(super) consumers: BTreeMap<ConsumerNo, ConsumerKey>,
+    pub(super) browsers: BTreeMap<ConsumerNo, Browser>,
     pub(super) transactions: BTreeMap<TransactionName, Transaction>,
     pub(super) temporaries: Vec<Destination>,
     /// What was delivered and is not in the kernel yet. Unit: bytes.
@@ -43,6 +44,7 @@ impl Core {
             user: connect.user,
             client_id: connect.client_id,
             consumers: BTreeMap::new(),
+            browsers: BTreeMap::new(),
             transactions: BTreeMap::new(),
             temporaries: Vec::new(),
             outbox_bytes: 0,
@@ -91,6 +93,7 @@ impl Core {
         for consumer in session.consumers.into_values() {
             queues.extend(self.remove_consumer(now, consumer, effects));
         }
+        session.browsers.values().for_each(|browser| self.remove_browser(browser));
         let acks = session.transactions.into_values().flat_map(|transaction| transaction.acks).collect();
         self.give_back(now, acks, effects);
         self.dispatch_all(now, queues, effects);
@@ -136,28 +139,12 @@ impl Core {
         subscribe: Subscribe,
         effects: &mut Effects,
     ) -> Result<(), Refusal> {
-        let limit = self.options.limits.subscriptions_per_connection_max;
-        let session = self.session(id)?;
-        if session.consumers.len() >= limit {
-            return Err(Refusal::new(
-                format!("The maximum number of subscriptions ({limit}) was exceeded."),
-                "Unsubscribe from something, or raise limits.subscriptions_per_connection_max.",
-            ));
-        }
-        if session.consumers.contains_key(&subscribe.consumer) {
-            return Err(Refusal::new("The subscription id is in use.", "Choose another id, or unsubscribe first."));
-        }
+        self.admit_consumer(id, subscribe.consumer)?;
         let durable = match &subscribe.durable {
             Some(name) => Some(self.admit_durable(id, name, &subscribe.destination)?),
             None => None,
         };
-        let owner = self.place(&subscribe.destination, effects)?.owner;
-        if owner.is_some_and(|owner| owner != id) {
-            return Err(Refusal::new(
-                format!("Cannot consume from {}: it belongs to another connection.", subscribe.destination),
-                "Only the connection that made a temporary destination may consume from it.",
-            ));
-        }
+        self.place_for_consumer(id, &subscribe.destination, effects)?;
         let key = match durable {
             Some(identity) => self.subscribe_durably(now, id, identity, &subscribe, effects),
             None => self.add_consumer(id, &subscribe),
@@ -168,6 +155,39 @@ impl Core {
             self.dispatch(now, queue, effects);
         }
         Ok(())
+    }
+
+    /// Refuses one consumer or browser too many, and a number that is in use.
+    pub(super) fn admit_consumer(&mut self, id: SessionId, number: ConsumerNo) -> Result<(), Refusal> {
+        let limit = self.options.limits.subscriptions_per_connection_max;
+        let session = self.session(id)?;
+        if session.consumers.len() + session.browsers.len() >= limit {
+            return Err(Refusal::new(
+                format!("The maximum number of subscriptions ({limit}) was exceeded."),
+                "Unsubscribe from something, or raise limits.subscriptions_per_connection_max.",
+            ));
+        }
+        if session.consumers.contains_key(&number) || session.browsers.contains_key(&number) {
+            return Err(Refusal::new("The subscription id is in use.", "Choose another id, or unsubscribe first."));
+        }
+        Ok(())
+    }
+
+    /// What a destination is that a session wants to consume from; made if need be and allowed.
+    pub(super) fn place_for_consumer(
+        &mut self,
+        id: SessionId,
+        destination: &Destination,
+        effects: &mut Effects,
+    ) -> Result<PlaceRole, Refusal> {
+        let place = self.place(destination, effects)?;
+        if place.owner.is_some_and(|owner| owner != id) {
+            return Err(Refusal::new(
+                format!("Cannot consume from {destination}: it belongs to another connection."),
+                "Only the connection that made a temporary destination may consume from it.",
+            ));
+        }
+        Ok(place.role.clone())
     }
 
     fn add_consumer(&mut self, id: SessionId, subscribe: &Subscribe) -> ConsumerKey {
@@ -257,6 +277,10 @@ impl Core {
     ) -> Result<(), Refusal> {
         let none = || Refusal::new("No subscription matched.", "Name the id of a live subscription.");
         let session = self.session(id)?;
+        if let Some(browser) = unsubscribe.consumer.and_then(|number| session.browsers.remove(&number)) {
+            self.remove_browser(&browser);
+            return Ok(());
+        }
         let consumer = match unsubscribe.consumer {
             Some(number) => Some(session.consumers.get(&number).copied().ok_or_else(none)?),
             None => None,

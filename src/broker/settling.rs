@@ -23,6 +23,9 @@ impl Core {
         ack: Ack,
         effects: &mut Effects,
     ) -> Result<(), Refusal> {
+        if self.is_of_browser(session, &ack)? {
+            return Ok(());
+        }
         let (key, tag) = self.find_delivery(session, &ack)?;
         if let Some(name) = &ack.transaction {
             return self.ack_in_transaction(now, session, (key, tag), ack.verdict, name, effects);
@@ -72,6 +75,7 @@ impl Core {
         let room = state.outbox_bytes < super::dispatch::OUTBOX_BYTES_MAX / 2;
         let blocked = if room { std::mem::take(&mut state.blocked) } else { Vec::new() };
         for (number, tag) in last {
+            self.was_shown(session, *number, *tag);
             let Some(key) = self.consumer_of(session, *number) else { continue };
             if self.settles_itself(key) {
                 continue;
@@ -295,7 +299,7 @@ fn take_reached(consumer: Option<&mut super::consumer::Consumer>, mode: AckMode,
     }
 }
 
-fn unexpected(ack: &Ack) -> Refusal {
+pub(super) fn unexpected(ack: &Ack) -> Refusal {
     let verb = if ack.verdict == Verdict::Accepted { "ACK" } else { "NACK" };
     let named = match &ack.target {
         AckTarget::Tag { consumer, tag } => format!("{}-{}", consumer.0, tag.0),

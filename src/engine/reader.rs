@@ -28,6 +28,9 @@ use crate::{
 /// So many reads are under way at once.
 const READS_AT_ONCE_MAX: usize = 4;
 
+/// So many more are under way for browsers, so that nobody else waits for their turns.
+const BROWSE_READS_AT_ONCE_MAX: usize = 2;
+
 /// So many reads may wait for the reader; the engine keeps the others.
 pub(super) const READS_WAITING_MAX: usize = 64;
 
@@ -72,10 +75,12 @@ pub(super) async fn run<R: MessageReader, S: MessageReader>(
     answers: mpsc::Sender<ReadAnswer>,
 ) {
     let tries = Tries { turns: Arc::new(Semaphore::new(READS_AT_ONCE_MAX)), outage: Outage::default() };
+    let browse_tries = Tries { turns: Arc::new(Semaphore::new(BROWSE_READS_AT_ONCE_MAX)), ..tries.clone() };
     let mut reads = JoinSet::new();
     reads.spawn(count(readers.store.clone(), holders, tries.clone(), answers.clone()));
     while let Some(request) = requests.recv().await {
         while reads.try_join_next().is_some() {}
+        let tries = if matches!(request.read, Read::Browse { .. }) { &browse_tries } else { &tries };
         reads.spawn(serve(readers.clone(), request, tries.clone(), answers.clone()));
     }
 }
@@ -102,7 +107,8 @@ async fn serve<R: MessageReader, S: MessageReader>(
     answers: mpsc::Sender<ReadAnswer>,
 ) {
     let answer = match request.read {
-        Read::Page { stored, spooled, priority, range, window, .. } => {
+        Read::Page { stored, spooled, priority, range, window, .. }
+        | Read::Browse { stored, spooled, priority, range, window, .. } => {
             let page = tries.until_done("read messages", || async {
                 let stored = page(&readers.store, stored, priority, range, window).await?;
                 let spooled = page(&readers.spool, spooled, priority, range, window).await?;
@@ -148,7 +154,7 @@ fn merge(stored: Page, spooled: Page) -> Page {
     Page { messages, complete }
 }
 
-/// What all reads share.
+/// What reads share.
 #[derive(Clone, Debug)]
 struct Tries {
     turns: Arc<Semaphore>,

@@ -90,7 +90,7 @@ pub(super) struct Engine {
     pub(super) spool_replies: mpsc::Receiver<StoreReply>,
     pub(super) read_requests: mpsc::Sender<ReadRequest>,
     pub(super) read_answers: mpsc::Receiver<ReadAnswer>,
-    /// What the reader has no room for yet; one for each priority of a queue at most.
+    /// What the reader has no room for yet; one for each priority of a queue at most, and one for each browse.
     pub(super) reads: VecDeque<Read>,
     pub(super) stop: CancellationToken,
     pub(super) sessions: HashMap<SessionId, Link, foldhash::fast::FixedState>,
@@ -314,7 +314,7 @@ impl Engine {
         while let Some(read) = self.reads.pop_front() {
             let Ok(permit) = self.read_requests.try_reserve() else { return self.reads.push_front(read) };
             let mut pending = HashMap::new();
-            if let Read::Page { stored, spooled, handed_out: true, .. } = &read
+            if let Read::Page { stored, spooled, handed_out: true, .. } | Read::Browse { stored, spooled, .. } = &read
                 && !self.broken.is(Rule::ForgetsPending)
             {
                 pending.extend(stored.iter().flat_map(|holder| self.writer.pending(*holder)));

@@ -156,6 +156,9 @@ impl Priority {
     /// How many priorities there are.
     pub const COUNT: usize = 10;
 
+    /// The one that is served first.
+    pub const HIGHEST: Self = Self(9);
+
     /// The priority, held within 0 to 9 as JMS brokers do.
     #[must_use]
     pub fn clamped(level: u8) -> Self {

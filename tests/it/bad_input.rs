@@ -368,7 +368,6 @@ fn what_is_not_supported_yet_is_refused_by_name() {
         &broker,
         &[
             ("selector", b"SUBSCRIBE\nid:1\ndestination:/queue/a\nselector:x = 1\n\n\0", "selector"),
-            ("browser", b"SUBSCRIBE\nid:1\ndestination:/queue/a\nbrowser:true\n\n\0", "brows"),
             ("wildcard *", b"SUBSCRIBE\nid:1\ndestination:/queue/a.*\n\n\0", "wildcard"),
             ("wildcard >", b"SUBSCRIBE\nid:1\ndestination:/topic/a.>\n\n\0", "wildcard"),
             ("composite", b"SEND\ndestination:/queue/a,/queue/b\n\nx\0", "composite"),
@@ -386,6 +385,33 @@ fn what_is_not_supported_yet_is_refused_by_name() {
             ("delay of NACK", b"NACK\nid:1\ndelay:1000\n\n\0", "delay"),
         ],
     );
+}
+
+#[test]
+fn what_can_not_be_browsed_is_refused() {
+    let broker = Broker::start();
+    Raw::connect(broker.address()).publish("/queue/seen", "m1");
+    all_refused(
+        &broker,
+        &[
+            ("a topic", b"SUBSCRIBE\nid:1\ndestination:/topic/a\nbrowser:true\n\n\0", "Cannot browse"),
+            ("neither yes nor no", b"SUBSCRIBE\nid:1\ndestination:/queue/seen\nbrowser:yes\n\n\0", "browser"),
+            (
+                "NACK of what was shown",
+                b"SUBSCRIBE\nid:1\ndestination:/queue/seen\nack:client\nbrowser:true\n\n\0NACK\nid:1-1\n\n\0",
+                "Cannot Nack",
+            ),
+            (
+                "ACK of what is settled by itself",
+                b"SUBSCRIBE\nid:1\ndestination:/queue/seen\nbrowser:true\n\n\0ACK\nid:1-1\n\n\0",
+                "Unexpected ACK",
+            ),
+        ],
+    );
+    let mut consumer = Raw::connect(broker.address());
+    consumer.subscribe("/queue/seen", "auto", &[]);
+    assert_eq!(consumer.expect("MESSAGE").text(), "m1");
+    consumer.disconnect();
 }
 
 #[test]

@@ -8,6 +8,7 @@
 mod backlog;
 mod bad_input;
 mod bounded;
+mod browse;
 mod cli;
 mod codec;
 mod console;

@@ -15,8 +15,8 @@ macro_rules! scenarios {
 
 scenarios! {
     v1_0 "1.0": acks nacks transactions durable temporary bodies expiry priorities receipts;
-    v1_1 "1.1": acks nacks transactions durable temporary bodies expiry priorities receipts heart_beats;
-    v1_2 "1.2": acks nacks transactions durable temporary bodies expiry priorities receipts heart_beats;
+    v1_1 "1.1": acks browse nacks transactions durable temporary bodies expiry priorities receipts heart_beats;
+    v1_2 "1.2": acks browse nacks transactions durable temporary bodies expiry priorities receipts heart_beats;
 }
 
 fn run(script: &str, version: &str) {

@@ -65,7 +65,7 @@ impl Garbage {
         self.cleaned += self.removable(oldest);
         let cleaned = self.cleaned;
         self.points.retain(|point| point.deleted > cleaned);
-        if self.points.is_empty() {
+        if self.points.len() < POINTS_MAX / 2 {
             self.apart = 0;
         }
     }

@@ -57,7 +57,7 @@ struct Seen {
     transaction: i64,
     /// The last message that was ever sent to be written: all behind it are new, whatever became of it.
     tried: i64,
-    /// How many rows were deleted.
+    /// How many settles were written: about as many rows were deleted.
     deleted: u64,
     /// A batch found the disk full, so whatever can be given back is wanted now.
     wants_room: bool,

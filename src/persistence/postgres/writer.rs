@@ -121,11 +121,7 @@ impl Writer {
         } else {
             self.session.query_opt(&self.prepared.commit, &columns.parameters(&token)).await
         };
-        let row = answer.map_err(|error| {
-            let what = not_committed(&self.store.group, "commit", error);
-            self.store.seen().wants_room |= matches!(what, CommitError::Full);
-            what
-        })?;
+        let row = answer.map_err(|error| not_committed(&self.store.group, "commit", error))?;
         row.map_or(Err(CommitError::Deposed), |row| Ok(row.get(0)))
     }
 
@@ -249,10 +245,12 @@ impl WritingSession for Writer {
         statements.settle_too(settles);
         let token = big(token.0);
         self.forget_warnings();
-        let transaction = match &*statements.columns {
-            [columns] if statements.catalog.is_empty() => self.run_commit(token, columns).await?,
-            _ => self.commit_in_transaction(token, &statements).await?,
+        let written = match &*statements.columns {
+            [columns] if statements.catalog.is_empty() => self.run_commit(token, columns).await,
+            _ => self.commit_in_transaction(token, &statements).await,
         };
+        self.store.seen().wants_room |= matches!(written, Err(CommitError::Full));
+        let transaction = written?;
         if let Some(warning) = self.session.take_warning() {
             return Err(CommitError::Unknown { source: warning.into() });
         }

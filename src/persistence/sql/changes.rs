@@ -25,14 +25,15 @@ impl<'a> CatalogChange<'a> {
         }
     }
 
-    /// The highest ids that these changes give to destinations and durable subscriptions; ids are never given twice.
+    /// The highest ids of destinations and durable subscriptions that these changes name; ids are never given twice.
     pub(in crate::persistence) fn highest_ids(changes: &[Self]) -> (DestinationId, DurableId) {
         let mut highest = (DestinationId::default(), DurableId::default());
         for change in changes {
             match change {
                 Self::CreateDestination(id, _) => highest.0 = highest.0.max(*id),
-                Self::CreateDurable(id, _) => highest.1 = highest.1.max(*id),
-                Self::DeleteDurable(_) | Self::Purge(..) => {}
+                // Who is deleted may never have been made: what is left of it must not meet another one of its id.
+                Self::CreateDurable(id, _) | Self::DeleteDurable(id) => highest.1 = highest.1.max(*id),
+                Self::Purge(..) => {}
             }
         }
         highest

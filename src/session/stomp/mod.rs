@@ -113,12 +113,17 @@ impl Translator {
                 Flow::Continue
             }
             Ok(command) => {
-                let receipt = match &command {
-                    Command::Subscribe(subscribe) if self.options.stomp.lenient => {
-                        let own = Claim::Subscription(subscribe.consumer).around(receipt.as_deref());
+                let claimed = match &command {
+                    Command::Subscribe(subscribe) => Some(subscribe.consumer),
+                    Command::Browse(browse) => Some(browse.consumer),
+                    _ => None,
+                };
+                let receipt = match claimed.filter(|_| self.options.stomp.lenient) {
+                    Some(consumer) => {
+                        let own = Claim::Subscription(consumer).around(receipt.as_deref());
                         Some(Receipt::charged(&own, &self.options.meter))
                     }
-                    _ => receipt,
+                    None => receipt,
                 };
                 requests.push(Request { command, receipt, bytes });
                 if verb == Verb::Disconnect { Flow::Finished } else { Flow::Continue }

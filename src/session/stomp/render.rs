@@ -64,6 +64,11 @@ impl Renderer {
                         note_last(written, &delivery);
                     }
                 }
+                Outgoing::BrowseEnd(consumer) => {
+                    if let Some(subscriber) = known.find(consumer) {
+                        put_browse_end(out.buffer(), self.version, subscriber);
+                    }
+                }
                 Outgoing::Receipt(receipt) => {
                     if let (_, Some(receipt)) = Claim::unwrap(receipt) {
                         put_receipt(out.buffer(), self.version, &receipt);
@@ -142,6 +147,14 @@ fn note_last(written: &mut Written, delivery: &Delivery) {
         Some((_, tag)) => *tag = delivery.tag,
         None => written.last.push((delivery.consumer, delivery.tag)),
     }
+}
+
+/// What ActiveMQ sends behind the last message that a browser is shown.
+fn put_browse_end(out: &mut Vec<u8>, version: Version, subscriber: &Subscriber) {
+    out.extend_from_slice(&subscriber.beginning);
+    let mut frame = FrameWriter::resume(out, version);
+    frame.header("message-id", "0").header("browser", "end");
+    frame.body(b"");
 }
 
 fn put_receipt(out: &mut Vec<u8>, version: Version, receipt: &Receipt) {

@@ -1,4 +1,4 @@
-//! SUBSCRIBE and UNSUBSCRIBE.
+//! SUBSCRIBE, which may ask for a browser, and UNSUBSCRIBE.
 
 use std::{collections::BTreeMap, collections::HashMap, sync::Arc};
 
@@ -9,7 +9,7 @@ use super::{
     unsupported,
 };
 use crate::{
-    broker::{AckMode, Command, Refusal, Request, Subscribe, Unsubscribe},
+    broker::{AckMode, Browse, Command, Refusal, Request, Subscribe, Unsubscribe},
     codec::stomp::{Headers, Version},
     types::{ConsumerNo, DestinationKind, Text},
 };
@@ -20,6 +20,8 @@ const PREFETCH_QUEUE: u32 = 1_000;
 const PREFETCH_TOPIC: u32 = 32_767;
 /// Of a durable subscription.
 const PREFETCH_DURABLE: u32 = 100;
+/// Of a browser.
+const PREFETCH_BROWSER: u32 = 500;
 /// More can't be asked for: what a client holds is memory of the broker. Source: the widest that ActiveMQ's clients
 /// use.
 const PREFETCH_MAX: u32 = 65_535;
@@ -121,25 +123,47 @@ impl Translator {
             return Err(Refusal::new(message, "Only the connection that made it may consume from it."));
         }
         let ack = ack_mode(headers)?;
-        let durable = match self.durable_name(headers)? {
-            None => self.durable_by_flag(headers, id, destination.kind())?,
-            named => named,
+        let durable = self.durable(headers, id, written, destination.kind())?;
+        let browses = self.browses(headers, written, destination.kind())?;
+        let prefetch = match wanted_prefetch(headers)? {
+            Some(wanted) => wanted,
+            None if browses => PREFETCH_BROWSER,
+            None => default_prefetch(destination.kind(), durable.is_some()),
         };
-        if durable.is_some() && destination.kind() != DestinationKind::Topic {
-            let message = format!("Cannot durably subscribe to a Queue or temporary destination: [{written}]");
-            return Err(Refusal::new(
-                message,
-                "Durable subscriptions are for topics; a queue keeps its messages anyway.",
-            ));
-        }
-        let prefetch = prefetch(headers, destination.kind(), durable.is_some())?;
         let priority = priority(headers)?;
         let with_ack = self.version == Version::V1_2 && ack != AckMode::Auto;
         let subscriber = Subscriber::new(self.version, id, written, with_ack);
         let subscription =
             Subscription { id: id.map(CompactString::from), destination: written.into(), durable: durable.clone() };
         let consumer = self.subscriptions.add(subscription, subscriber)?;
-        Ok(Command::Subscribe(Subscribe { consumer, destination, ack, prefetch, priority, durable }))
+        Ok(match browses {
+            true => Command::Browse(Browse { consumer, destination, ack, prefetch }),
+            false => Command::Subscribe(Subscribe { consumer, destination, ack, prefetch, priority, durable }),
+        })
+    }
+
+    /// Whether a SUBSCRIBE asks to look at a queue only. What says neither yes nor no is refused: a consumer would take
+    /// what its client meant to leave there.
+    fn browses(&self, headers: Headers<'_>, written: &str, kind: DestinationKind) -> Result<bool, Refusal> {
+        let Some(value) = headers.find("browser").filter(|value| !unsupported::means_off(value)) else {
+            return Ok(false);
+        };
+        if !is_true(value) {
+            return Err(Refusal::new(format!("Invalid browser header: [{value}]"), "browser is true or false."));
+        }
+        if self.version == Version::V1_0 {
+            return Err(Refusal::new(
+                "Queue Browser feature only valid for Stomp v1.1+ clients!",
+                "Connect with accept-version:1.1 or 1.2 to browse.",
+            ));
+        }
+        if !kind.is_queue() {
+            return Err(Refusal::new(
+                format!("Cannot browse [{written}]: it is no queue"),
+                "Only queues keep what could be looked at; subscribe to a topic to get what is sent to it.",
+            ));
+        }
+        Ok(true)
     }
 
     fn new_subscription_id<'a>(&self, headers: Headers<'a>) -> Result<Option<&'a str>, Refusal> {
@@ -163,6 +187,28 @@ impl Translator {
             )),
             id => Ok(id),
         }
+    }
+
+    /// The durable subscription that a SUBSCRIBE is to consume from, if it names one.
+    fn durable(
+        &self,
+        headers: Headers<'_>,
+        id: Option<&str>,
+        written: &str,
+        kind: DestinationKind,
+    ) -> Result<Option<Text>, Refusal> {
+        let durable = match self.durable_name(headers)? {
+            None => self.durable_by_flag(headers, id, kind)?,
+            named => named,
+        };
+        if durable.is_some() && kind != DestinationKind::Topic {
+            let message = format!("Cannot durably subscribe to a Queue or temporary destination: [{written}]");
+            return Err(Refusal::new(
+                message,
+                "Durable subscriptions are for topics; a queue keeps its messages anyway.",
+            ));
+        }
+        Ok(durable)
     }
 
     fn durable_name(&self, headers: Headers<'_>) -> Result<Option<Text>, Refusal> {
@@ -280,7 +326,8 @@ fn ack_mode(headers: Headers<'_>) -> Result<AckMode, Refusal> {
     }
 }
 
-fn prefetch(headers: Headers<'_>, kind: DestinationKind, durable: bool) -> Result<u32, Refusal> {
+/// What a client asks for, by whichever header.
+fn wanted_prefetch(headers: Headers<'_>) -> Result<Option<u32>, Refusal> {
     for header in ["activemq.prefetchSize", "prefetch-count"] {
         let Some(value) = non_empty(headers, header) else { continue };
         let wanted: u32 = number(header, value)?;
@@ -288,13 +335,18 @@ fn prefetch(headers: Headers<'_>, kind: DestinationKind, durable: bool) -> Resul
             let message = format!("Invalid {header} header: [{value}]");
             return Err(Refusal::new(message, format!("{header} is 1 to {PREFETCH_MAX} messages.")));
         }
-        return Ok(wanted);
+        return Ok(Some(wanted));
     }
-    Ok(match (kind.is_queue(), durable) {
+    Ok(None)
+}
+
+/// Of a consumer that does not ask.
+fn default_prefetch(kind: DestinationKind, durable: bool) -> u32 {
+    match (kind.is_queue(), durable) {
         (true, _) => PREFETCH_QUEUE,
         (false, false) => PREFETCH_TOPIC,
         (false, true) => PREFETCH_DURABLE,
-    })
+    }
 }
 
 fn priority(headers: Headers<'_>) -> Result<u8, Refusal> {

@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes};
 
 use super::{super::options::tests::options, super::output::Output, *};
 use crate::{
-    broker::{Ack, AckMode, AckTarget, Delivery, Outgoing, Send, Subscribe, Unsubscribe, Verdict},
+    broker::{Ack, AckMode, AckTarget, Browse, Delivery, Outgoing, Send, Subscribe, Unsubscribe, Verdict},
     codec::stomp::{DecodeLimits, Decoder, Sender},
     engine::Written,
     types::{
@@ -73,6 +73,13 @@ impl Client {
         match self.command(frame) {
             Command::Subscribe(subscribe) => subscribe,
             other => panic!("no SUBSCRIBE but {other:?}"),
+        }
+    }
+
+    fn browses(&mut self, frame: &str) -> Browse {
+        match self.command(frame) {
+            Command::Browse(browse) => browse,
+            other => panic!("no browser but {other:?}"),
         }
     }
 
@@ -500,7 +507,6 @@ fn headers_of_features_that_are_not_there_yet_are_refused_by_name() {
     }
     for header in [
         "selector:a = 1",
-        "browser:true",
         "transformation:jms-json",
         "activemq.exclusive:true",
         "activemq.noLocal:true",
@@ -517,6 +523,44 @@ fn headers_of_features_that_are_not_there_yet_are_refused_by_name() {
         let refusal = client.refused(&format!("NACK\nid:1-1\n{header}\n\n^"));
         assert!(refusal.message.contains(header.split(':').next().unwrap()), "{refusal}");
     }
+}
+
+#[test]
+fn a_subscription_may_ask_to_browse() {
+    for version in [Version::V1_1, Version::V1_2] {
+        let mut client = Client::new(version);
+        let Browse { consumer, destination, ack, prefetch } =
+            client.browses("SUBSCRIBE\nid:a\ndestination:/queue/a\nbrowser:true\n\n^");
+        assert_eq!((consumer, destination), (ConsumerNo(1), Destination::queue("a")));
+        assert_eq!((ack, prefetch), (AckMode::Auto, 500));
+        let browse = client
+            .browses("SUBSCRIBE\nid:b\ndestination:/queue/a\nack:client\nbrowser:TRUE\nactivemq.prefetchSize:7\n\n^");
+        assert_eq!((browse.consumer, browse.ack, browse.prefetch), (ConsumerNo(2), AckMode::Cumulative, 7));
+        let shown = delivery(2, 3, draft());
+        let seen = client.render([Outgoing::Delivery(shown), Outgoing::BrowseEnd(ConsumerNo(2))]);
+        assert_eq!(seen.contains("ack:2-3\n"), version == Version::V1_2, "{seen}");
+        let end = "MESSAGE\nsubscription:b\ndestination:/queue/a\nmessage-id:0\nbrowser:end\n\n^";
+        assert!(seen.ends_with(end) && seen.matches("browser").count() == 1, "{seen}");
+        client.command("UNSUBSCRIBE\nid:b\n\n^");
+        assert_eq!(client.render([Outgoing::BrowseEnd(ConsumerNo(2))]), "", "nobody waits for it");
+    }
+}
+
+#[test]
+fn what_can_not_be_browsed_is_refused_and_never_consumed_from() {
+    let mut client = Client::new(Version::V1_2);
+    for (frame, says) in [
+        ("destination:/topic/a\nbrowser:true", "Cannot browse [/topic/a]"),
+        ("destination:/temp-topic/a\nbrowser:true", "Cannot browse"),
+        ("destination:/queue/a\nbrowser:yes", "Invalid browser header: [yes]"),
+        ("destination:/queue/a\nbrowser:true\nselector:a = 1", "selector"),
+    ] {
+        let mut requests = client.say(&format!("SUBSCRIBE\nid:1\n{frame}\n\n^"));
+        let Some(Command::Refuse(refusal)) = requests.pop().map(|last| last.command) else { panic!("{frame}") };
+        assert!(refusal.message.contains(says), "{refusal}");
+    }
+    let refusal = Client::new(Version::V1_0).refused("SUBSCRIBE\ndestination:/queue/a\nbrowser:true\n\n^");
+    assert_eq!(refusal.message, "Queue Browser feature only valid for Stomp v1.1+ clients!");
 }
 
 #[test]

@@ -67,7 +67,6 @@ pub(super) fn check_subscribe(headers: Headers<'_>) -> Result<(), Refusal> {
 fn feature_of_subscribe(name: &str) -> Option<&'static str> {
     Some(match name {
         "selector" => "selectors",
-        "browser" => "browsing",
         "transformation" => "transformation of bodies",
         "activemq.exclusive" => "exclusive consumers",
         "activemq.noLocal" | "no-local" => "noLocal",
@@ -82,7 +81,7 @@ fn feature_of_subscribe(name: &str) -> Option<&'static str> {
 }
 
 /// A number or a switch that asks for nothing.
-fn means_off(value: &str) -> bool {
+pub(super) fn means_off(value: &str) -> bool {
     let value = value.trim();
     value.is_empty() || value == "0" || value.eq_ignore_ascii_case("false")
 }

@@ -8,8 +8,8 @@ use std::{
 
 use batonmq::{
     broker::{
-        Ack, AckMode, AckTarget, Change, CloseReason, Command, Connect, Core, CoreOptions, Delivery, Effects, Hold,
-        Kept, NotDone, Outgoing, Read, Refusal, Send, Subscribe, UnitId, Unsubscribe, Verdict,
+        Ack, AckMode, AckTarget, Browse, Change, CloseReason, Command, Connect, Core, CoreOptions, Delivery, Effects,
+        Hold, Kept, NotDone, Outgoing, Read, Refusal, Send, Subscribe, UnitId, Unsubscribe, Verdict,
     },
     config::{Limits, RedeliveryPolicy},
     types::{
@@ -79,8 +79,13 @@ pub(super) struct Table {
     pending: Vec<Pending>,
     delivered: BTreeMap<SessionId, Vec<Delivery>>,
     closed: Vec<(SessionId, CloseReason)>,
+    /// Whose browsers have seen everything.
+    sated: Vec<SessionId>,
     reads: Vec<Read>,
     reads_held: bool,
+    settles_held: bool,
+    /// What was settled and the store does not know yet.
+    unsettled: HashMap<Sequence, batonmq::broker::Pending>,
     /// What the store held at the last start.
     backlogs: BTreeMap<Holder, Backlog>,
 }
@@ -111,8 +116,11 @@ impl Table {
             pending: Vec::new(),
             delivered: BTreeMap::new(),
             closed: Vec::new(),
+            sated: Vec::new(),
             reads: Vec::new(),
             reads_held: false,
+            settles_held: false,
+            unsettled: HashMap::new(),
             backlogs: BTreeMap::new(),
         }
     }
@@ -209,6 +217,10 @@ impl Table {
 
     pub(super) fn subscribe_to(&mut self, session: SessionId, subscribe: Subscribe) -> Result<(), Refusal> {
         refused(self.apply(session, Command::Subscribe(subscribe)))
+    }
+
+    pub(super) fn browse(&mut self, session: SessionId, browse: Browse) -> Result<(), Refusal> {
+        refused(self.apply(session, Command::Browse(browse)))
     }
 
     pub(super) fn unsubscribe(&mut self, session: SessionId, consumer: u32) {
@@ -328,6 +340,11 @@ impl Table {
         self.reads_held = true;
     }
 
+    /// The store does not learn what is settled outside transactions from now on.
+    pub(super) fn hold_settles(&mut self) {
+        self.settles_held = true;
+    }
+
     /// What was held is read as it lies in the store now.
     pub(super) fn answer_reads(&mut self) {
         self.reads_held = false;
@@ -387,6 +404,13 @@ impl Table {
         std::mem::take(&mut self.closed)
     }
 
+    /// Whether a session's browser was told since the last look that it has seen everything.
+    pub(super) fn has_seen_all(&mut self, session: SessionId) -> bool {
+        let before = self.sated.len();
+        self.sated.retain(|sated| *sated != session);
+        before - self.sated.len() == 1
+    }
+
     /// Message-ids of what the store holds, oldest first.
     pub(super) fn stored(&self) -> Vec<String> {
         self.store.messages.values().map(|stored| stored.message.id.to_string()).collect()
@@ -403,11 +427,12 @@ impl Table {
             && let Some(read) = self.reads.pop()
         {
             match &read {
-                Read::Page { stored, spooled, priority, range, window, .. } => {
+                Read::Page { stored, spooled, priority, range, window, .. }
+                | Read::Browse { stored, spooled, priority, range, window, .. } => {
                     let stored = stored.map(|holder| self.store.page(holder, *priority, *range, *window));
                     let spooled = spooled.map(|holder| self.spool.page(holder, *priority, *range, *window));
                     let page = stored.xor(spooled).expect("no scenario mixes what is stored and what is spooled");
-                    self.core.page_read(self.now, &read, &page, &HashMap::new(), &mut self.effects);
+                    self.core.page_read(self.now, &read, &page, &self.unsettled, &mut self.effects);
                 }
                 Read::Due { before, after, window, .. } => {
                     let page = self.store.due(*before, *after, *window);
@@ -428,13 +453,19 @@ impl Table {
                 Change::Unit { id, .. } => self.pending.push(Pending::Unit(*id)),
                 _ => {}
             }
-            self.store.apply(&change);
+            match &change {
+                Change::Settle { sequence, .. } if self.settles_held => {
+                    self.unsettled.insert(*sequence, batonmq::broker::Pending::Settled);
+                }
+                _ => self.store.apply(&change),
+            }
             self.changes.push(change);
         }
         for (session, outgoing) in self.effects.outgoing.drain(..) {
             match outgoing {
                 Outgoing::Delivery(delivery) => self.delivered.entry(session).or_default().push(delivery),
                 Outgoing::Close(reason) => self.closed.push((session, reason)),
+                Outgoing::BrowseEnd(_) => self.sated.push(session),
                 Outgoing::Connected | Outgoing::Receipt(_) | Outgoing::Error { .. } => {}
             }
         }

@@ -2,6 +2,7 @@
 //! commands.
 
 mod acks;
+mod browsing;
 mod dispatch;
 mod fixture;
 mod marks;

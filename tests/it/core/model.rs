@@ -78,6 +78,23 @@ pub(super) struct Consumer {
     pub(super) excess: usize,
 }
 
+/// Somebody who is shown what lies in a queue.
+#[derive(Debug)]
+pub(super) struct Browser {
+    queue: QueueNo,
+    prefetch: usize,
+    /// What lay there when it began.
+    lay: BTreeMap<u64, Record>,
+    /// The message-ids of what it was shown.
+    shown: Vec<String>,
+    /// Priority and order of the last one.
+    at: Option<(u8, u64)>,
+    pub(super) last_tag: u64,
+    /// What the kernel had.
+    pub(super) written: u64,
+    pub(super) over: bool,
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Answer {
     pub(super) place: Place,
@@ -170,6 +187,7 @@ pub(super) struct Model {
     pub(super) now: Timestamp,
     pub(super) queues: BTreeMap<QueueNo, Queue>,
     pub(super) consumers: BTreeMap<Who, Consumer>,
+    pub(super) browsers: BTreeMap<Who, Browser>,
     pub(super) sessions: BTreeMap<SessionId, Session>,
     pub(super) committing: BTreeMap<u64, Committing>,
     /// The store refused a dead letter: what has expired need not be one before.
@@ -556,6 +574,7 @@ impl Model {
         for who in consumers {
             self.end_consumer(who);
         }
+        self.browsers.retain(|who, _| who.0 != session);
         let gone = self.sessions.remove(&session).unwrap();
         for transaction in gone.transactions.into_values() {
             self.return_answers(transaction.answers);
@@ -705,6 +724,55 @@ impl Model {
         }
     }
 
+    pub(super) fn browse(&mut self, who: Who, queue: QueueNo, prefetch: usize) {
+        let here = self.queues[&queue].records.clone().into_iter();
+        let lay = here.filter(|(_, record)| !record.purged && !record.withdrawn).collect();
+        let (shown, at, last_tag, written, over) = (Vec::new(), None, 0, 0, false);
+        self.browsers.insert(who, Browser { queue, prefetch, lay, shown, at, last_tag, written, over });
+    }
+
+    /// A browser was shown a message: it lay there when the browse began, it is its turn, and it has not expired and is
+    /// none that nobody may see yet.
+    pub(super) fn shown(&mut self, who: Who, delivery: &Delivery) {
+        let browser = self.browsers.get_mut(&who).expect("somebody browses");
+        assert!(!browser.over, "nothing follows the end");
+        browser.last_tag += 1;
+        assert_eq!(delivery.tag.0, browser.last_tag, "tags are counted");
+        assert!(browser.last_tag - browser.written <= browser.prefetch as u64, "a browser has its prefetch at most");
+        let (id, level) = (delivery.message.id.as_str(), delivery.message.priority.level());
+        // Dead letters may have one message-id: the first that can be meant is taken.
+        let follows = |order: u64| browser.at.is_none_or(|(last, at)| level < last || (level == last && order > at));
+        let is_it = |order: u64, record: &Record| record.id == id && record.priority == level && follows(order);
+        let found = browser.lay.iter().find(|(order, record)| is_it(**order, record)).map(|(order, _)| *order);
+        let order = found.unwrap_or_else(|| panic!("{id} did not lie in the queue, or is out of turn"));
+        browser.at = Some((level, order));
+        browser.shown.push(id.to_owned());
+        let alone = browser.lay.values().filter(|record| record.id == id).count() == 1;
+        let place = (browser.queue, order);
+        assert!(delivery.message.expires.is_none_or(|expires| expires > self.now), "{id} has expired");
+        let hidden = self.record(place).is_some_and(|record| record.state == State::Hidden);
+        assert!(!alone || !hidden, "nobody may see {id} yet");
+    }
+
+    /// A browser was told that it has seen everything: all that could be seen when it began and still can.
+    pub(super) fn seen_all(&mut self, who: Who) {
+        let browser = self.browsers.get_mut(&who).expect("somebody browses");
+        assert!(!std::mem::replace(&mut browser.over, true), "a browse ends once");
+        let now = self.now;
+        let visible = |record: &Record| {
+            let alive = record.expires.is_none_or(|expires| expires > now);
+            record.state != State::Hidden && !record.purged && !record.withdrawn && alive
+        };
+        let queue = &self.queues[&browser.queue].records;
+        let stayed = browser.lay.iter().filter(|(_, record)| visible(record));
+        let stayed = stayed.filter(|(order, _)| queue.get(order).is_some_and(visible));
+        let mut shown = browser.shown.clone();
+        for (_, record) in stayed {
+            let at = shown.iter().position(|id| *id == record.id);
+            shown.remove(at.unwrap_or_else(|| panic!("{} was there all the time and not shown", record.id)));
+        }
+    }
+
     /// Nothing that could be delivered lies still, but where dispatch waits for a mark.
     pub(super) fn check(&self, waits_for_a_mark: impl Fn(&Label) -> bool) {
         for (who, consumer) in &self.consumers {
@@ -721,6 +789,7 @@ impl Model {
     pub(super) fn restart(&mut self, shadow: &Shadow) {
         self.sessions.clear();
         self.consumers.clear();
+        self.browsers.clear();
         self.committing.clear();
         self.deaths_from = Timestamp(0);
         self.groups.clear();

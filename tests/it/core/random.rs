@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use batonmq::{
     broker::{
-        Ack, AckMode, AckTarget, Change, Command, Connect, Core, CoreOptions, Effects, Kept, NotDone, Outgoing,
+        Ack, AckMode, AckTarget, Browse, Change, Command, Connect, Core, CoreOptions, Effects, Kept, NotDone, Outgoing,
         Pending, Read, Send, Subscribe, UnitId, Unsubscribe, Verdict,
     },
     config::RedeliveryPolicy,
@@ -94,9 +94,11 @@ enum Step {
     Squeeze,
     Read,
     Purge,
+    Browse,
+    Look,
 }
 
-const STEPS: [Step; 21] = [
+const STEPS: [Step; 23] = [
     Step::Connect,
     Step::Send,
     Step::Subscribe,
@@ -118,6 +120,8 @@ const STEPS: [Step; 21] = [
     Step::Squeeze,
     Step::Read,
     Step::Purge,
+    Step::Browse,
+    Step::Look,
 ];
 
 /// The first so many steps are in every run; without them nothing happens.
@@ -252,6 +256,8 @@ impl World {
             Step::Squeeze => self.squeeze(),
             Step::Read => self.read(),
             Step::Purge => self.purge(),
+            Step::Browse => self.browse(),
+            Step::Look => self.look(),
         }
     }
 
@@ -290,8 +296,16 @@ impl World {
         self.open.changes.append(&mut effects.changes);
         self.open.groups.extend(groups);
         for (session, outgoing) in effects.outgoing.drain(..) {
-            if let Outgoing::Delivery(delivery) = outgoing {
-                self.model.delivered(session, &delivery);
+            match outgoing {
+                Outgoing::Delivery(delivery) => {
+                    let who = (session, delivery.consumer.0);
+                    match self.model.browsers.contains_key(&who) {
+                        true => self.model.shown(who, &delivery),
+                        false => self.model.delivered(session, &delivery),
+                    }
+                }
+                Outgoing::BrowseEnd(browser) => self.model.seen_all((session, browser.0)),
+                _ => {}
             }
         }
         self.model.commands += 1;
@@ -305,8 +319,9 @@ impl World {
             effects.spool.drain(..).for_each(|op| self.spool.apply_op(&op));
             for read in std::mem::take(&mut effects.reads) {
                 match &read {
-                    Read::Page { stored, handed_out, .. } => {
-                        let holder = stored.filter(|_| *handed_out);
+                    Read::Page { stored, .. } | Read::Browse { stored, .. } => {
+                        let told = !matches!(read, Read::Page { handed_out: false, .. });
+                        let holder = stored.filter(|_| told);
                         let pending = holder.map(|holder| self.pending(holder, &effects.changes)).unwrap_or_default();
                         let held = stored.is_some() && self.held_pages > 0 && self.dice.one_in(self.held_pages);
                         if held {
@@ -339,7 +354,11 @@ impl World {
     }
 
     fn page(&mut self, read: &Read) -> Page {
-        let Read::Page { stored, spooled, priority, range, .. } = read else { panic!("{read:?} is no page") };
+        let (Read::Page { stored, spooled, priority, range, .. }
+        | Read::Browse { stored, spooled, priority, range, .. }) = read
+        else {
+            panic!("{read:?} is no page")
+        };
         let window = Window { messages: 1 + self.dice.below(4), bytes: usize::MAX };
         let page = |store: &Store, holder: Option<Holder>| {
             let all = Page { messages: Vec::new(), complete: true };
@@ -739,6 +758,58 @@ impl World {
         self.dice.pick(&consumers)
     }
 
+    /// Somebody wants to see what lies in a queue.
+    fn browse(&mut self) {
+        let Some(session) = self.session() else { return };
+        let destination = self.destination();
+        if self.model.browsers.len() >= 6 {
+            return;
+        }
+        self.consumers += 1;
+        let who = (session, self.consumers);
+        let prefetch = 1 + self.dice.below(6) as u32;
+        let browse = Browse {
+            consumer: ConsumerNo(who.1),
+            destination: destination.clone(),
+            ack: AckMode::Individual,
+            prefetch,
+        };
+        let mut effects = Effects::default();
+        let done = self.apply(session, Command::Browse(browse), &mut effects);
+        let queue = match destination.kind() {
+            DestinationKind::Topic => None,
+            _ => self.subscribed(who, &destination, None),
+        };
+        assert_eq!(done, queue.is_some(), "{destination}");
+        if let Some(queue) = queue {
+            self.model.browse(who, queue, prefetch as usize);
+        }
+        self.follow(effects);
+    }
+
+    /// A browser reads what it was shown, or a part of it; or it is tired of it.
+    fn look(&mut self) {
+        let browsers: Vec<_> = self.model.browsers.keys().copied().collect();
+        let Some(who) = self.dice.pick(&browsers) else { return };
+        let browser = self.model.browsers.get_mut(&who).unwrap();
+        if browser.over || self.dice.one_in(20) {
+            self.model.browsers.remove(&who);
+            let mut effects = Effects::default();
+            let unsubscribe = Unsubscribe { consumer: Some(ConsumerNo(who.1)), durable: None };
+            assert!(self.apply(who.0, Command::Unsubscribe(unsubscribe), &mut effects));
+            assert!(effects.changes.is_empty() && effects.outgoing.is_empty(), "nothing comes of it");
+            return self.follow(effects);
+        }
+        let unwritten = (browser.last_tag - browser.written) as usize;
+        let few = if self.dice.one_in(3) { self.dice.below(unwritten + 1) } else { unwritten };
+        browser.written += few as u64;
+        let last = [(ConsumerNo(who.1), DeliveryTag(browser.written))];
+        let mut effects = Effects::default();
+        self.core.written(self.model.now, who.0, &last, usize::MAX, &mut effects);
+        assert!(effects.changes.is_empty(), "a browser changes nothing");
+        self.follow(effects);
+    }
+
     fn unsubscribe(&mut self) {
         let Some(who) = self.consumer() else { return };
         let mut effects = Effects::default();
@@ -980,6 +1051,10 @@ impl World {
     /// Everybody goes, and one consumer takes what is left: all of it, and nothing else.
     fn drain(&mut self) {
         self.settle_everything();
+        while !self.model.browsers.is_empty() {
+            self.look();
+            self.settle_everything();
+        }
         while let Some(session) = self.session() {
             let mut effects = Effects::default();
             self.core.close(self.model.now, session, &mut effects);

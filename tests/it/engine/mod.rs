@@ -3,10 +3,12 @@
 
 mod backlog;
 pub(crate) mod broker;
+mod browsing;
 mod errors;
 mod journal;
 mod life;
 mod limits;
+mod looks;
 mod pages;
 mod pause;
 mod promises;

@@ -75,6 +75,11 @@ impl Pages {
         self.until("all pages to arrive", |reading| reading.under_way == 0).await;
     }
 
+    /// How many reads have not arrived.
+    pub(super) fn under_way(&self) -> usize {
+        self.0.borrow().under_way
+    }
+
     /// How many messages left memory and came back in one term.
     pub(super) fn came_back(&self) -> usize {
         self.0.borrow().came_back

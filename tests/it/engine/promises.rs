@@ -1,5 +1,5 @@
 //! What random clients send, and what they are told of it: the promises of ARCHITECTURE.md, "Always true", are held
-//! against what they get, and against what a store has in the end.
+//! against what they get, and against what a store has in the end. So is what browsers are shown (`looks.rs`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,11 +11,14 @@ use batonmq::{
     broker::{CloseReason, CoreOptions, Delivery, Outgoing, Request},
     config::RedeliveryPolicy,
     engine::EngineHandle,
-    types::{Clock, Destination, MessageDraft, Priority},
+    types::{Clock, Destination, MessageDraft, Priority, Timestamp},
 };
 use tokio::task::{JoinSet, yield_now};
 
-use super::broker::{self, Broker, Client, ack, ack_in, asking, begin, commit, nack, nack_in, send_draft};
+use super::{
+    broker::{self, Broker, Client, ack, ack_in, asking, begin, commit, nack, nack_in, send_draft},
+    looks::Looks,
+};
 use crate::harness::Rng;
 
 /// Where they send. What is rejected comes back: to the first at once, to the second after a while; from the third it is
@@ -33,15 +36,19 @@ const CONSUMED: [&str; 4] = [QUEUES[0], QUEUES[1], QUEUES[2], DEAD_LETTERS];
 pub(super) struct Promises {
     sent: u64,
     /// What clients were promised to be kept, and have not acknowledged.
-    owed: BTreeSet<String>,
+    pub(super) owed: BTreeSet<String>,
     /// What was acknowledged, confirmed or not: it may be gone.
-    acked: BTreeSet<String>,
+    pub(super) acked: BTreeSet<String>,
+    /// What was rejected: it may be a dead letter.
+    pub(super) rejected: BTreeSet<String>,
     /// What was acknowledged and confirmed: it never comes back.
-    done: BTreeSet<String>,
+    pub(super) done: BTreeSet<String>,
     /// Transactions: all of it, or nothing.
     units: Vec<Vec<String>>,
     /// Where each message was sent.
-    lies_in: BTreeMap<String, &'static str>,
+    pub(super) lies_in: BTreeMap<String, &'static str>,
+    /// When it expires, if it does.
+    pub(super) expires: BTreeMap<String, Timestamp>,
     /// What was delivered from where (R9).
     delivered: BTreeSet<(&'static str, String)>,
 }
@@ -66,7 +73,7 @@ impl Meaning {
 /// A client, and what it waits for.
 pub(super) struct Peer {
     pub(super) client: Client,
-    clock: Clock,
+    pub(super) clock: Clock,
     /// Its messages carry it.
     number: usize,
     /// By the number of its consumer.
@@ -78,6 +85,8 @@ pub(super) struct Peer {
     /// The last first delivery of each queue, sender and priority (promise 4).
     last: BTreeMap<(&'static str, String, Priority), u64>,
     transactions: u64,
+    /// What it is shown.
+    pub(super) looks: Looks,
     /// It was told that nothing follows.
     pub(super) closed: Option<CloseReason>,
 }
@@ -124,6 +133,7 @@ impl Peer {
             deliveries: Vec::new(),
             last: BTreeMap::new(),
             transactions: 0,
+            looks: Looks::default(),
             closed: None,
         }
     }
@@ -178,11 +188,13 @@ impl Promises {
         let queue = seed.pick(&QUEUES);
         self.lies_in.insert(id.clone(), queue);
         let lifetime = seed.one_in(6).then(|| Duration::from_millis(seed.pick(&[0, 1, 5, 50, 10_000])));
+        let expires = lifetime.map(|lifetime| peer.clock.now().after(lifetime));
+        self.expires.extend(expires.map(|at| (id.clone(), at)));
         let draft = MessageDraft {
             id: id.as_str().into(),
             persistent: true,
             priority: if seed.one_in(3) { Priority::clamped(seed.pick(&[0, 9])) } else { Priority::default() },
-            expires: lifetime.map(|lifetime| peer.clock.now().after(lifetime)),
+            expires,
             ..MessageDraft::default()
         };
         (send_draft(Destination::queue(queue), draft, transaction), id)
@@ -192,6 +204,7 @@ impl Promises {
         let delivery = peer.take_any(seed);
         let id = delivery.message.id.to_string();
         if peer.rejects(seed) {
+            self.rejected.insert(id.clone());
             return peer.maybe_asking(seed, nack(&delivery), format!("nack {id}"), Meaning::default());
         }
         self.acked.insert(id.clone());
@@ -213,6 +226,7 @@ impl Promises {
             for _ in 0..seed.range(0, 2).min(peer.deliveries.len() as u64) {
                 let delivery = peer.deliveries.remove(0);
                 if peer.rejects(seed) {
+                    self.rejected.insert(delivery.message.id.to_string());
                     requests.push(nack_in(&name, &delivery));
                 } else {
                     requests.push(ack_in(&name, &delivery));
@@ -237,8 +251,16 @@ impl Promises {
 
     /// Takes what has arrived for a client, and holds it against what was promised.
     pub(super) async fn hear(&mut self, peer: &mut Peer) {
+        peer.looks.take_in(&peer.client).await;
         for outgoing in peer.client.arrived().await {
             match outgoing {
+                Outgoing::Delivery(delivery) if peer.looks.are_of(delivery.consumer) => {
+                    peer.looks.show(delivery);
+                }
+                Outgoing::BrowseEnd(browser) => {
+                    let now = peer.clock.now();
+                    peer.looks.end(browser, self, now);
+                }
                 Outgoing::Delivery(delivery) => self.gets(peer, delivery),
                 Outgoing::Receipt(receipt) => {
                     let (expected, means) = peer.awaited.remove(0);

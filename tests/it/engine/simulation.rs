@@ -26,7 +26,7 @@ const STEPS: u64 = 120;
 async fn promises_hold_whatever_the_store_does() {
     let mut seed = Rng::of("engine simulation");
     let runs = number("BATONMQ_RUNS").unwrap_or(RUNS);
-    let mut came_back = 0;
+    let (mut came_back, mut shown) = (0, 0);
     for _ in 0..runs {
         let mut run = Run::new();
         for _ in 0..TERMS {
@@ -34,8 +34,10 @@ async fn promises_hold_whatever_the_store_does() {
         }
         run.drain().await;
         came_back += run.pages.came_back() as u64;
+        shown += run.shown;
     }
     assert!(came_back > 20 * runs, "only {came_back} messages left memory and came back");
+    assert!(shown > 100 * runs, "only {shown} messages were shown to browsers");
 }
 
 /// Several terms on one store.
@@ -44,11 +46,14 @@ struct Run {
     store: Store,
     pages: Pages,
     promises: Promises,
+    /// So many messages were shown to browsers.
+    shown: u64,
 }
 
 impl Run {
     fn new() -> Self {
-        Self { clock: Clock::start(), store: Store::default(), pages: Pages::default(), promises: Promises::default() }
+        let (store, pages, promises) = (Store::default(), Pages::default(), Promises::default());
+        Self { clock: Clock::start(), store, pages, promises, shown: 0 }
     }
 
     async fn start(&self, meter: Meter) -> Broker {
@@ -87,9 +92,11 @@ impl Run {
                 tokio::time::sleep(Duration::from_secs(6)).await;
             }
             self.hear(&mut peers).await;
+            self.look(seed, &mut peers[at]).await;
             if seed.one_in(40) {
                 self.store.let_go();
                 broker.prove();
+                self.shown += peers[at].looks.shown;
                 peers[at].give_way(&broker).await;
             }
         }
@@ -103,10 +110,28 @@ impl Run {
             for peer in &peers {
                 assert!(peer.awaited.is_empty(), "every frame is answered: {} are not", peer.awaited.len());
             }
+            self.pages.let_go();
+            while !peers.iter().all(|peer| peer.looks.are_over()) {
+                quiet().await;
+                self.hear(&mut peers).await;
+            }
         }
+        self.shown += peers.iter().map(|peer| peer.looks.shown).sum::<u64>();
         broker.crash().await;
         drop(scarce);
         self.promises.are_kept_by(&self.store.ids());
+    }
+
+    /// Somebody may want to see what lies in a queue, or have seen enough of it.
+    async fn look(&mut self, seed: &mut Rng, peer: &mut Peer) {
+        if seed.one_in(8) {
+            let begin = peer.looks.begin(seed, &self.promises);
+            peer.client.submit([begin]).await;
+        }
+        if seed.one_in(40) {
+            let end = peer.looks.end_one();
+            peer.client.submit(end).await;
+        }
     }
 
     async fn hear(&mut self, peers: &mut [Peer]) {

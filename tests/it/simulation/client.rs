@@ -482,7 +482,7 @@ impl Client {
                         self.leave();
                     }
                 }
-                Outgoing::Connected => {}
+                Outgoing::Connected | Outgoing::BrowseEnd(_) => {}
                 Outgoing::Error { .. } | Outgoing::Close(_) => self.leave(),
             }
         }
