@@ -156,8 +156,15 @@ impl Unit {
         }
     }
 
+    fn made_durable(&self) -> Option<DurableId> {
+        self.live().find_map(|op| match op {
+            Op::CreateDurable { id, .. } => Some(*id),
+            _ => None,
+        })
+    }
+
     fn makes(&self, durable: DurableId) -> bool {
-        self.live().any(|op| matches!(op, Op::CreateDurable { id, .. } if *id == durable))
+        self.made_durable() == Some(durable)
     }
 
     fn deleted_durable(&self) -> Option<DurableId> {
@@ -184,13 +191,16 @@ impl Unit {
         self.origin.is_some() && !self.is_empty() && self.live().all(|op| matches!(op, Op::Insert(_)))
     }
 
-    /// Which of a batch's units, asked in order, a full store still takes (R14).
+    /// Which of a batch's units, asked in order, a full store still takes (R14). A deletion goes with what was left out
+    /// because of it, but not before what makes the durable subscription.
     fn goes_ahead() -> impl FnMut(&Self) -> bool {
-        let mut something_waits = false;
+        let (mut something_waits, mut unmade) = (false, Vec::new());
         move |unit| {
-            let in_turn = (unit.in_order && unit.is_empty()) || unit.deleted_durable().is_some();
-            let waits = !unit.only_settles() || (something_waits && in_turn);
+            let in_turn = something_waits && unit.in_order && unit.is_empty();
+            let is_unmade = unit.deleted_durable().is_some_and(|id| unmade.contains(&id));
+            let waits = !unit.only_settles() || in_turn || is_unmade;
             something_waits |= waits;
+            unmade.extend(unit.made_durable());
             !waits
         }
     }
@@ -875,13 +885,15 @@ mod tests {
         let durable = DurableId(1);
         let mut batch = OpenBatch::default();
         batch.push(Unit::new(smallvec![insert(1, &[Holder::Durable(durable)])], Some(step(1)), NOW));
+        sent(&mut batch, 2);
+        let settled = Op::Settle { sequence: sequence(9), holder: Holder::Durable(durable) };
+        batch.push(Unit::new(smallvec![settled], Some(step(9)), NOW));
         let full = batch.take();
         batch.push(Unit::new(smallvec![Op::DeleteDurable { id: durable }], None, NOW));
-        sent(&mut batch, 2);
         batch.reopen(full);
         assert!(batch.has_settles());
         let part = batch.take_settles();
-        assert_eq!(origins(&part), [step(1)]);
+        assert_eq!(origins(&part), [1, 9].map(step), "they are confirmed with the deletion");
         assert_eq!(ops(part), [Op::DeleteDurable { id: durable }]);
         assert_eq!(ops(batch.take()), [insert(2, &[QUEUE])]);
     }

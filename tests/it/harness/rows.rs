@@ -22,7 +22,6 @@ impl Rows {
 
     pub(crate) fn apply_all(&mut self, ops: &[Op]) {
         ops.iter().for_each(|op| self.apply(op));
-        self.check(ops);
     }
 
     /// What was inserted for a durable subscription has one, and no two have a name (R29).
