@@ -123,7 +123,8 @@ impl MariadbServer {
     pub(super) fn launch(&mut self) {
         let mut command = Clock::command(self.clock.as_ref(), USER, Path::new("/usr/sbin/mariadbd"));
         let directory = self.directory.path().display();
-        command.arg("--no-defaults").env("TMPDIR", self.directory.path());
+        // In a common directory for temporary tables each start removes what others have there.
+        command.arg("--no-defaults").arg(format!("--tmpdir={directory}"));
         for (option, file) in
             [("datadir", "data"), ("socket", "socket"), ("pid-file", "pid"), ("init-file", FIRST_STATEMENTS)]
         {

@@ -52,20 +52,27 @@ struct Damaged {
 impl Damaged {
     async fn new() -> Self {
         let mut rng = Rng::of("repair on a bad disk");
-        let disk = written(&mut rng).await;
-        let damage = loop {
-            damage(&disk, &mut rng);
-            let found = verify_on(&disk.after_kill()).unwrap().damage;
-            if lost_records(&found).is_some_and(|lost| lost >= 2) {
-                break found;
+        for _ in 0..20 {
+            if let Some(damaged) = Self::drawn(&mut rng).await {
+                return damaged;
             }
-        };
+        }
+        panic!("seed {}: none of twenty journals is worth a repair", rng.seed());
+    }
+
+    /// Nothing if it has no sealed segment, if hardly anything is lost, or if hardly anything can be saved.
+    async fn drawn(rng: &mut Rng) -> Option<Self> {
+        let disk = written(rng).await;
+        let damage = (0..20).find_map(|_| {
+            damage(&disk, rng)?;
+            let found = verify_on(&disk.after_kill()).unwrap().damage;
+            lost_records(&found).is_some_and(|lost| lost >= 2).then_some(found)
+        })?;
         let before = disk.contents(Path::new(JOURNAL));
         let repaired = disk.after_kill();
-        assert!(repair_on(&repaired).unwrap().messages > 5);
+        let messages = repair_on(&repaired).unwrap().messages;
         let (calls, (_, saved)) = (repaired.calls(), recover(&repaired, "repaired").await);
-        assert!(calls > 60, "{calls} calls are few");
-        Self { disk, before, damage, saved, calls, rng }
+        (messages > 5 && calls > 60).then(|| Self { disk, before, damage, saved, calls, rng: rng.clone() })
     }
 
     /// The same disk, with something that goes wrong.
@@ -106,13 +113,14 @@ async fn written(rng: &mut Rng) -> FaultyDisk {
     disk.after_power_loss(rng.next())
 }
 
-/// A bit is wrong somewhere, but not in the segment that is written to.
-fn damage(disk: &FaultyDisk, rng: &mut Rng) {
+/// A bit is wrong somewhere, but not in the segment that is written to. Nothing if that is the only one.
+fn damage(disk: &FaultyDisk, rng: &mut Rng) -> Option<()> {
     let files = disk.contents(Path::new(JOURNAL));
     let segments: Vec<&String> = files.keys().filter(|name| name.ends_with(".journal")).collect();
-    let sealed = &segments[..segments.len() - 1];
+    let (_, sealed) = segments.split_last().filter(|(_, sealed)| !sealed.is_empty())?;
     let name = sealed[rng.below(sealed.len())];
     disk.flip(&Path::new(JOURNAL).join(name), rng.below(SEGMENT_BYTES as usize));
+    Some(())
 }
 
 async fn survives_a_crash(moment: Moment) {
