@@ -46,6 +46,9 @@ const FAREWELL_PATIENCE: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 1 << 20;
 /// How long nothing is read for want of memory; as long as a SEND waits for room in a queue (R8).
 const MEMORY_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the rest of a large frame waits for memory. What is read of it takes up what whole SENDs wait for, and in a
+/// transaction so does what came before it: so it gives way before they are refused.
+const FRAME_PATIENCE: Duration = Duration::from_secs(5);
 /// Stands for "never" where a timer needs a time.
 const FAR: Duration = Duration::from_secs(86_400 * 365);
 
@@ -222,7 +225,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Connection<S> {
             link: &link,
             reads: &mut self.reads,
             delivered: &delivered,
-            patience: MEMORY_PATIENCE,
+            patience: FRAME_PATIENCE,
             silence: silence_limit(hello.heart_beat, self.options.stomp.heart_beat_grace),
             options: &self.options,
         };
@@ -367,7 +370,7 @@ impl<S: AsyncRead + Unpin, L: Link> Reader<'_, S, L> {
             let flow = self.translate(&mut requests);
             if !requests.is_empty() {
                 expected = requests.len(); // as many as the last time
-                self.patience = MEMORY_PATIENCE;
+                self.patience = FRAME_PATIENCE;
                 if self.link.submit(std::mem::take(&mut requests)).await.is_err() {
                     return Reading::Over(End::STOPPING);
                 }

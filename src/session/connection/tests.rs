@@ -562,7 +562,7 @@ async fn r31_what_was_read_of_a_large_frame_counts_and_does_not_wait_for_memory_
     let batch = scene.requests().await;
     let [Command::Refuse(refusal)] = &batch[..] else { panic!("{batch:?}") };
     assert_eq!((refusal.message.as_str(), refusal.fatal), ("The broker's memory is full.", true));
-    assert!(begun.elapsed() >= MEMORY_PATIENCE);
+    assert!((FRAME_PATIENCE..MEMORY_PATIENCE).contains(&begun.elapsed()), "whole SENDs wait for what it takes");
     assert_eq!(meter.in_use(), 1_000, "what was read is gone");
     let error = Outgoing::Error { refusal: refusal.clone(), receipt: None };
     scene.answer([error, Outgoing::Close(CloseReason::Refused)]).await;
