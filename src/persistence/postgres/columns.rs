@@ -14,6 +14,9 @@ const STATEMENT_BYTES_MAX: usize = 16 << 20;
 /// Stands for "no queue" and "no durable subscription": ids begin with 1.
 const NOBODY: i64 = 0;
 
+/// Stands for "nothing to settle": sequences begin above it.
+const NO_MESSAGE: i64 = 0;
+
 /// What a statement takes.
 type Parameter<'p> = &'p (dyn ToSql + Sync);
 
@@ -68,7 +71,7 @@ impl<'a> Statements<'a> {
     }
 }
 
-/// What `commit.sql` and `commit_of_queues.sql` take, but the token.
+/// What `commit.sql` and its two short forms take, but the token.
 #[derive(Debug, Default)]
 pub(super) struct Columns<'a> {
     settles: Settles,
@@ -127,6 +130,28 @@ impl Messages<'_> {
             &self.body,
         ]
     }
+
+    /// The first one alone.
+    fn first(&self) -> [Parameter<'_>; 16] {
+        [
+            &self.sequence[0],
+            &self.queue[0],
+            &self.destination[0],
+            &self.priority[0],
+            &self.persistent[0],
+            &self.created[0],
+            &self.expires[0],
+            &self.size[0],
+            &self.message_id[0],
+            &self.reply_to[0],
+            &self.correlation_id[0],
+            &self.message_type[0],
+            &self.original_destination[0],
+            &self.body_kind[0],
+            &self.headers[0],
+            &self.body[0],
+        ]
+    }
 }
 
 #[derive(Debug, Default)]
@@ -159,9 +184,19 @@ impl<'a> Columns<'a> {
     /// Whether nothing but messages that queues hold comes and goes.
     pub(super) fn are_of_queues(&self) -> bool {
         self.held.sequence.is_empty()
-            && self.returned.sequence.is_empty()
+            && !self.return_something()
             && self.marks.holder.is_empty()
             && self.settles.durable.iter().all(|&durable| durable == NOBODY)
+    }
+
+    /// Whether, of these, there is one message and at most one settle.
+    pub(super) fn are_of_one(&self) -> bool {
+        self.messages.sequence.len() == 1 && self.settles.sequence.len() <= 1
+    }
+
+    /// Whether something came back.
+    pub(super) fn return_something(&self) -> bool {
+        !self.returned.sequence.is_empty()
     }
 
     /// The first and the last sequence of the messages.
@@ -192,6 +227,14 @@ impl<'a> Columns<'a> {
     pub(super) fn parameters_of_queues<'p>(&'p self, token: &'p i64) -> Vec<Parameter<'p>> {
         let settles: [Parameter<'_>; 3] = [token, &self.settles.sequence, &self.settles.queue];
         [&settles[..], &self.messages.parameters()].concat()
+    }
+
+    /// The parameters of `commit_of_one.sql`, in its order.
+    pub(super) fn parameters_of_one<'p>(&'p self, token: &'p i64) -> Vec<Parameter<'p>> {
+        let Settles { sequence, queue, .. } = &self.settles;
+        let settle: [Parameter<'_>; 3] =
+            [token, sequence.first().unwrap_or(&NO_MESSAGE), queue.first().unwrap_or(&NOBODY)];
+        [&settle[..], &self.messages.first()].concat()
     }
 
     fn insert(&mut self, stored: &'a Stored) -> Result<(), Unfit> {

@@ -23,7 +23,9 @@ use std::{
 pub use reader::PostgresReader;
 use tokio_postgres::Row;
 
-use self::{backlog::Snapshot, errors::failed, reader::ReaderPool, statements::Texts, writer::Writer};
+use self::{
+    backlog::Snapshot, columns::Columns, errors::failed, reader::ReaderPool, statements::Texts, writer::Writer,
+};
 use super::{
     CommitError, PersistenceAdapter, StoreError, StoreLimits,
     sql::{ALTERED_ROW, CLOSE_PATIENCE, Census, MESSAGE_BYTES_MAX, Purges, Text, Writing, answered, holder_of, number},
@@ -57,10 +59,20 @@ struct Seen {
     transaction: i64,
     /// The last message that was ever sent to be written: all behind it are new, whatever became of it.
     tried: i64,
+    /// Something may have come back that is not settled.
+    any_returned: bool,
     /// How many settles were written: about as many rows were deleted.
     deleted: u64,
     /// A batch found the disk full, so whatever can be given back is wanted now.
     wants_room: bool,
+}
+
+/// What is known of what is about to be written.
+struct Look {
+    /// No message of it was ever sent to be written.
+    are_new: bool,
+    /// What it settles may have come back before.
+    any_returned: bool,
 }
 
 impl Store {
@@ -75,13 +87,14 @@ impl Store {
         seen.deleted += deleted as u64;
     }
 
-    /// Whether no message of these, from the first to the last, was ever sent to be written; now they are.
-    fn are_new(&self, inserted: Option<(i64, i64)>) -> bool {
-        let Some((first, last)) = inserted else { return true };
+    /// Looks at what is about to be sent to be written, and remembers it.
+    fn look(&self, columns: &Columns<'_>) -> Look {
         let mut seen = self.seen();
         let tried = seen.tried;
-        seen.tried = tried.max(last);
-        first > tried
+        let inserted = columns.inserted();
+        seen.tried = inserted.map_or(tried, |(_, last)| tried.max(last));
+        seen.any_returned |= columns.return_something();
+        Look { are_new: inserted.is_none_or(|(first, _)| first > tried), any_returned: seen.any_returned }
     }
 
     /// Why the database that a writer finds `now`, with the number of its `next` transaction, is not the one that was
@@ -163,6 +176,7 @@ impl PersistenceAdapter for PostgresAdapter {
             last_durable: baton.last_durable,
         };
         self.store.purges.replace(read.holders(&self.store.texts.purged).await?);
+        self.store.seen().any_returned = read.any_returned().await?;
         let snapshot = answered("begin to count", Snapshot::take(Arc::clone(&self.store), &self.tasks)).await?;
         self.census.begin(snapshot, &self.store.purges, &self.tasks);
         self.writing.begin(writer, baton.tenure.term);
@@ -233,6 +247,14 @@ impl CatalogReads<'_> {
             Some((DurableId(number(row.get(0))), Durable { client_id, name, topic }))
         };
         self.rows(&self.store.texts.durables, durable).await
+    }
+
+    async fn any_returned(&self) -> Result<bool, StoreError> {
+        let text = &self.store.texts.any_returned;
+        let row = answered("read what a term begins with", async {
+            self.session.query_one(&text.sql, &[]).await.map_err(|error| failed(&self.store.group, text.name, error))
+        });
+        Ok(row.await?.get(0))
     }
 
     async fn holders(&self, text: &Text) -> Result<BTreeMap<Holder, Sequence>, StoreError> {

@@ -9,9 +9,11 @@ use crate::{
 };
 
 texts! { "postgres", statement,
+    any_returned
     backlog_of_durable
     backlog_of_queue
     commit
+    commit_of_one
     commit_of_queues
     create_destination
     create_durable
@@ -45,6 +47,7 @@ texts! { "postgres", statement,
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) commit: Statement,
+    pub(super) commit_of_one: Statement,
     pub(super) commit_of_queues: Statement,
     pub(super) fence: Statement,
     pub(super) create_destination: Statement,
@@ -60,10 +63,13 @@ impl Prepared {
     /// Prepares them all: tables that were altered by hand are found now and not with the first message.
     pub(super) async fn on(session: &Session, texts: &Texts) -> Result<Self, (&'static str, Error)> {
         let prepare = async |text: &Text| session.prepare(&text.sql).await.map_err(|error| (text.name, error));
-        let (commit, commit_of_queues, fence, create_destination, create_durable, delete_durable) = tokio::try_join!(
+        let (commit, commit_of_one, commit_of_queues, fence) = tokio::try_join!(
             prepare(&texts.commit),
+            prepare(&texts.commit_of_one),
             prepare(&texts.commit_of_queues),
             prepare(&texts.fence),
+        )?;
+        let (create_destination, create_durable, delete_durable) = tokio::try_join!(
             prepare(&texts.create_destination),
             prepare(&texts.create_durable),
             prepare(&texts.delete_durable),
@@ -76,6 +82,7 @@ impl Prepared {
         )?;
         Ok(Self {
             commit,
+            commit_of_one,
             commit_of_queues,
             fence,
             create_destination,

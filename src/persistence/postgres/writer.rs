@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio_postgres::{Error, error::SqlState, types::ToSql};
 
 use super::{
-    Store, StoreError,
+    Look, Store, StoreError,
     columns::{Columns, Statements},
     errors::{failed, not_committed},
     statements::Prepared,
@@ -115,11 +115,14 @@ impl Writer {
 
     /// The number of the transaction.
     async fn run_commit(&self, token: i64, columns: &Columns<'_>) -> Result<i64, CommitError> {
-        let are_new = self.store.are_new(columns.inserted());
-        let answer = if are_new && columns.are_of_queues() {
-            self.session.query_opt(&self.prepared.commit_of_queues, &columns.parameters_of_queues(&token)).await
+        let Look { are_new, any_returned } = self.store.look(columns);
+        let (prepared, session) = (&self.prepared, &self.session);
+        let answer = if !are_new || !columns.are_of_queues() {
+            session.query_opt(&prepared.commit, &columns.parameters(&token)).await
+        } else if any_returned || !columns.are_of_one() {
+            session.query_opt(&prepared.commit_of_queues, &columns.parameters_of_queues(&token)).await
         } else {
-            self.session.query_opt(&self.prepared.commit, &columns.parameters(&token)).await
+            session.query_opt(&prepared.commit_of_one, &columns.parameters_of_one(&token)).await
         };
         let row = answer.map_err(|error| not_committed(&self.store.group, "commit", error))?;
         row.map_or(Err(CommitError::Deposed), |row| Ok(row.get(0)))

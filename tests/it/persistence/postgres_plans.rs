@@ -1,8 +1,9 @@
 //! How PostgreSQL runs the statements: they are planned once, on tables that may be empty then and full later.
 
 use batonmq::{
+    db::postgres::Session,
     persistence::{MessageReader, PersistenceAdapter, PostgresAdapter, Window},
-    types::{DurableId, Held, Holder, Op, Priority, Sequence, Stored, Term, Timestamp},
+    types::{DurableId, Group, Held, Holder, Op, Priority, Sequence, Stored, Term, Timestamp},
 };
 
 use super::{
@@ -56,6 +57,32 @@ async fn work(broker: &mut Broker<PostgresAdapter>, from: u64) {
         .await;
 }
 
+/// How many rows of a group's tables were read by scanning a table, and by index.
+async fn rows_read(stranger: &Session, group: &Group) -> [i64; 2] {
+    let read = format!(
+        "SELECT (SELECT sum(seq_tup_read) FROM pg_stat_user_tables WHERE schemaname = '{group}')::bigint, \
+                (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE schemaname = '{group}')::bigint"
+    );
+    let row = stranger.query_one(&read, &[]).await.unwrap();
+    [0, 1].map(|column| row.get(column))
+}
+
+/// All that a group's sessions read is counted: a session tells it at its end at the latest.
+fn no_session(group: &Group) -> String {
+    format!("NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name LIKE 'batonmq {group} %')")
+}
+
+/// Messages for a queue, as `SELECT ... FROM generate_series` makes them.
+fn messages_of_a_queue(group: &Group, first: Sequence, count: u64) -> String {
+    format!(
+        "INSERT INTO {group}.message (sequence, queue, destination, priority, persistent, created, expires, size, \
+                                      message_id, body_kind, headers, body) \
+         SELECT {} + n, 1, 1, 4, true, 0, 5000000 + n, 300, '', 'bytes', '{{}}', '' \
+         FROM generate_series(1, {count}) AS n",
+        first.as_u64()
+    )
+}
+
 #[tokio::test]
 async fn what_was_planned_on_empty_tables_is_as_good_on_full_ones() {
     let (backend, stranger) = (Postgres::new().await, stranger().await);
@@ -70,35 +97,73 @@ async fn what_was_planned_on_empty_tables_is_as_good_on_full_ones() {
     let first = seq(1_000).as_u64();
     stranger
         .batch_execute(&format!(
-            "INSERT INTO {group}.message (sequence, queue, destination, priority, persistent, created, expires, size, \
-                                          message_id, body_kind, headers, body) \
-             SELECT {first} + n, CASE WHEN n < {MESSAGES} THEN 1 END, 1, 4, true, 0, 5000000 + n, 300, '', 'bytes', \
-                    '{{}}', '' \
-             FROM generate_series(0, {MESSAGES} * 2) AS n; \
+            "{}; UPDATE {group}.message SET queue = NULL WHERE sequence >= {first} + {MESSAGES}; \
              INSERT INTO {group}.held (sequence, durable, priority, size) \
              SELECT {first} + n, durable, 4, 300 \
              FROM generate_series({MESSAGES}, {MESSAGES} * 2) AS n CROSS JOIN generate_series(1, 2) AS durable; \
              INSERT INTO {group}.returned (sequence, durable, deliveries, failures, due) \
-             SELECT {first} + n, 0, 1, 0, 6000000 FROM generate_series(0, {MESSAGES} - 1) AS n"
+             SELECT {first} + n, 0, 1, 0, 6000000 FROM generate_series(1, {MESSAGES} - 1) AS n",
+            messages_of_a_queue(group, seq(1_000), 2 * MESSAGES)
         ))
         .await
         .unwrap();
-    let read = format!(
-        "SELECT (SELECT sum(seq_tup_read) FROM pg_stat_user_tables WHERE schemaname = '{group}')::bigint, \
-                (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE schemaname = '{group}')::bigint"
-    );
-    let no_session =
-        format!("NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name LIKE 'batonmq {group} %')");
     stranger.batch_execute("SELECT pg_stat_force_next_flush()").await.unwrap();
-    let before = stranger.query_one(&read, &[]).await.unwrap();
+    let before = rows_read(&stranger, group).await;
     work(&mut broker, 500).await;
     broker.adapter.close().await.unwrap();
-    becomes_true(&stranger, &no_session).await; // a session tells what it read at its end at the latest
-    let after = stranger.query_one(&read, &[]).await.unwrap();
-    let read = |column| after.get::<_, i64>(column) - before.get::<_, i64>(column);
-    let (by_scan, by_index) = (read(0), read(1));
+    becomes_true(&stranger, &no_session(group)).await;
+    let after = rows_read(&stranger, group).await;
+    let [by_scan, by_index] = [0, 1].map(|at| after[at] - before[at]);
     assert!(by_scan < 100, "{by_scan} rows were read by scanning a table");
     assert!(by_index < 10_000, "{by_index} rows were read by index, of {MESSAGES} in each of four");
     assert!(by_index > 500, "{by_index}: it is counted");
     assert!(backend.open().await.recover().await.is_ok());
+}
+
+/// What a client that waits for each receipt brings is a statement of its own.
+#[tokio::test]
+async fn one_message_and_one_settle_find_their_rows_on_full_tables_too() {
+    let (backend, stranger) = (Postgres::new().await, stranger().await);
+    let group = backend.group();
+    let mut broker = Broker::on(backend.open().await).await;
+    broker.commit(Script::first_batch()).await;
+    broker.commit(vec![insert(seq(1), 10)]).await;
+    broker.commit(vec![settle(seq(1)), insert(seq(2), 10)]).await;
+    stranger.batch_execute(&messages_of_a_queue(group, seq(1_000), MESSAGES)).await.unwrap();
+    stranger.batch_execute("SELECT pg_stat_force_next_flush()").await.unwrap();
+    let before = rows_read(&stranger, group).await;
+    for counter in 3..103 {
+        broker.commit(vec![settle(seq(counter - 1)), insert(seq(counter), 10)]).await;
+    }
+    broker.adapter.close().await.unwrap();
+    becomes_true(&stranger, &no_session(group)).await;
+    let after = rows_read(&stranger, group).await;
+    assert_eq!(after[0] - before[0], 0, "rows were read by scanning a table");
+    assert!(
+        (100..1_000).contains(&(after[1] - before[1])),
+        "{before:?} {after:?}: of each batch the baton and a message"
+    );
+}
+
+/// Else its count would lie there for ever.
+#[tokio::test]
+async fn what_came_back_in_this_term_or_before_goes_with_its_message() {
+    let stranger = stranger().await;
+    for comes_back_before in [false, true] {
+        let backend = Postgres::new().await;
+        let mut broker = Broker::on(backend.open().await).await;
+        broker.commit(Script::first_batch()).await;
+        broker.commit(vec![insert(seq(1), 10)]).await;
+        let held = Held { deliveries: 1, ..Held::fresh(Holder::Queue(ORDERS)) };
+        broker.commit(vec![Op::Return { sequence: seq(1), held }]).await;
+        if comes_back_before {
+            broker.adapter.close().await.unwrap();
+            broker = Broker::on(backend.open().await).await;
+        }
+        broker.commit(vec![settle(seq(1)), insert(seq(2), 10)]).await;
+        let left =
+            format!("SELECT (SELECT count(*) FROM {0}.message), (SELECT count(*) FROM {0}.returned)", backend.group());
+        let left = stranger.query_one(&left, &[]).await.unwrap();
+        assert_eq!([0, 1].map(|at| left.get::<_, i64>(at)), [1, 0], "before: {comes_back_before}");
+    }
 }
