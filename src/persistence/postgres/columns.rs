@@ -131,26 +131,27 @@ impl Messages<'_> {
         ]
     }
 
-    /// The first one alone.
-    fn first(&self) -> [Parameter<'_>; 16] {
-        [
-            &self.sequence[0],
-            &self.queue[0],
-            &self.destination[0],
-            &self.priority[0],
-            &self.persistent[0],
-            &self.created[0],
-            &self.expires[0],
-            &self.size[0],
-            &self.message_id[0],
-            &self.reply_to[0],
-            &self.correlation_id[0],
-            &self.message_type[0],
-            &self.original_destination[0],
-            &self.body_kind[0],
-            &self.headers[0],
-            &self.body[0],
-        ]
+    /// Nothing, if it is not one.
+    fn only(&self) -> Option<[Parameter<'_>; 16]> {
+        let [sequence] = self.sequence.as_slice() else { return None };
+        Some([
+            sequence,
+            self.queue.first()?,
+            self.destination.first()?,
+            self.priority.first()?,
+            self.persistent.first()?,
+            self.created.first()?,
+            self.expires.first()?,
+            self.size.first()?,
+            self.message_id.first()?,
+            self.reply_to.first()?,
+            self.correlation_id.first()?,
+            self.message_type.first()?,
+            self.original_destination.first()?,
+            self.body_kind.first()?,
+            self.headers.first()?,
+            self.body.first()?,
+        ])
     }
 }
 
@@ -189,11 +190,6 @@ impl<'a> Columns<'a> {
             && self.settles.durable.iter().all(|&durable| durable == NOBODY)
     }
 
-    /// Whether, of these, there is one message and at most one settle.
-    pub(super) fn are_of_one(&self) -> bool {
-        self.messages.sequence.len() == 1 && self.settles.sequence.len() <= 1
-    }
-
     /// Whether something came back.
     pub(super) fn return_something(&self) -> bool {
         !self.returned.sequence.is_empty()
@@ -229,12 +225,15 @@ impl<'a> Columns<'a> {
         [&settles[..], &self.messages.parameters()].concat()
     }
 
-    /// The parameters of `commit_of_one.sql`, in its order.
-    pub(super) fn parameters_of_one<'p>(&'p self, token: &'p i64) -> Vec<Parameter<'p>> {
-        let Settles { sequence, queue, .. } = &self.settles;
-        let settle: [Parameter<'_>; 3] =
-            [token, sequence.first().unwrap_or(&NO_MESSAGE), queue.first().unwrap_or(&NOBODY)];
-        [&settle[..], &self.messages.first()].concat()
+    /// The parameters of `commit_of_one.sql`, in its order; nothing, unless there is one message and at most one settle.
+    pub(super) fn parameters_of_one<'p>(&'p self, token: &'p i64) -> Option<Vec<Parameter<'p>>> {
+        let (sequence, queue) = match (self.settles.sequence.as_slice(), self.settles.queue.as_slice()) {
+            ([], _) => (&NO_MESSAGE, &NOBODY),
+            ([sequence], [queue]) => (sequence, queue),
+            _ => return None,
+        };
+        let settle: [Parameter<'_>; 3] = [token, sequence, queue];
+        Some([&settle[..], &self.messages.only()?].concat())
     }
 
     fn insert(&mut self, stored: &'a Stored) -> Result<(), Unfit> {

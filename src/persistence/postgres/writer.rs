@@ -119,10 +119,10 @@ impl Writer {
         let (prepared, session) = (&self.prepared, &self.session);
         let answer = if !are_new || !columns.are_of_queues() {
             session.query_opt(&prepared.commit, &columns.parameters(&token)).await
-        } else if any_returned || !columns.are_of_one() {
-            session.query_opt(&prepared.commit_of_queues, &columns.parameters_of_queues(&token)).await
+        } else if let Some(one) = columns.parameters_of_one(&token).filter(|_| !any_returned) {
+            session.query_opt(&prepared.commit_of_one, &one).await
         } else {
-            session.query_opt(&prepared.commit_of_one, &columns.parameters_of_one(&token)).await
+            session.query_opt(&prepared.commit_of_queues, &columns.parameters_of_queues(&token)).await
         };
         let row = answer.map_err(|error| not_committed(&self.store.group, "commit", error))?;
         row.map_or(Err(CommitError::Deposed), |row| Ok(row.get(0)))
