@@ -5,6 +5,9 @@
 -- The fence locks the baton's row, so a take-over waits for this statement, or this statement for the take-over. All
 -- parts see the same snapshot; a message that is inserted here is never settled or returned here.
 --
+-- Nearly every batch needs little of this: commit_of_queues.sql and commit_of_one.sql do the same with less, so that a
+-- change here may be one there.
+--
 -- Rows are found one by one by their primary key, whatever the statistics say (OFFSET 0 keeps the planner from any
 -- other order), and deleted where they lie.
 WITH fence AS MATERIALIZED (

@@ -185,13 +185,13 @@ impl<'a> Columns<'a> {
     /// Whether nothing but messages that queues hold comes and goes.
     pub(super) fn are_of_queues(&self) -> bool {
         self.held.sequence.is_empty()
-            && !self.return_something()
+            && !self.has_returns()
             && self.marks.holder.is_empty()
             && self.settles.durable.iter().all(|&durable| durable == NOBODY)
     }
 
     /// Whether something came back.
-    pub(super) fn return_something(&self) -> bool {
+    pub(super) fn has_returns(&self) -> bool {
         !self.returned.sequence.is_empty()
     }
 

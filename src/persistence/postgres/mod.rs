@@ -45,14 +45,14 @@ struct Store {
     group: Group,
     texts: Texts,
     purges: Purges,
-    /// What all that is in memory was made on.
+    /// What is known of the tables since the recovery.
     seen: Mutex<Seen>,
 }
 
-/// What a writer saw of the database's history (R21).
+/// What is known of the tables since the recovery, by what was found then and was sent or confirmed after it.
 #[derive(Debug, Default)]
 struct Seen {
-    /// The last point.
+    /// The last point of the database's history, on which all that is in memory was made (R21).
     history: Option<History>,
     /// The number of the last transaction that was confirmed: who restores an older copy within a heartbeat is known by
     /// that.
@@ -68,7 +68,7 @@ struct Seen {
 }
 
 /// What is known of what is about to be written.
-struct Look {
+struct Known {
     /// No message of it was ever sent to be written.
     are_new: bool,
     /// What it settles may have come back before.
@@ -87,14 +87,14 @@ impl Store {
         seen.deleted += deleted as u64;
     }
 
-    /// Looks at what is about to be sent to be written, and remembers it.
-    fn look(&self, columns: &Columns<'_>) -> Look {
+    /// Remembers what is about to be sent to be written, and tells what is known of it.
+    fn note(&self, columns: &Columns<'_>) -> Known {
         let mut seen = self.seen();
         let tried = seen.tried;
         let inserted = columns.inserted();
         seen.tried = inserted.map_or(tried, |(_, last)| tried.max(last));
-        seen.any_returned |= columns.return_something();
-        Look { are_new: inserted.is_none_or(|(first, _)| first > tried), any_returned: seen.any_returned }
+        seen.any_returned |= columns.has_returns();
+        Known { are_new: inserted.is_none_or(|(first, _)| first > tried), any_returned: seen.any_returned }
     }
 
     /// Why the database that a writer finds `now`, with the number of its `next` transaction, is not the one that was

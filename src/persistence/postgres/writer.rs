@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio_postgres::{Error, error::SqlState, types::ToSql};
 
 use super::{
-    Look, Store, StoreError,
+    Known, Store, StoreError,
     columns::{Columns, Statements},
     errors::{failed, not_committed},
     statements::Prepared,
@@ -115,7 +115,7 @@ impl Writer {
 
     /// The number of the transaction.
     async fn run_commit(&self, token: i64, columns: &Columns<'_>) -> Result<i64, CommitError> {
-        let Look { are_new, any_returned } = self.store.look(columns);
+        let Known { are_new, any_returned } = self.store.note(columns);
         let (prepared, session) = (&self.prepared, &self.session);
         let answer = if !are_new || !columns.are_of_queues() {
             session.query_opt(&prepared.commit, &columns.parameters(&token)).await

@@ -120,21 +120,25 @@ async fn r11_when_the_answer_to_a_batch_is_lost_it_is_repeated_under_a_new_token
 
 #[tokio::test]
 async fn r11_a_statement_that_arrives_after_the_raise_writes_nothing() {
-    let (backend, stranger, proxy) = (Postgres::new().await, stranger().await, proxy().await);
-    let mut broker = behind(&proxy, &backend).await;
-    broker.commit(vec![insert(seq(1), 10)]).await;
-    proxy.hold_back("ID:test-1.2");
-    let answer = broker.try_commit(vec![insert(seq(2), 10), settle(seq(1))]).await;
-    assert!(matches!(answer, Err(CommitError::Unknown { .. })), "{answer:?}");
-    broker.adapter.raise(broker.tenure.next_token()).await.unwrap();
-    let name = format!("application_name = 'batonmq {} writer'", backend.group());
-    let sessions = format!("(SELECT count(*) FROM pg_stat_activity WHERE {name})");
-    becomes_true(&stranger, &format!("{sessions} = 2")).await; // the late one is still there
-    proxy.deliver().await;
-    becomes_true(&stranger, &format!("{sessions} = 1")).await;
-    assert_eq!(sequences(&broker.messages(ORDERS).await), [seq(1)], "nothing of it");
-    broker.commit(vec![insert(seq(3), 10)]).await;
-    assert_eq!(sequences(&broker.messages(ORDERS).await), [seq(1), seq(3)]);
+    let stranger = stranger().await;
+    for others in [vec![], vec![insert(seq(4), 10)]] {
+        let (backend, proxy) = (Postgres::new().await, proxy().await);
+        let mut broker = behind(&proxy, &backend).await;
+        broker.commit(vec![insert(seq(1), 10)]).await;
+        proxy.hold_back("ID:test-1.2");
+        let late = [insert(seq(2), 10), settle(seq(1))].into_iter().chain(others);
+        let answer = broker.try_commit(late.collect()).await;
+        assert!(matches!(answer, Err(CommitError::Unknown { .. })), "{answer:?}");
+        broker.adapter.raise(broker.tenure.next_token()).await.unwrap();
+        let name = format!("application_name = 'batonmq {} writer'", backend.group());
+        let sessions = format!("(SELECT count(*) FROM pg_stat_activity WHERE {name})");
+        becomes_true(&stranger, &format!("{sessions} = 2")).await; // the late one is still there
+        proxy.deliver().await;
+        becomes_true(&stranger, &format!("{sessions} = 1")).await;
+        assert_eq!(sequences(&broker.messages(ORDERS).await), [seq(1)], "nothing of it");
+        broker.commit(vec![insert(seq(5), 10)]).await;
+        assert_eq!(sequences(&broker.messages(ORDERS).await), [seq(1), seq(5)]);
+    }
 }
 
 #[tokio::test]
@@ -273,7 +277,10 @@ async fn r17_who_was_taken_over_writes_and_raises_nothing() {
     old.commit(vec![insert(seq(1), 10)]).await;
     let new = Broker::start(&backend).await;
     assert_eq!(new.tenure, old.tenure.next_above(old.tenure));
-    for ops in [vec![insert(seq(2), 10)], Script::first_batch(), vec![Op::DeleteDurable { id: DurableId(1) }]] {
+    let one = vec![settle(seq(1)), insert(seq(2), 10)];
+    let some = vec![settle(seq(1)), insert(seq(3), 10), insert(seq(4), 10)];
+    let not_new = one.clone(); // each of the three is a statement of its own
+    for ops in [one, some, not_new, Script::first_batch(), vec![Op::DeleteDurable { id: DurableId(1) }]] {
         let answer = old.try_commit(ops).await;
         assert!(matches!(answer, Err(CommitError::Deposed)), "{answer:?}");
     }
