@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -42,8 +43,8 @@ NAMES = {
 }
 # Who is measured beside BatonMQ; on their own journals only where the goal says so.
 PEERS = {
-    "postgres": {"C": ["pg", "artemis-pg", "kahadb", "artemis"], "CB": ["pg", "artemis-pg"], "F": ["pg"]},
-    "mariadb": {},
+    "postgres": {"C": ["pg", "artemis-pg", "kahadb", "artemis"], "CB": ["pg", "artemis-pg"], "F": []},
+    "mariadb": {"F": []},
 }
 ACTIVEMQ = {"postgres": ["pg"], "mariadb": ["my"]}
 
@@ -53,6 +54,10 @@ FENCED_ROW = """
 WITH fence AS MATERIALIZED (SELECT token FROM bench.baton WHERE id = 1 FOR SHARE)
 INSERT INTO fenced_row (body) SELECT repeat('x', 1024) FROM fence;
 """
+
+# What a bare insert inserts at a time, and how often.
+BARE_ROWS = 500
+BARE_BATCHES = 400
 
 
 def main():
@@ -68,9 +73,11 @@ def main():
                 peers = PEERS[server.name].get(case, ACTIVEMQ[server.name])
                 harness.compare([case], ["custom", *peers], arguments.runs, broker, server.name)
             limit = limit_of_a(harness, server) if "A" in arguments.cases and server.backend == "postgres" else None
+            fills = arguments.runs if "F" in arguments.cases else 0
+            bare = [bare_inserts(harness, server, broker) for _ in range(fills)]
         finally:
             broker.stop()
-        report(arguments, harness.records(), limit)
+        report(arguments, harness.records(), limit, bare)
 
 
 def parse():
@@ -98,7 +105,34 @@ def limit_of_a(harness, server):
     return statements, echoes, 1 / (1 / statements + 1 / echoes)
 
 
-def report(arguments, records, limit):
+def bare_inserts(harness, server, broker):
+    """Rows a second that a table like the messages' takes from one session that inserts copies of messages' rows."""
+    sample = ["--mode", "fill", "--messages", BARE_ROWS, "--size", 1024, "--destination", "sample"]
+    harness.load(broker, *sample, "--window", 100).wait()
+    messages, of_columns = ("bench.message", "table_schema = 'bench' AND table_name = 'message'")
+    like = f"(LIKE {messages} INCLUDING ALL)"
+    if server.backend == "mysql":
+        messages, of_columns = ("bench_message", "table_schema = 'batonmq_bench' AND table_name = 'bench_message'")
+        like = f"LIKE {messages}"
+    server.client("DROP TABLE IF EXISTS sample, bare", check=True)
+    latest = f"SELECT * FROM {messages} ORDER BY sequence DESC LIMIT {BARE_ROWS}"
+    server.client(f"CREATE TABLE sample AS {latest}", check=True)
+    server.client(f"CREATE TABLE bare {like}", check=True)
+    [[rows, least, most]] = server.ask("SELECT count(*), min(sequence), max(sequence) FROM sample")
+    assert int(rows) == BARE_ROWS, f"{rows} rows of messages, not {BARE_ROWS}"
+    names = [name for [name] in server.ask(f"SELECT column_name FROM information_schema.columns WHERE {of_columns}")]
+    others = ", ".join(name for name in names if name != "sequence")
+    every = int(most) - int(least) + 1
+    batches = (
+        f"INSERT INTO bare (sequence, {others}) SELECT sequence + {number * every}, {others} FROM sample;\n"
+        for number in range(BARE_BATCHES)
+    )
+    begin = time.monotonic()
+    subprocess.run(server.command("batonmq_bench"), input="".join(batches), text=True, check=True)
+    return BARE_ROWS * BARE_BATCHES / (time.monotonic() - begin)
+
+
+def report(arguments, records, limit, bare):
     rates, unclean = {}, []
     for case, peer, result, noisy in records:
         if "failed" in result:
@@ -128,6 +162,10 @@ def report(arguments, records, limit):
         share = statistics.median(rates["A"]["custom"]) / limit[2]
         print(f"\nThe limit of A: {limit[0]:,.0f} fenced one-row statements and {limit[1]:,.0f} echoes a second", end="")
         print(f" make {limit[2]:,.0f}; BatonMQ reached {share:.2f} of it.")
+    if bare and "F-fill" in rates:
+        share = statistics.median(rates["F-fill"]["custom"]) / statistics.median(bare)
+        spread = f"{statistics.median(bare):,.0f} ({min(bare):,.0f} to {max(bare):,.0f})"
+        print(f"\nBare inserts of {BARE_ROWS} such rows each: {spread} rows a second; F fills at {share:.2f} of that.")
     if records and not unclean:
         print("\nEvery message of every run verified: none lost, doubled, reordered or corrupt.")
     for line in unclean:

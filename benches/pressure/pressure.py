@@ -2,7 +2,8 @@
 """BatonMQ on a database that others press: throughput and storage over time, a picture for each cell.
 
   benches/pressure/pressure.py --harness DIRECTORY [--database postgres|mariadb] [--cells transaction,readers,…]
-                               [--seconds 120] [--backlog 10000] [--broker target/release/batonmq] [--pictures DIRECTORY]
+                               [--seconds 120] [--backlog 10000] [--size 1024] [--broker target/release/batonmq]
+                               [--pictures DIRECTORY]
 
 Each cell is a load for so many seconds, of which the middle half is under pressure (`cells.py` says what is done), the
 first and the last quarter are not. Every message is verified. Outages, seconds in which no message was taken in, are left
@@ -45,7 +46,7 @@ class Stage:
     def __init__(self, arguments, cell, home):
         self.server = SERVERS[arguments.database]
         self.harness = Harness(arguments.harness, home)
-        self.backlog, self.seconds = arguments.backlog, arguments.seconds
+        self.backlog, self.size, self.seconds = arguments.backlog, arguments.size, arguments.seconds
         self.span = arguments.seconds / 2
         self.rate = RATE
         self.cell, self.home = cell, home
@@ -83,8 +84,8 @@ class Stage:
         pace += ["--rate", rate // 8] if rate else []
         urls = [part for broker in self.brokers[1:] for part in ("--url", broker.address)]
         destination = ["--destination", f"pressure.{len(self.results)}.{time.monotonic_ns()}", "--drain-timeout", 60]
-        timing = ["--seconds", seconds, "--io-timeout-ms", 60_000]
-        return self.harness.load(self.brokers[0], *urls, *QUEUE, *kind, *pace, *destination, *timing)
+        span = ["--size", self.size, "--seconds", seconds, "--io-timeout-ms", 60_000]
+        return self.harness.load(self.brokers[0], *urls, *QUEUE, *kind, *pace, *destination, *span)
 
     def finish(self, loader):
         """Waits for a load generator; what it found."""
@@ -133,6 +134,7 @@ def parse():
     parser.add_argument("--cells", type=lambda text: text.split(","))
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--backlog", type=int, default=10_000)
+    parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--broker", type=Path, default=Path("target/release/batonmq"))
     parser.add_argument("--pictures", type=Path)
     return parser.parse_args()

@@ -17,7 +17,7 @@ use smallvec::smallvec;
 
 use super::{
     database::Server,
-    ledger::{DEAD_LETTERS, Got, Id, Ledger, MADE_LATER, Meaning, Moment, Number, Place, QUEUES, SUBSCRIPTIONS, Sent},
+    ledger::{DEAD_LETTERS, Got, Id, Ledger, MADE_LATER, Meaning, Moment, Number, Place, QUEUES, SUBSCRIPTIONS, Sent, Unit},
     process::{Serving, at_once, timestamp},
 };
 use crate::{
@@ -111,7 +111,7 @@ pub(super) struct Connection {
     in_hand: Vec<Outgoing>,
     /// The doubt in which it was looked at last, if there was one (R24).
     doubt: Option<u64>,
-    /// The last first delivery of each sender and priority (promise 4).
+    /// The last delivery of each sender and priority that has to be in order (promise 4).
     last: BTreeMap<(Place, usize, Priority), u64>,
     /// It has ended its subscription, and only waits for the receipt.
     ends: bool,
@@ -434,7 +434,6 @@ impl Client {
             ledger.takes_effect(id, Sent { unit: Some(ledger.next_unit()), ..of_it });
         }
         let result = ids.first().copied();
-        ledger.unit(ids);
         let connection = self.connection.as_mut().expect("who acts is connected");
         for _ in 0..seed.range(0, 3).min(connection.deliveries.len() as u64) {
             let delivery = connection.take_any(seed);
@@ -443,6 +442,7 @@ impl Client {
             means.done.push((place, id));
             ledger.acks(place, id, connection.number_of(&delivery), result);
         }
+        ledger.unit(Unit { sent: ids, settled: means.done.clone() });
         requests.push(connection.asking(commit(&name), means));
         requests
     }
@@ -502,7 +502,11 @@ impl Client {
             _ => ledger.gets_again(place, id, number),
         }
         let sent = &ledger.sent[&id];
-        if standing == Standing::Master && !delivery.redelivered && place != DEAD_LETTERS {
+        // What comes back to a queue of rivals may come behind what another one has; and so may what was acknowledged, if
+        // that could not be stored.
+        let may_come_late = delivery.redelivered && (place == QUEUES[0] || ledger.was_acked(place, id));
+        let keeps_its_place = place != DEAD_LETTERS && !may_come_late;
+        if standing == Standing::Master && keeps_its_place {
             let before = connection.last.insert((place, sent.sender, sent.priority), sent.rank).unwrap_or(0);
             assert!(before < sent.rank, "promise 4: {id} of {place} comes after a later one");
         }

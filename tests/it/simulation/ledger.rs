@@ -87,6 +87,14 @@ impl Sent {
     }
 }
 
+/// A transaction: all of it takes effect, or nothing.
+#[derive(Debug)]
+pub(super) struct Unit {
+    pub(super) sent: Vec<Id>,
+    /// What it acknowledges.
+    pub(super) settled: Vec<(Place, Id)>,
+}
+
 /// What all clients know, over all terms.
 #[derive(Default)]
 pub(super) struct Ledger {
@@ -112,8 +120,7 @@ pub(super) struct Ledger {
     delivered: BTreeMap<(Place, Id), Number>,
     /// What was sent as the result of a message, before that was acknowledged.
     results: BTreeMap<(Place, Id), Id>,
-    /// Transactions: all of it, or nothing.
-    units: Vec<Vec<Id>>,
+    units: Vec<Unit>,
     subscribed: BTreeSet<Place>,
     /// Whether who acts now is connected to the master.
     pub(super) speaks_to_master: bool,
@@ -142,8 +149,8 @@ impl Ledger {
         self.units.len()
     }
 
-    pub(super) fn unit(&mut self, sent: Vec<Id>) {
-        self.units.push(sent);
+    pub(super) fn unit(&mut self, unit: Unit) {
+        self.units.push(unit);
     }
 
     /// The message that was sent last.
@@ -155,6 +162,10 @@ impl Ledger {
     pub(super) fn acks(&mut self, place: Place, id: Id, number: Number, result: Option<Id>) {
         self.acked.insert((place, id));
         self.answers(place, id, number, result);
+    }
+
+    pub(super) fn was_acked(&self, place: Place, id: Id) -> bool {
+        self.acked.contains(&(place, id))
     }
 
     pub(super) fn rejects(&mut self, place: Place, id: Id, number: Number) {
@@ -262,7 +273,7 @@ impl Ledger {
     /// The messages of a transaction that somebody is sure to get: what nobody is subscribed to is never stored.
     fn lasting(&self, unit: usize) -> impl Iterator<Item = &Id> {
         let is_wanted = |id: &&Id| self.sent[id].places.iter().any(|place| !self.unwanted.contains(&(*place, **id)));
-        self.units[unit].iter().filter(is_wanted)
+        self.units[unit].sent.iter().filter(is_wanted)
     }
 
     /// Nobody can write any more who gave these promises, or everything stands still.
@@ -296,12 +307,15 @@ impl Ledger {
         for (place, id) in self.removed.keys().filter(|(place, _)| *place != DEAD_LETTERS) {
             assert!(!is_stored(place, *id), "R29: {id} of {place} was removed and is kept");
         }
-        for unit in 0..self.units.len() {
+        for (number, unit) in self.units.iter().enumerate() {
             let is_there = |id: &Id| server.ever.contains(&id.to_string());
-            let mut lasting = self.lasting(unit).map(is_there);
+            let mut lasting = self.lasting(number).map(is_there);
             let first = lasting.next();
             let is_whole = lasting.all(|is_there| Some(is_there) == first);
-            assert!(is_whole, "promise 7: {:?} is there in part", self.units[unit]);
+            assert!(is_whole, "promise 7: {unit:?} is there in part");
+            let mut settled = unit.settled.iter().filter(|(place, _)| *place != DEAD_LETTERS);
+            let is_settled = settled.all(|(place, id)| !is_stored(place, *id));
+            assert!(first != Some(true) || is_settled, "promise 7: {unit:?} is there, and what it acknowledged too");
         }
     }
 
