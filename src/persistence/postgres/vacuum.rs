@@ -143,14 +143,14 @@ impl Vacuum {
     }
 
     async fn look(&mut self, session: &Session) -> Looked<()> {
-        let deleted = self.store.seen().deleted;
+        let (before, deleted) = (self.last.0, self.store.seen().deleted);
         let row = answer(session.query_one(&self.store.texts.horizon.sql, &[])).await?;
         let (next, oldest, messages): (i64, i64, i64) = (row.get("next"), row.get("oldest"), row.get("messages"));
         self.garbage.note(next, deleted);
         self.row_bytes = number(row.get("bytes")) / (number(messages.max(0)) + self.waiting()).max(1);
         let cost = self.cost_limit(deleted);
         let removable = self.garbage.removable(oldest);
-        self.tell_who_keeps(deleted, removable, row.get("who"));
+        self.tell_who_keeps(before, removable, row.get("who"));
         if !self.is_worth_it(removable, number(messages.max(0))) {
             return Ok(());
         }
@@ -216,8 +216,9 @@ impl Vacuum {
         }
     }
 
-    fn tell_who_keeps(&mut self, deleted: u64, removable: u64, who: Option<&str>) {
-        let kept = self.garbage.waiting(deleted).saturating_sub(removable);
+    /// What had been deleted `before`, at the last look, is kept by nobody who only does its work.
+    fn tell_who_keeps(&mut self, before: u64, removable: u64, who: Option<&str>) {
+        let kept = self.garbage.waiting(before).saturating_sub(removable);
         if kept < ROWS_TOLD {
             self.told = false;
         } else if let Some(who) = who

@@ -17,7 +17,9 @@ use smallvec::smallvec;
 
 use super::{
     database::Server,
-    ledger::{DEAD_LETTERS, Got, Id, Ledger, MADE_LATER, Meaning, Moment, Number, Place, QUEUES, SUBSCRIPTIONS, Sent, Unit},
+    ledger::{
+        DEAD_LETTERS, Got, Id, Ledger, MADE_LATER, Meaning, Moment, Number, Place, QUEUES, SUBSCRIPTIONS, Sent, Unit,
+    },
     process::{Serving, at_once, timestamp},
 };
 use crate::{
