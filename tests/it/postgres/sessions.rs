@@ -18,6 +18,7 @@ async fn a_session_shows_who_it_is_and_brings_its_own_settings() {
         ("transaction_isolation", "read committed"),
         ("tcp_user_timeout", "8000"),
         ("enable_seqscan", "off"),
+        ("enable_bitmapscan", "off"),
         ("jit", "off"),
     ] {
         let shown = session.query_one_scalar::<String, _>(&format!("SHOW {setting}"), &[]).await.unwrap();
